@@ -1,0 +1,43 @@
+# make setup   .venv with everything, from constraints.txt
+# make demo    the whole way on the synthetic shop; endpoints are left running
+# make test    lint, types, layers and every test
+# make down    stops what `make demo` left running
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SHOP   := $(CURDIR)/data/demo
+
+.PHONY: setup demo test lint browser down clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+demo: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m workloads.demo $(SHOP)
+
+down: setup
+	$(BIN)/shoplens down
+
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	  then apt-get update -qq && apt-get install -y -qq chromium fonts-nanum >/dev/null; \
+	  else echo "no Chromium here: the browser test will be skipped (apt-get install chromium fonts-nanum)"; fi; }
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup browser lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

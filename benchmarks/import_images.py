@@ -1,0 +1,134 @@
+"""Photos per second of `shoplens dataset import` against plain Pillow decoding the same files.
+
+    python benchmarks/import_images.py PHOTOS_FOLDER [--out result.json] [--repeats 3] [--cpus N]
+
+Plain Pillow reads and decodes the files and does nothing else, in one process and in one process per CPU.
+The import also checks, hashes (SHA-256 and pHash), and writes the shards and tables. Repeats alternate,
+the medians are compared, and the ratio is import / Pillow: 1.0 would be an import that costs nothing more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+import PIL
+from PIL import Image
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def plain_decode(path: str) -> int:
+    with Image.open(path) as image:
+        return image.convert("RGB").width
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument(
+        "photos", type=Path, help="a folder of JPEG, PNG or WEBP files, searched to its depth"
+    )
+    arguments.add_argument(
+        "--out", type=Path, help="where to write the result (JSON); the screen if left out"
+    )
+    arguments.add_argument("--repeats", type=int, default=3)
+    arguments.add_argument("--cpus", type=int, default=os.cpu_count() or 1)
+    options = arguments.parse_args()
+
+    import ray
+
+    from shoplens.datasets.importing import import_dataset
+    from shoplens.datasets.importing.plan import plan_import
+    from shoplens.datasets.importing.shards import PhotoRules, write_shard
+    from shoplens.datasets.importing.table import Table
+    from shoplens.datasets.staging import Staging
+
+    root = options.photos.resolve()
+    files = sorted(
+        str(file) for file in root.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
+    )
+    if not files:
+        sys.exit(f"{root} holds no photos")
+    megabytes = sum(os.path.getsize(file) for file in files) / 1e6
+
+    with tempfile.TemporaryDirectory() as folder:
+        table = f"{folder}/products.jsonl"
+        with open(table, "w") as lines:
+            for number, file in enumerate(files):
+                lines.write(json.dumps({"id": f"p{number}", "title": "photo", "images": [file]}) + "\n")
+
+        def import_on_ray() -> object:
+            out = f"{folder}/ray"
+            return import_dataset("jsonl", table, out, images=str(root), overwrite=True, progress=False)
+
+        def import_in_one_process() -> None:
+            staging = Staging(f"{folder}/one-{time.monotonic_ns()}", {})
+            staging.begin()
+            for chunk in plan_import(Table(table, str(root)), staging, 1000):
+                write_shard(staging, chunk, PhotoRules())
+            staging.finish("benchmark", {})
+
+        started = time.perf_counter()
+        ray.init(address="local", num_cpus=options.cpus, include_dashboard=False, log_to_driver=False)
+        import_on_ray()  # starts Ray's workers, and fills the page cache for everyone
+        ray_start_s = time.perf_counter() - started
+
+        with get_context("spawn").Pool(options.cpus) as pool:
+            pool.map(plain_decode, files, chunksize=50)
+            seconds: dict[str, list[float]] = {}
+            for _ in range(options.repeats):
+                for name, work in {
+                    "pillow_1_process": lambda: [plain_decode(file) for file in files],
+                    "import_1_process": import_in_one_process,
+                    "pillow_all_cpus": lambda: pool.map(plain_decode, files, chunksize=50),
+                    "import_on_ray": import_on_ray,
+                }.items():
+                    seconds.setdefault(name, []).append(timed(work))
+        ray.shutdown()
+
+    speed = {name: len(files) / statistics.median(times) for name, times in seconds.items()}
+    result = {
+        "benchmark": "import_images",
+        "command": " ".join(["python", *sys.argv]),
+        "photos": len(files),
+        "megabytes": round(megabytes, 1),
+        "photos_per_second": {name: round(value, 1) for name, value in speed.items()},
+        "ratio_1_process": round(speed["import_1_process"] / speed["pillow_1_process"], 3),
+        "ratio_all_cpus": round(speed["import_on_ray"] / speed["pillow_all_cpus"], 3),
+        "ray_start_and_first_import_s": round(ray_start_s, 1),
+        "seconds": {name: [round(t, 3) for t in times] for name, times in seconds.items()},
+        "machine": {
+            "cpus": options.cpus,
+            "processor": platform.processor() or platform.machine(),
+            "system": platform.platform(),
+            "load_average": os.getloadavg(),
+        },
+        "versions": {"python": platform.python_version(), "pillow": PIL.__version__, "ray": version("ray")},
+    }
+    text = json.dumps(result, indent=1)
+    if options.out:
+        options.out.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

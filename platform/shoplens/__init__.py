@@ -1,0 +1,1 @@
+"""Train, track and serve e-commerce vision-language models."""

@@ -1,0 +1,1 @@
+"""From raw image-text pairs to clean ones."""

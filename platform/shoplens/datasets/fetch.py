@@ -1,0 +1,216 @@
+"""Photos from URLs that strangers chose: fetched from public addresses only, within bounds of size and time.
+
+Every name is resolved here and the connection is made to the very address that was checked, so a name that
+resolves differently the second time (DNS rebinding) gains nothing. Redirects are followed by hand and checked
+alike. Proxies of the environment are not used: through them the address could not be checked.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import ssl
+import time
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import httpcore
+import httpx
+
+from shoplens.datasets.images import MAX_BYTES
+from shoplens.errors import ShoplensError
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MAX_REDIRECTS = 5
+_HOST = re.compile(r"[a-z0-9._:-]+")
+
+
+class UrlRejected(ShoplensError):
+    """The URL was not fetched; `reason` is a short code, the message a sentence.
+
+    Reasons: `url` (malformed), `url_scheme`, `url_host` (not allowed), `url_private` (not a public address),
+    `url_unresolved`, `url_unreachable`, `url_timeout`, `url_status`, `url_redirects`, `too_large`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[UrlRejected], tuple[str, str]]:
+        return UrlRejected, (self.reason, str(self))
+
+
+def fetch_image(
+    url: str,
+    *,
+    allow_hosts: Collection[str] | None = None,
+    max_bytes: int = MAX_BYTES,
+    timeout_s: float = 10.0,
+    allow_private: bool = False,
+) -> bytes:
+    """The body that `url` answers with, its encoding untouched.
+
+    `allow_hosts` are the hosts that may be asked (`"img.shop.kr"`, or `".shop.kr"` for all below it), None
+    for any public one. `timeout_s` bounds the whole, redirects included (save the resolver's own).
+    `allow_private` lets loopback and private addresses through, for a shop's own network.
+
+    Raises UrlRejected.
+    """
+    deadline = time.monotonic() + timeout_s
+    backend = _CheckedBackend(deadline, allow_private)
+    target = _checked_url(url, allow_hosts)
+    with httpcore.ConnectionPool(network_backend=backend, ssl_context=_TLS) as pool:
+        for _ in range(_MAX_REDIRECTS + 1):
+            try:
+                body_or_location = _get(pool, target, max_bytes, deadline)
+            except (httpcore.TimeoutException, TimeoutError) as error:
+                raise UrlRejected("url_timeout", f"{target.host} took longer than {timeout_s:g} s") from error
+            except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
+                raise UrlRejected("url_unreachable", f"{target.host} cannot be reached ({error})") from error
+            if isinstance(body_or_location, bytes):
+                return body_or_location
+            target = _checked_url(body_or_location, allow_hosts, target)
+    raise UrlRejected("url_redirects", f"the URL redirects more than {_MAX_REDIRECTS} times")
+
+
+_TLS = httpx.create_ssl_context()
+
+
+def _checked_url(url: str, allow_hosts: Collection[str] | None, base: httpx.URL | None = None) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url) if base is None else base.join(url)
+        host = parsed.raw_host.decode("ascii").lower().rstrip(".")
+        port = parsed.port
+    except (httpx.InvalidURL, ValueError, TypeError) as error:
+        raise UrlRejected("url", f"this is not a URL ({error})") from error
+    if parsed.scheme not in ("http", "https"):
+        raise UrlRejected("url_scheme", f"{parsed.scheme or 'no scheme'} is not taken; use http or https")
+    if not _HOST.fullmatch(host) or parsed.userinfo or not 0 < (port or 80) < 2**16:
+        raise UrlRejected("url", "the URL must name a host, and no user or password")
+    if allow_hosts is not None and not any(_names(allowed.lower(), host) for allowed in allow_hosts):
+        raise UrlRejected("url_host", f"{host} is not among the hosts that images are fetched from")
+    return parsed
+
+
+def _names(allowed: str, host: str) -> bool:
+    return host.endswith(allowed) if allowed.startswith(".") else host == allowed
+
+
+def _get(pool: httpcore.ConnectionPool, url: httpx.URL, max_bytes: int, deadline: float) -> bytes | str:
+    """The body of a good answer, or where a redirect leads."""
+    left = max(0.001, deadline - time.monotonic())
+    request = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+    headers = [
+        (b"Host", url.netloc),
+        (b"Accept", b"image/*"),
+        (b"Accept-Encoding", b"identity"),
+        (b"User-Agent", b"shoplens"),
+    ]
+    timeout = {"connect": left, "read": left, "write": left, "pool": left}
+    with pool.stream("GET", request, headers=headers, extensions={"timeout": timeout}) as answer:
+        fields = {name.lower(): value for name, value in answer.headers}
+        if answer.status in _REDIRECTS and b"location" in fields:
+            return fields[b"location"].decode("latin-1")
+        if answer.status != 200:
+            raise UrlRejected("url_status", f"{url.host} answered with status {answer.status}")
+        declared = fields.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > max_bytes:
+            raise UrlRejected("too_large", f"the image has more than {max_bytes} bytes")
+        body = bytearray()
+        for piece in answer.iter_stream():
+            body += piece
+            if len(body) > max_bytes:
+                raise UrlRejected("too_large", f"the image has more than {max_bytes} bytes")
+        return bytes(body)
+
+
+class _CheckedBackend(httpcore.NetworkBackend):
+    """Opens connections to addresses that passed the check, under one deadline for everything."""
+
+    def __init__(self, deadline: float, allow_private: bool) -> None:
+        self._deadline, self._allow_private = deadline, allow_private
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        addresses = _resolve(host, port)
+        if not self._allow_private and not all(is_public(address) for address in addresses):
+            raise UrlRejected("url_private", f"{host} is not a public address; no image is fetched from it")
+        refused: httpcore.ConnectError | None = None
+        for address in addresses:
+            try:
+                left = _left(self._deadline)
+                stream = self._inner.connect_tcp(address, port, left, local_address, socket_options)
+                return _TimedStream(stream, self._deadline)
+            except httpcore.ConnectError as error:
+                refused = error
+        raise refused or UrlRejected("url_unresolved", f"the name {host} does not resolve")
+
+
+class _TimedStream(httpcore.NetworkStream):
+    """A connection whose every wait ends at the deadline, however slowly bytes drip in."""
+
+    def __init__(self, inner: httpcore.NetworkStream, deadline: float) -> None:
+        self._inner, self._deadline = inner, deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, _left(self._deadline))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, _left(self._deadline))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return _TimedStream(
+            self._inner.start_tls(ssl_context, server_hostname, _left(self._deadline)), self._deadline
+        )
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the time for this URL is used up")
+    return left
+
+
+def _resolve(host: str, port: int) -> list[str]:
+    """The addresses of a name, or of an address in any of its spellings (`127.1`, `0x7f000001`)."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise UrlRejected("url_unresolved", f"the name {host} does not resolve") from error
+    return list(dict.fromkeys(str(place[4][0]) for place in found))
+
+
+def is_public(address: str) -> bool:
+    """Whether the address belongs to the open internet, also behind the IPv6 forms that carry an IPv4 one."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:  # with a scope, `fe80::1%eth0`: a link's own
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1]) or _nat64(ip)
+        if inner:
+            return is_public(str(inner))
+        if ip.is_site_local:
+            return False
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_link_local)
+
+
+def _nat64(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address in a translated one (RFC 6052, 64:ff9b::/96)."""
+    return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in ipaddress.ip_network("64:ff9b::/96") else None

@@ -1,0 +1,42 @@
+"""Private snapshots of clothes with a category and nothing else: every photo is a product of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from shoplens.datasets.importing.rows import product_of, read_rows
+from shoplens.datasets.importing.source import PhotoRef, Reject, SourceProduct
+from shoplens.datasets.importing.table import table_in
+
+
+@dataclass
+class Clothing:
+    """`images.csv` with columns image, label and split; the label is the title and the leaf category."""
+
+    path: str
+    name: str = field(default="clothing", init=False)
+    repeats: bool = field(default=False, init=False)
+
+    @property
+    def inputs(self) -> list[str]:
+        return [table_in(self.path, "images.csv")]
+
+    def __iter__(self) -> Iterator[SourceProduct | Reject]:
+        for where, row in read_rows(self.inputs[0]):
+            if isinstance(row, Reject):
+                yield row
+                continue
+            image, label = row.get("image", ""), row.get("label")
+            fields = {
+                "id": f"clothing-{PurePosixPath(image).stem}",
+                "title": label,
+                "category_path": ["Clothing", label],
+                "split": row.get("split"),
+            }
+            product = product_of(fields, where)
+            if isinstance(product, Reject):
+                yield product
+            else:
+                yield SourceProduct(product, [PhotoRef(self.path, image)], where)

@@ -1,0 +1,272 @@
+"""`shoplens dataset import`: rows are checked in the driver, photos in a Ray Data job, a chunk at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import fsspec
+import PIL
+import ray
+import ray.data
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from shoplens.datasets.format import Dataset
+from shoplens.datasets.importing.clothing import Clothing
+from shoplens.datasets.importing.fashion import Fashion, LowResolution
+from shoplens.datasets.importing.grocery import Grocery
+from shoplens.datasets.importing.luma import Luma
+from shoplens.datasets.importing.plan import plan_import
+from shoplens.datasets.importing.shards import PhotoRules, reopen_repeated, write_shard
+from shoplens.datasets.importing.source import Source
+from shoplens.datasets.importing.table import Table, table_in
+from shoplens.datasets.importing.webdataset import WebDataset
+from shoplens.datasets.staging import Staging
+from shoplens.errors import ShoplensError
+
+SOURCES = (
+    "grocery",
+    "fashion",
+    "fashion_lowres",
+    "luma",
+    "clothing",
+    "jsonl",
+    "parquet",
+    "csv",
+    "webdataset",
+)
+"""What `import_dataset` reads; `jsonl`, `parquet` and `csv` are one importer, led by the file's suffix."""
+
+
+def import_dataset(
+    source: str,
+    src: str,
+    out: str,
+    *,
+    name: str | None = None,
+    lowres: str | bool = False,
+    images: str | None = None,
+    photos_per_shard: int = 1000,
+    rules: PhotoRules | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Dataset:
+    """Imports `src`, a source of one of the kinds SOURCES, as a dataset at `out`.
+
+    Everything that cannot be used is kept out and listed with its reason in `rejects`. An import that was
+    killed is taken up where it stopped by the same call; `out` appears only when it is whole. The same input
+    gives the same digest, on however many CPUs it runs.
+
+    `name` is what the dataset is called. `lowres` adds the 60x80 photos to `fashion`: their folder, or True
+    for `fashion_lowres` beside `src`. `images` is the folder that a table's photo paths are relative to, if
+    that is not the table's own. `rules` says which photos are taken, and from which hosts.
+
+    Uses the Ray cluster this process is connected to, else the one of RAY_ADDRESS or running on this machine,
+    else starts one; every node must be able to read `src` and write `out`.
+
+    Raises ShoplensError if the source is not there or is damaged as a whole, if `out` exists and `overwrite`
+    is not set, or if no photo at all can be used.
+    """
+    rules = rules or PhotoRules()
+    if photos_per_shard < 1:
+        raise ShoplensError(f"photos_per_shard is {photos_per_shard}: give at least 1")
+    opened = _open(source, src, name, lowres, images)
+    staging = Staging(out, _fingerprint(source, src, opened, images, photos_per_shard, rules))
+    staging.begin(overwrite)
+    with _Bar(disable=not progress) as bar:
+        chunks = plan_import(opened, staging, photos_per_shard, bar.rows)
+        bar.photos(sum(chunks.values()), sum(n for chunk, n in chunks.items() if staging.is_done(chunk)))
+        waiting = [chunk for chunk in chunks if not staging.is_done(chunk)]
+        if waiting := waiting or reopen_repeated(staging, chunks):
+            with _ray():
+                while waiting:
+                    for chunk in _run(staging, waiting, rules):
+                        bar.advance(chunks[chunk])
+                    waiting = reopen_repeated(staging, chunks)
+    return staging.finish(name or opened.name, _provenance(source, src, opened))
+
+
+def summary(dataset: Dataset) -> str:
+    """What was imported, what was kept out and why, and what to type next."""
+    manifest = dataset.manifest
+    counts = manifest.counts
+    splits = ", ".join(f"{split} {photos:,}" for split, photos in manifest.photos_by_split.items())
+    lines = [
+        f"{manifest.name}: {counts['products']:,} products, {counts['images']:,} photos ({splits}), "
+        f"{counts['categories']:,} categories",
+        f"digest {manifest.digest[:12]}, in {dataset.path}",
+    ]
+    if counts["rejects"]:
+        lines.append(
+            f"kept out: {counts['rejects']:,}, each with its reason in {dataset.path}/rejects.parquet"
+        )
+        by_count = sorted(manifest.rejects_by_reason.items(), key=lambda item: (-item[1], item[0]))
+        lines += [f"  {reason:<20} {count:>9,}" for reason, count in by_count]
+    else:
+        lines.append("kept out: nothing")
+    train = "python -m workloads.train workloads/configs/eclip.yaml"
+    lines.append(f"next: ray job submit --working-dir . -- {train} dataset={dataset.path}")
+    return "\n".join(lines)
+
+
+def _open(source: str, src: str, name: str | None, lowres: str | bool, images: str | None) -> Source:
+    if lowres and source != "fashion":
+        raise ShoplensError(f"lowres is for the source fashion, not {source}: leave it out")
+    if images and source not in ("jsonl", "parquet", "csv"):
+        raise ShoplensError(f"a folder of images is for tables, not for {source}: leave it out")
+    src = _absolute(src)
+    images = _absolute(images) if images else None
+    match source:
+        case "grocery":
+            return Grocery(src)
+        case "fashion":
+            beside = table_in(os.path.dirname(src.rstrip("/")), "fashion_lowres")
+            return Fashion(src, beside if lowres is True else _absolute(lowres) if lowres else None)
+        case "fashion_lowres":
+            return LowResolution(src)
+        case "luma":
+            return Luma(src)
+        case "clothing":
+            return Clothing(src)
+        case "jsonl" | "parquet" | "csv":
+            return Table(src, images, name or "")
+        case "webdataset":
+            return WebDataset(src, name or "")
+    raise ShoplensError(f"there is no importer {source!r}; choose one of {', '.join(SOURCES)}")
+
+
+def _absolute(path: str) -> str:
+    """Paths are resolved here and not on the cluster's nodes, whose working folders are others."""
+    return path if "://" in path else os.path.abspath(path)
+
+
+def _fingerprint(
+    source: str, src: str, opened: Source, images: str | None, photos_per_shard: int, rules: PhotoRules
+) -> dict[str, Any]:
+    return {
+        "source": source,
+        "src": _absolute(src),
+        "images": images,
+        "inputs": {path: _state(path) for path in opened.inputs},
+        "photos_per_shard": photos_per_shard,
+        "rules": asdict(rules),
+        "versions": {"shoplens": version("shoplens"), "pillow": PIL.__version__},
+    }
+
+
+def _state(path: str) -> str:
+    """Changes whenever the file does. Raises ShoplensError if there is no such file."""
+    fs, inner = fsspec.core.url_to_fs(path)
+    try:
+        return str(fs.checksum(inner))
+    except OSError as error:
+        raise ShoplensError(f"{path} is missing: the source needs it ({error.strerror or error})") from error
+
+
+def _provenance(source: str, src: str, opened: Source) -> dict[str, Any]:
+    provenance: dict[str, Any] = {
+        "made_by": f"shoplens dataset import {source}",
+        "source": src,
+        "inputs": opened.inputs,
+        "versions": {"shoplens": version("shoplens"), "pillow": PIL.__version__},
+    }
+    fs, note = fsspec.core.url_to_fs(table_in(src, "SOURCE.md"))
+    if fs.exists(note):
+        provenance["note"] = fs.cat_file(note).decode(errors="replace")[:20_000]
+    return provenance
+
+
+def _run(staging: Staging, chunks: Sequence[str], rules: PhotoRules) -> Iterator[str]:
+    """Writes the chunks as a Ray Data job, one chunk a row and a block; yields each as it is done."""
+    rows = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=len(chunks))
+    for row in rows.map(partial(_write, staging=staging, rules=rules)).iter_rows():
+        yield row["chunk"]
+
+
+def _write(row: dict[str, Any], staging: Staging, rules: PhotoRules) -> dict[str, Any]:
+    photos, rejects = write_shard(staging, row["chunk"], rules)
+    return {"chunk": row["chunk"], "photos": photos, "rejects": rejects}
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    """A connection to Ray with its own bars and start-up messages off; closed after if it was opened here."""
+    connected = ray.is_initialized()
+    if not connected:
+        _connect()
+    context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars, context.print_on_execution_start
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, context.print_on_execution_start = before
+        logger.setLevel(level)
+        if not connected:
+            ray.shutdown()
+
+
+def _connect() -> None:
+    """To the cluster of RAY_ADDRESS, else one that runs on this machine, else one of this process alone."""
+    address = os.environ.get("RAY_ADDRESS")
+    if address != "local":
+        try:
+            ray.init(address=address or "auto", logging_level=logging.WARNING, log_to_driver=False)
+            return
+        except ConnectionError as error:
+            if address:
+                raise ShoplensError(
+                    f"no Ray cluster answers at RAY_ADDRESS={address}: start it, or unset RAY_ADDRESS"
+                ) from error
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+
+
+class _Bar:
+    """Rows read, then photos done of all photos."""
+
+    def __init__(self, disable: bool) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, disable=disable)
+        self._rows = self._progress.add_task("rows", total=None, speed="")
+        self._photos = self._progress.add_task("photos", total=None, speed="", visible=False)
+        self._read = 0
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def rows(self, read: int) -> None:
+        self._read = read
+        if read % 100 == 0:
+            self._progress.update(self._rows, completed=read)
+
+    def photos(self, total: int, done: int) -> None:
+        self._started, self._done = time.monotonic(), 0
+        self._progress.update(self._rows, total=self._read, completed=self._read)
+        self._progress.update(self._photos, total=total, completed=done, visible=True)
+
+    def advance(self, photos: int) -> None:
+        self._done += photos
+        speed = self._done / max(1e-3, time.monotonic() - self._started)
+        self._progress.update(self._photos, advance=photos, speed=f"{speed:,.0f} photos/s")

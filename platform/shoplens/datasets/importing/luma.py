@@ -1,0 +1,60 @@
+"""Magento's demo shop Luma: sportswear in colour variants, several views of each."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from shoplens.datasets.importing.rows import photos_of, product_of, read_rows
+from shoplens.datasets.importing.source import PhotoRef, Reject, SourceProduct
+from shoplens.datasets.importing.table import table_in
+
+
+@dataclass
+class Luma:
+    """`products.jsonl`, with the view of each photo (`main`, `alt`, `back`) from `images.csv`.
+
+    Titles join name and colour, which the shop's names leave out; a catalog is one design in all its colours.
+    """
+
+    path: str
+    name: str = field(default="luma", init=False)
+    repeats: bool = field(default=False, init=False)
+
+    @property
+    def inputs(self) -> list[str]:
+        return [table_in(self.path, "products.jsonl"), table_in(self.path, "images.csv")]
+
+    def __iter__(self) -> Iterator[SourceProduct | Reject]:
+        products, images = self.inputs
+        views: dict[tuple[str, str], str] = {}
+        for _, row in read_rows(images):
+            if isinstance(row, Reject):
+                yield row
+            elif row.keys() >= {"product_id", "image", "role"}:
+                views[row["product_id"], row["image"]] = row["role"]
+        for where, row in read_rows(products):
+            if isinstance(row, Reject):
+                yield row
+                continue
+            for field_name in ("name", "description"):
+                if isinstance(row.get(field_name), str):
+                    row[field_name] = html.unescape(row[field_name])
+            attributes = row.get("attributes")
+            color = attributes.get("color") if isinstance(attributes, dict) else None
+            name = row.get("name")
+            if isinstance(color, str) and isinstance(name, str) and color.casefold() not in name.casefold():
+                row["name"] = f"{name} {color}"
+            row["currency"] = "USD"
+            product = product_of(row, where)
+            if isinstance(product, Reject):
+                yield product
+                continue
+            photos = [
+                PhotoRef(photo.root, photo.path, views.get((product.id, photo.path), photo.role))
+                if isinstance(photo, PhotoRef)
+                else photo
+                for photo in photos_of(row, self.path, where)
+            ]
+            yield SourceProduct(product, photos, where)

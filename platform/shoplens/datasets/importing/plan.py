@@ -1,0 +1,261 @@
+"""The first half of an import: every row checked and the photos cut into chunks, before one is read."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import posixpath
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
+
+from shoplens.datasets.importing.source import PhotoRef, Reject, Source, SourceProduct, webdataset_key
+from shoplens.datasets.staging import Staging
+from shoplens.errors import ShoplensError
+from shoplens.schema import Product, Split, category_id_of
+
+PLANNED = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("product_id", pa.string()),
+        ("product_json", pa.string()),
+        ("role", pa.string()),
+        ("split", pa.string()),
+        ("root", pa.string()),
+        ("path", pa.string()),
+        ("uri", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("source", pa.string()),
+    ]
+)
+"""One photo to be imported; `uri` is `root` and `path` joined, `path` as the source has it."""
+
+_PRODUCTS_A_PART = 10_000
+_split = TypeAdapter(Split)
+
+
+def plan_import(
+    source: Source, staging: Staging, photos_per_shard: int, told: Callable[[int], None] = lambda rows: None
+) -> dict[str, int]:
+    """Writes product rows, rejects and the photo chunks of every split; returns the photos in each chunk.
+
+    Rows are streamed: what stays in memory are the ids of products and photos. `told` is called with the
+    number of rows read so far. A plan that was made whole is not made again.
+    """
+    done = f"{staging.root}/parts/plan/complete.json"
+    if staging.fs.exists(done):
+        return dict(json.loads(staging.fs.cat_file(done)))
+    staging.fs.makedirs(f"{staging.root}/parts/plan", exist_ok=True)
+    plan = _Plan(staging, photos_per_shard)
+    check = _Check(source.repeats)
+    for rows, item in enumerate(source, 1):
+        plan.add(*check(item))
+        told(rows)
+    plan.close()
+    staging.fs.pipe_file(f"{done}.part", json.dumps(plan.chunks).encode())
+    staging.fs.mv(f"{done}.part", done)
+    return plan.chunks
+
+
+class _Check:
+    """What can only be seen across rows: ids used twice, and categories that do not form a tree."""
+
+    def __init__(self, repeats: bool) -> None:
+        self._repeats = repeats
+        self._products: dict[str, int | None] = {}
+        self._image_ids: set[str] = set()
+        self._id_of_path: dict[tuple[str, ...], str] = {}
+        self._path_of_id: dict[str, tuple[str, ...]] = {}
+
+    def __call__(
+        self, item: SourceProduct | Reject
+    ) -> tuple[Product | None, list[dict[str, Any]], list[dict[str, Any]]]:
+        """The product if it is new and good, its good photos as rows of PLANNED, and rejects."""
+        if isinstance(item, Reject):
+            return None, [], [_reject_row(item)]
+        product, where = item.product, item.where
+        known = product.id in self._products
+        content = hash(product.model_copy(update={"split": "train"}).to_json()) if self._repeats else None
+        if known and not (self._repeats and self._products[product.id] == content):
+            detail = "another product of this id came before; this one and its photos are left out"
+            return None, [], [_reject_row(Reject("duplicate_product", detail, where, product.id))]
+        try:
+            product = self._placed(product)
+        except ShoplensError as error:
+            return None, [], [_reject_row(Reject("category", str(error), where, product.id))]
+        self._products[product.id] = content
+        photos, rejects, product_json = [], [], product.to_json()
+        key = webdataset_key(product.id)
+        for number, photo in enumerate(item.photos):
+            if isinstance(photo, PhotoRef):
+                row = self._photo(photo, product, photo.image_id or f"{key}_{number}", where)
+                if not isinstance(row, Reject):
+                    photos.append({**row, "product_json": product_json})
+                    continue
+                photo = row
+            rejects.append({**_reject_row(photo), "product_id": product.id})
+        return None if known else product, photos, rejects
+
+    def _placed(self, product: Product) -> Product:
+        """The product with its category's id. Raises ShoplensError if the categories are no tree with it."""
+        path = product.category_path
+        if not path:
+            return product
+        known = self._id_of_path.get(path)
+        category_id = product.category_id or known or category_id_of(path, self._path_of_id.keys())
+        if known is not None and known != category_id:
+            raise ShoplensError(f"category {' > '.join(path)} has two ids, {known!r} and {category_id!r}")
+        other = self._path_of_id.setdefault(category_id, path)
+        if other != path:
+            raise ShoplensError(
+                f"category id {category_id!r} names two places, {' > '.join(other)} and {' > '.join(path)}"
+            )
+        self._id_of_path[path] = category_id
+        return product if product.category_id else product.model_copy(update={"category_id": category_id})
+
+    def _photo(self, photo: PhotoRef, product: Product, image_id: str, where: str) -> dict[str, Any] | Reject:
+        split = photo.split or product.split
+        try:
+            _split.validate_python(split)
+            photo.path.encode()
+            photo.role.encode()
+        except (ValidationError, UnicodeEncodeError):
+            detail = (
+                f"split {split!r} is not of a-z, 0-9 and _" if photo.split else "the path is not valid text"
+            )
+            return Reject("invalid_photo", detail, where, product.id, photo.path)
+        if "://" in photo.path and not is_url(photo.path) and not photo.path.startswith(f"{photo.root}/"):
+            detail = "only paths below the source's folder and http or https URLs are taken"
+            return Reject("url_scheme", detail, where, product.id, photo.path)
+        uri = locate(photo.root, photo.path)
+        if uri is None:
+            detail = "the path is empty or leads out of the source's folder"
+            return Reject("outside_source", detail, where, product.id, photo.path)
+        if image_id in self._image_ids:
+            detail = f"image id {image_id!r} came before"
+            return Reject("duplicate_image", detail, where, product.id, photo.path)
+        self._image_ids.add(image_id)
+        return {
+            "image_id": image_id,
+            "product_id": product.id,
+            "role": photo.role,
+            "split": split,
+            "root": photo.root,
+            "path": photo.path,
+            "uri": uri,
+            "offset": photo.offset,
+            "length": photo.length,
+            "source": where,
+        }
+
+
+class _Plan:
+    """Collects rows and writes them in parts; a chunk of photos is named like its shard, `train-000000`."""
+
+    def __init__(self, staging: Staging, photos_per_shard: int) -> None:
+        self._staging, self._photos_per_shard = staging, photos_per_shard
+        self._open: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._next: defaultdict[str, int] = defaultdict(int)
+        self._products: list[dict[str, Any]] = []
+        self._rejects: list[dict[str, Any]] = []
+        self._parts = 0
+        self.chunks: dict[str, int] = {}
+
+    def add(
+        self, product: Product | None, photos: Sequence[dict[str, Any]], rejects: Sequence[dict[str, Any]]
+    ) -> None:
+        if product is not None:
+            self._products.append(product_row(product))
+        self._rejects.extend(rejects)
+        for photo in photos:
+            waiting = self._open[photo["split"]]
+            waiting.append(photo)
+            if len(waiting) == self._photos_per_shard:
+                self._write_photos(photo["split"])
+        if len(self._products) + len(self._rejects) >= _PRODUCTS_A_PART:
+            self._write_products()
+
+    def close(self) -> None:
+        for split in sorted(split for split, waiting in self._open.items() if waiting):
+            self._write_photos(split)
+        self._write_products()
+
+    def _write_photos(self, split: str) -> None:
+        chunk = f"{split}-{self._next[split]:06d}"
+        self._next[split] += 1
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(self._open[split], schema=PLANNED), buffer, compression="zstd")
+        self._staging.fs.pipe_file(f"{self._staging.root}/parts/plan/{chunk}.parquet", buffer.getvalue())
+        self.chunks[chunk] = len(self._open.pop(split))
+
+    def _write_products(self) -> None:
+        # The dot keeps the name apart from every split's.
+        self._staging.write_chunk(
+            f"rows.{self._parts:06d}", {"products": self._products, "rejects": self._rejects}
+        )
+        self._parts += 1
+        self._products, self._rejects = [], []
+
+
+def planned_photos(staging: Staging, chunk: str) -> Iterator[dict[str, Any]]:
+    """The photos of one chunk, in the order in which they lie in its shard."""
+    with staging.fs.open(f"{staging.root}/parts/plan/{chunk}.parquet", "rb") as file:
+        yield from pq.read_table(file).to_pylist()
+
+
+def is_url(path: str) -> bool:
+    return path.lower().startswith(("http://", "https://"))
+
+
+def locate(root: str, path: str) -> str | None:
+    """`path` below the folder `root`, or a URL as it is; None if it is empty or leads out of `root`."""
+    if is_url(path):
+        return path
+    if "\0" in path or not path:
+        return None
+    if "://" in root:
+        if "::" in path:  # fsspec would open another filesystem
+            return None
+        scheme, _, folder = root.partition("://")
+        path = path.removeprefix(f"{root}/")
+        joined = posixpath.normpath(posixpath.join(folder, path))
+        return f"{scheme}://{joined}" if joined.startswith(posixpath.normpath(folder) + "/") else None
+    base = os.path.abspath(root)
+    joined = os.path.normpath(os.path.join(base, path))
+    return joined if joined.startswith(base.rstrip("/") + "/") else None
+
+
+def product_row(product: Product) -> dict[str, Any]:
+    """The product as a row of `products.parquet`."""
+    row = product.model_dump(mode="python")
+    row["product_id"] = row.pop("id")
+    row["texts"] = sorted(product.texts.items())
+    row["attributes"] = sorted(product.attributes.items())
+    return row
+
+
+def _reject_row(reject: Reject) -> dict[str, Any]:
+    return reject_row(reject.where, reject.product_id, reject.image, reject.reason, reject.detail)
+
+
+def reject_row(
+    source: str, product_id: str | None, image: str | None, reason: str, detail: str
+) -> dict[str, Any]:
+    """A row of `rejects.parquet`; texts from outside are made valid and cut to a readable length."""
+
+    def told(text: str | None) -> str | None:
+        return None if text is None else text.encode(errors="replace").decode()[:500]
+
+    return {
+        "source": told(source),
+        "product_id": told(product_id),
+        "image": told(image),
+        "reason": reason,
+        "detail": told(detail),
+    }

@@ -1,0 +1,70 @@
+"""From a decoded photo to the pixels a model takes, and the augmentation used in training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from shoplens.config import Config
+
+
+class Preprocessing(Config):
+    """How a photo becomes `size` x `size` pixels; goes into every package as `preprocess.json`.
+
+    `longest` fits the whole photo and pads it with white (nothing of the product is cut off), `shortest`
+    fills the square and crops its centre (CLIP), `squash` changes the aspect ratio.
+    `mean` and `std` are applied by the model to pixels in 0..1.
+    """
+
+    size: int = 64
+    resize: Literal["longest", "shortest", "squash"] = "longest"
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """RGB photo -> uint8 [3, size, size]."""
+        width, height = image.size
+        if self.resize == "shortest":
+            side = min(width, height)
+            left, top = (width - side) / 2, (height - side) / 2
+            return _chw(self._scaled(image, (self.size, self.size), (left, top, left + side, top + side)))
+        if self.resize == "squash":
+            return _chw(self._scaled(image, (self.size, self.size), (0, 0, width, height)))
+        scale = self.size / max(width, height)
+        fitted = max(1, round(width * scale)), max(1, round(height * scale))
+        square = Image.new("RGB", (self.size, self.size), (255, 255, 255))
+        place = ((self.size - fitted[0]) // 2, (self.size - fitted[1]) // 2)
+        square.paste(self._scaled(image, fitted, (0, 0, width, height)), place)
+        return _chw(square)
+
+    def _scaled(self, image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
+        return image.resize(size, Image.Resampling[self.interpolation.upper()], box=box, reducing_gap=3.0)
+
+
+class Augmentation(Config):
+    """Random crop (`crop` = smallest share of the side kept), mirror and brightness, drawn per photo and epoch."""
+
+    crop: float = 0.8
+    mirror: bool = True
+    brightness: float = 0.1
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        share_x, share_y, at_x, at_y, brightness = rng.uniform(size=5)
+        mirrored = self.mirror and rng.uniform() < 0.5
+        width = max(1, round(image.width * (self.crop + (1 - self.crop) * share_x)))
+        height = max(1, round(image.height * (self.crop + (1 - self.crop) * share_y)))
+        left, top = round(at_x * (image.width - width)), round(at_y * (image.height - height))
+        image = image.crop((left, top, left + width, top + height))
+        if mirrored:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.brightness:
+            gain = 1 + self.brightness * (2 * brightness - 1)
+            image = image.point([min(255, round(level * gain)) for level in range(256)] * 3)
+        return image
+
+
+def _chw(image: Image.Image) -> np.ndarray:
+    return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))

@@ -1,0 +1,81 @@
+"""The metadata table that samplers plan from: one row a photo, as plain arrays, no image read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shoplens.datasets.format import Dataset
+from shoplens.errors import ShoplensError
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Photos of one or more splits.
+
+    sample    int64 [n]: row in `images.parquet`
+    product   int64 [n]: row in `products.parquet`
+    catalog   int64 [n]: catalog code; a product without catalog id is a catalog of its own
+    category  int64 [n, levels]: code of the category at each level, root first; deeper than the product's
+              own path the code of its deepest category is repeated; -1 everywhere without a category
+    phash     uint64 [n]: perceptual hash of the photo
+    """
+
+    sample: np.ndarray
+    product: np.ndarray
+    catalog: np.ndarray
+    category: np.ndarray
+    phash: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def keep(self, mask: np.ndarray) -> Samples:
+        """The rows where `mask` (bool [n]) is true."""
+        return Samples(
+            self.sample[mask], self.product[mask], self.catalog[mask], self.category[mask], self.phash[mask]
+        )
+
+    @classmethod
+    def of(cls, dataset: Dataset, splits: Sequence[str], roles: Sequence[str] | None = None) -> Samples:
+        """Every photo of `splits` (and of `roles`, if given).
+
+        Raises ShoplensError naming the splits there are if that leaves nothing.
+        """
+        images, products = dataset.images, dataset.products
+        chosen = np.isin(images["split"].to_numpy(zero_copy_only=False), list(splits))
+        if roles is not None:
+            chosen &= np.isin(images["role"].to_numpy(zero_copy_only=False), list(roles))
+        sample = np.flatnonzero(chosen)
+        if not len(sample):
+            known = ", ".join(f"{split} ({n})" for split, n in dataset.manifest.photos_by_split.items())
+            raise ShoplensError(f"{dataset.path} has no photo in split {'/'.join(splits)}; it has {known}")
+        product = dataset.product_row[sample]
+        catalog_ids = products["catalog_id"].to_pylist()
+        codes: dict[str, int] = {}
+        catalog = np.array(
+            [
+                codes.setdefault(f"c{catalog_id}" if catalog_id is not None else f"p{row}", len(codes))
+                for row, catalog_id in enumerate(catalog_ids)
+            ],
+            dtype=np.int64,
+        )
+        return cls(
+            sample=sample,
+            product=product,
+            catalog=catalog[product],
+            category=_category_codes(dataset)[product],
+            phash=images["phash"].to_numpy()[sample],
+        )
+
+
+def _category_codes(dataset: Dataset) -> np.ndarray:
+    tree = dataset.categories
+    levels = max((node.level for node in tree), default=1)
+    lineage: dict[str | None, list[int]] = {None: [-1] * levels}
+    for node in tree:
+        parents = lineage[node.parent_id][: node.level - 1]
+        lineage[node.id] = parents + [node.order] * (levels - len(parents))
+    return np.array([lineage[c or None] for c in dataset.products["category_id"].to_pylist()], dtype=np.int64)

@@ -1,0 +1,270 @@
+"""Writing a dataset aside and moving it into place in one step.
+
+Work is cut into chunks. A chunk writes one tar and its rows of the tables into `OUT.partial`, the rows
+last; a chunk whose rows are there is done. A run that was killed is continued by the same command: chunks
+that are done stay, if `fingerprint` (source, options, versions) is the same, else everything starts anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from shoplens.datasets.format import FORMAT_VERSION, TABLES, Dataset, Manifest
+from shoplens.errors import ShoplensError
+from shoplens.schema import CategoryTree
+
+_FIXED_TIME = 0
+
+
+class Shard:
+    """A tar being written in WebDataset's layout; it appears under its name only when closed whole."""
+
+    def __init__(self, fs: fsspec.AbstractFileSystem, path: str) -> None:
+        self._fs, self._path = fs, path
+        self._file = fs.open(f"{path}.part", "wb")
+        self._position = 0
+
+    def __enter__(self) -> Shard:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._file.write(b"\0" * (2 * tarfile.BLOCKSIZE))
+        self._file.close()
+        if kind is None:
+            self._fs.mv(f"{self._path}.part", self._path)
+
+    def add(self, image_id: str, image: bytes, suffix: str, product_json: str) -> int:
+        """Adds `IMAGE_ID.suffix` and `IMAGE_ID.json`; returns the byte offset of the image in the tar."""
+        offset = self._member(f"{image_id}.{suffix}", image)
+        self._member(f"{image_id}.json", product_json.encode())
+        return offset
+
+    def _member(self, name: str, data: bytes) -> int:
+        info = tarfile.TarInfo(name)
+        info.size, info.mtime = len(data), _FIXED_TIME
+        header = info.tobuf(tarfile.PAX_FORMAT)
+        self._file.write(header)
+        offset = self._position + len(header)
+        self._file.write(data)
+        padding = -len(data) % tarfile.BLOCKSIZE
+        self._file.write(b"\0" * padding)
+        self._position = offset + len(data) + padding
+        return offset
+
+
+class Staging:
+    """The folder `OUT.partial` in which a dataset is made. Pickles; chunks may run in any process."""
+
+    def __init__(self, out: str, fingerprint: Mapping[str, Any]) -> None:
+        self.out = os.path.abspath(out) if "://" not in out else out.rstrip("/")
+        self.fingerprint = json.loads(json.dumps(fingerprint, sort_keys=True, default=str))
+        self._fs, self._final = fsspec.core.url_to_fs(self.out)
+        self.root = f"{self._final}.partial"
+
+    def __reduce__(self) -> tuple[type[Staging], tuple[str, Mapping[str, Any]]]:
+        return Staging, (self.out, self.fingerprint)
+
+    @property
+    def fs(self) -> fsspec.AbstractFileSystem:
+        """The filesystem that `root` lies on; `root/parts` goes away when the dataset is finished."""
+        return self._fs
+
+    def begin(self, overwrite: bool = False) -> bool:
+        """Makes the folder, or takes up an interrupted run of the same fingerprint (then returns True).
+
+        Raises ShoplensError if OUT exists already and `overwrite` is not set.
+        """
+        taken = self._fs.exists(self._final) and (not self._fs.isdir(self._final) or self._fs.ls(self._final))
+        if taken and not overwrite:
+            raise ShoplensError(f"{self.out} exists already: choose another folder, or pass --overwrite")
+        mark = f"{self.root}/fingerprint.json"
+        if self._fs.exists(mark) and json.loads(self._fs.cat_file(mark)) == self.fingerprint:
+            return True
+        if self._fs.exists(mark):
+            self._fs.rm(mark)  # first, so that half a folder is never taken for one that can be continued
+        if self._fs.exists(self.root):
+            self._fs.rm(self.root, recursive=True)
+        for folder in ("shards", "parts"):
+            self._fs.makedirs(f"{self.root}/{folder}", exist_ok=True)
+        self._fs.pipe_file(mark, json.dumps(self.fingerprint).encode())
+        return False
+
+    def is_done(self, chunk: str) -> bool:
+        return bool(self._fs.exists(f"{self.root}/parts/{chunk}.done"))
+
+    def reopen(self, chunk: str) -> None:
+        """Makes a chunk that is done one that is still to be done."""
+        self._fs.rm(f"{self.root}/parts/{chunk}.done")
+
+    def chunk_rows(self, chunk: str, table: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """What a chunk that is done contributes to `table`."""
+        with self._fs.open(f"{self.root}/parts/{chunk}.{table}.parquet", "rb") as file:
+            rows: list[dict[str, Any]] = pq.read_table(file, columns=list(columns)).to_pylist()
+        return rows
+
+    def shard(self, name: str) -> Shard:
+        return Shard(self._fs, f"{self.root}/shards/{name}")
+
+    def write_chunk(
+        self,
+        chunk: str,
+        tables: Mapping[str, Iterable[Mapping[str, Any]]],
+        extra: Mapping[str, pa.Schema] | None = None,
+    ) -> None:
+        """Rows of any of `TABLES` that chunk `chunk` contributes. Chunks are merged in the order of their names.
+
+        `extra` gives the schemas of tables beyond `TABLES`, to be named again to `finish`.
+        """
+        schemas = {**TABLES, **(extra or {})}
+        for name, rows in tables.items():
+            table = pa.Table.from_pylist(list(rows), schema=schemas[name])
+            buffer = io.BytesIO()
+            pq.write_table(table, buffer)
+            path = f"{self.root}/parts/{chunk}.{name}.parquet"
+            self._fs.pipe_file(f"{path}.part", buffer.getvalue())
+            self._fs.mv(f"{path}.part", path)
+        self._fs.pipe_file(f"{self.root}/parts/{chunk}.done", b"")
+
+    def _parts(self, name: str) -> Iterator[pa.Table]:
+        for path in sorted(self._fs.glob(f"{self.root}/parts/*.{name}.parquet")):
+            with self._fs.open(path) as file:
+                yield pq.read_table(file)
+
+    def _merge(self, name: str, parts: Iterable[pa.Table], schema: pa.Schema | None = None) -> int:
+        rows = 0
+        with (
+            self._fs.open(f"{self.root}/{name}.parquet", "wb") as file,
+            pq.ParquetWriter(file, schema or TABLES[name], compression="zstd") as writer,
+        ):
+            for part in parts:
+                if part.num_rows:
+                    writer.write_table(part)
+                    rows += part.num_rows
+        return rows
+
+    def finish(
+        self, name: str, provenance: Mapping[str, Any], extra: Mapping[str, pa.Schema] | None = None
+    ) -> Dataset:
+        """Merges the chunks, writes the category table and the manifest, and moves the folder to OUT.
+
+        `extra` tables (name -> schema) are merged beside those of the format, counted and hashed with them.
+        Products without a single photo are kept out and listed in `rejects`.
+        Raises ShoplensError if no photo is left (the rejects stay readable in OUT.partial).
+        """
+        by_split: Counter[str] = Counter()
+        by_reason: Counter[str] = Counter()
+        pictured: set[str] = set()
+        places: dict[tuple[str, ...], str] = {}
+        n_products: Counter[str] = Counter()
+        bare: list[dict[str, Any]] = []
+
+        def images() -> Iterator[pa.Table]:
+            for part in self._parts("images"):
+                pictured.update(part["product_id"].to_pylist())
+                by_split.update(part["split"].to_pylist())
+                yield part
+
+        def products() -> Iterator[pa.Table]:
+            for part in self._parts("products"):
+                kept = pa.array([product_id in pictured for product_id in part["product_id"].to_pylist()], pa.bool_())
+                for product_id in part.filter(pc.invert(kept))["product_id"].to_pylist():
+                    detail = "every photo of the product was rejected, or none was listed"
+                    bare.append({"product_id": product_id, "reason": "no_photo", "detail": detail})
+                part = part.filter(kept)
+                for path, category_id in zip(
+                    part["category_path"].to_pylist(), part["category_id"].to_pylist(), strict=True
+                ):
+                    if path:
+                        places[tuple(path)] = category_id
+                        n_products[category_id] += 1
+                yield part
+
+        def rejects() -> Iterator[pa.Table]:
+            for part in [*self._parts("rejects"), pa.Table.from_pylist(bare, schema=TABLES["rejects"])]:
+                by_reason.update(part["reason"].to_pylist())
+                yield part
+
+        counts = {"images": self._merge("images", images())}
+        counts["products"] = self._merge("products", products())
+        counts["rejects"] = self._merge("rejects", rejects())
+        for table in ("topics", "interactions"):
+            counts[table] = self._merge(table, self._parts(table))
+        for table, schema in (extra or {}).items():
+            counts[table] = self._merge(table, self._parts(table), schema)
+        categories = CategoryTree.of(places.items())
+        counts["categories"] = self._merge("categories", [_category_table(categories, n_products)])
+        if not counts["images"]:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in by_reason.most_common()) or "the source is empty"
+            self._fs.rm(f"{self.root}/fingerprint.json")
+            raise ShoplensError(f"no photo is left ({reasons}); see {self.root}/rejects.parquet")
+
+        files = {
+            str(PurePosixPath(path).relative_to(PurePosixPath(self.root))): self._sha256(path)
+            for path in sorted(
+                [f"{self.root}/{table}.parquet" for table in [*TABLES, *(extra or {})]]
+                + self._fs.glob(f"{self.root}/shards/*.tar")
+            )
+        }
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            name=name,
+            digest=hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
+            counts=counts,
+            photos_by_split=dict(sorted(by_split.items())),
+            rejects_by_reason=dict(sorted(by_reason.items())),
+            files=files,
+            provenance=dict(provenance),
+        )
+        self._fs.pipe_file(f"{self.root}/manifest.json", manifest.model_dump_json(indent=1).encode())
+        self._fs.rm(f"{self.root}/fingerprint.json")  # before the parts: half of them must not be continued
+        self._fs.rm(f"{self.root}/parts", recursive=True)
+        if self._fs.exists(self._final):
+            self._fs.rm(self._final, recursive=True)
+        self._fs.mv(self.root, self._final, recursive=True)
+        return Dataset(self.out)
+
+    def _sha256(self, path: str) -> str:
+        with self._fs.open(path, "rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+def _category_table(tree: CategoryTree, n_products: Mapping[str, int]) -> pa.Table:
+    nodes = list(tree)
+    total = Counter(n_products)
+    for node in reversed(nodes):
+        if node.parent_id is not None:
+            total[node.parent_id] += total[node.id]
+    rows = [
+        {
+            "category_id": node.id,
+            "parent_id": node.parent_id,
+            "level": node.level,
+            "name": node.name,
+            "path": list(node.path),
+            "order": node.order,
+            "last": node.last,
+            "n_products": total[node.id],
+        }
+        for node in nodes
+    ]
+    return pa.Table.from_pylist(rows, schema=TABLES["categories"])

@@ -1,0 +1,61 @@
+"""Tokenizers for product text: trained on the dataset's own Korean and English, or taken from a model by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from shoplens.errors import ShoplensError
+
+PAD, CLS, SEP = "[PAD]", "[CLS]", "[SEP]"
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> Tokenizer:
+    """Byte-level BPE over NFKC, lower-cased text: no character of any script is unknown."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel()]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, CLS, SEP],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    pad, cls, sep = (tokenizer.token_to_id(token) for token in (PAD, CLS, SEP))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{CLS} $A {SEP}", special_tokens=[(CLS, cls), (SEP, sep)]
+    )
+    tokenizer.enable_padding(pad_id=pad, pad_token=PAD)
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def pretrained_tokenizer(name: str, max_tokens: int) -> Tokenizer:
+    """The fast tokenizer of a transformers model, by hub name or local path."""
+    from transformers import AutoTokenizer
+
+    try:
+        wrapped = AutoTokenizer.from_pretrained(name, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise ShoplensError(f"cannot load the tokenizer {name!r}: {error}") from error
+    tokenizer = getattr(wrapped, "backend_tokenizer", None)
+    if tokenizer is None:
+        raise ShoplensError(f"the tokenizer {name!r} has no fast version; choose a model that has a tokenizer.json")
+    pad = wrapped.pad_token or wrapped.eos_token
+    tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
+    tokenizer.enable_truncation(max_tokens)
+    return tokenizer
+
+
+def tokenize(tokenizer: Tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids int64 [n, t] and attention mask bool [n, t], padded to the longest text."""
+    encodings = tokenizer.encode_batch(texts)
+    ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
+    mask = np.array([encoding.attention_mask for encoding in encodings], dtype=bool)
+    return ids, mask

@@ -1,0 +1,181 @@
+"""The one-page report of an evaluation: figures beside chance, and pictures of hits and misses."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from shoplens.datasets.format import Dataset
+from shoplens.datasets.images import decode
+from shoplens.errors import ShoplensError
+from shoplens.evaluation.evaluation import Evaluation, Metric
+from shoplens.evaluation.ranking import Answers, Retrieval, nearest
+from shoplens.evaluation.tasks import EmbeddedSplit, image_to_text, matching, text_to_image
+
+THUMBNAIL = 150
+"""Longest side of the pictures, pixels."""
+ANSWERS = 5
+
+TASK_TITLES = {
+    "text_to_image": "Text finds photos",
+    "image_to_text": "Photo finds texts",
+    "matching/image": "Product matching by photo",
+    "matching/text": "Product matching by text",
+    "matching/fused": "Product matching by photo and text",
+    "zero_shot_category": "Category without training on it",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A photo or a text as the page shows it: `right` is None for a query."""
+
+    text: str
+    picture: str | None = None
+    right: bool | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One query with its answers, best first; `missed` is its best right answer where it was not the first."""
+
+    query: Card
+    answers: list[Card]
+    missed: Card | None
+    rank: int
+
+
+@dataclass(frozen=True)
+class Showcase:
+    title: str
+    explanation: str
+    hits: list[Case]
+    misses: list[Case]
+
+
+def report(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset, *, cases: int = 4) -> str:
+    """The page as one HTML text with its pictures inside.
+
+    Shows up to `cases` hits and misses of each pictured task, of different catalogs, drawn by the
+    evaluation's seed. Raises ShoplensError if `evaluation` was not made from `split`.
+    """
+    return render(evaluation, showcases(evaluation, split, dataset, cases=cases))
+
+
+def showcases(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset, *, cases: int = 4) -> list[Showcase]:
+    """Hits and misses of the tasks that have queries."""
+    told: list[tuple[str, Callable[[EmbeddedSplit], Retrieval], str]] = [
+        ("text_to_image", text_to_image, "The text of a product, and the photos nearest to it."),
+        ("image_to_text", image_to_text, "A photo, and the texts nearest to it among the distinct texts of the split."),
+        (
+            "matching/image",
+            lambda split: matching(split, "image"),
+            "A photo, and the nearest photos of other listings (of the same listing where a product has only one).",
+        ),
+    ]
+    shown = []
+    for name, make, explanation in told:
+        outcomes = evaluation.outcomes.get(f"{name}/recall@1")
+        if outcomes is None:
+            continue
+        task = make(split)
+        if len(task) != len(outcomes):
+            raise ShoplensError(f"the evaluation has {len(outcomes)} queries of {name}, the split {len(task)}: evaluate again")
+        rng = np.random.default_rng(evaluation.about.get("seed", 0))
+        hits, misses = (
+            [
+                _case(name, answers, task, split, dataset)
+                for answers in nearest(task, _spread(np.flatnonzero(outcomes == hit), task.group, cases, rng), ANSWERS)
+            ]
+            for hit in (1.0, 0.0)
+        )
+        shown.append(Showcase(TASK_TITLES[name], explanation, hits, misses))
+    return shown
+
+
+def render(evaluation: Evaluation, shown: list[Showcase]) -> str:
+    """The page as self-contained HTML; every text is escaped, and the page forbids itself scripts and loading."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    tasks: dict[str, list[tuple[str, Metric]]] = {}
+    for name, metric in evaluation.metrics.items():
+        task, _, short = name.rpartition("/")
+        tasks.setdefault(task, []).append((short, metric))
+    about = evaluation.about
+    shown_apart = {"counts", "queries_without_answer", "accuracy_by_category"}
+    return environment.get_template("report.html.j2").render(
+        model=about.get("model", "model"),
+        dataset=about.get("dataset", "dataset"),
+        split=about.get("split", ""),
+        facts=[(key.replace("_", " "), value) for key, value in about.items() if key not in shown_apart],
+        counts=about.get("counts", {}),
+        without_answer={
+            TASK_TITLES.get(task, task): n for task, n in about.get("queries_without_answer", {}).items() if n
+        },
+        tasks=[(TASK_TITLES.get(task, task), rows) for task, rows in tasks.items()],
+        categories=sorted(about.get("accuracy_by_category", []), key=lambda row: row["accuracy"]),
+        shown=shown,
+        percent=_percent,
+        lift=_lift,
+        known=lambda value: value is not None and not math.isnan(value),
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}" if share == 0 or share >= 0.001 else f"{100 * share:.2g}"
+
+
+def _lift(metric: Metric) -> str:
+    if not metric.chance:
+        return ""
+    lift = metric.value / metric.chance
+    return f"{lift:.0f}×" if lift >= 10 else f"{lift:.1f}×"
+
+
+def _spread(queries: np.ndarray, group: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Up to n queries at random, of as many groups as there are."""
+    queries = rng.permutation(queries)
+    first = np.unique(group[queries], return_index=True)[1]
+    rest = np.setdiff1d(np.arange(len(queries)), first)
+    return queries[np.concatenate([np.sort(first), rest]).astype(np.int64)[:n]]
+
+
+def _case(name: str, answers: Answers, task: Retrieval, split: EmbeddedSplit, dataset: Dataset) -> Case:
+    asks_text, answers_text = name == "text_to_image", name == "image_to_text"
+
+    def card(row: int, text_only: bool, **judged: Any) -> Card:
+        if text_only:
+            return Card(split.texts[row], **judged)
+        picture = thumbnail(dataset.read_image(int(split.samples[row])))
+        return Card(split.texts[split.product[row]], picture, **judged)
+
+    found = [
+        card(int(task.gallery_row[item]), answers_text, right=bool(right), score=float(score))
+        for item, right, score in zip(answers.items, answers.right, answers.scores, strict=True)
+    ]
+    missed = None
+    if answers.best_right_rank > len(answers.items):
+        score = float(task.queries[answers.query] @ task.gallery[answers.best_right])
+        missed = card(int(task.gallery_row[answers.best_right]), answers_text, right=True, score=score)
+    query = card(int(task.query_row[answers.query]), asks_text)
+    return Case(query, found, missed, answers.best_right_rank)
+
+
+def thumbnail(data: bytes) -> str:
+    """A photo's bytes -> a small JPEG as data URI."""
+    image = decode(data, draft=2 * THUMBNAIL).image
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

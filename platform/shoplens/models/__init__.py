@@ -1,0 +1,1 @@
+"""Towers, and the models built from them."""

@@ -1,0 +1,1 @@
+"""Losses, and how embeddings meet across workers."""

@@ -1,0 +1,264 @@
+"""e-CLIP: contrastive pre-training on product photos and texts with catalog soft labels.
+
+NAVER Shopping, CIKM 2022, arXiv 2207.00208. Its arms: `clip` (every pair its own target), `eclip` (targets
+shared by the offers of a catalog), `filter` (near-duplicate pairs left out first) and `hard`
+(category-based negatives from a chosen step).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from shoplens.config import Config, validate
+from shoplens.curation.near_duplicates import first_of_duplicates
+from shoplens.datasets.format import Dataset
+from shoplens.datasets.images import ImageRejected, decode
+from shoplens.datasets.preprocessing import Augmentation, Preprocessing
+from shoplens.datasets.samples import Samples
+from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_tokenizer
+from shoplens.embedding import embed_photos, embed_texts
+from shoplens.errors import ShoplensError
+from shoplens.evaluation.evaluation import Evaluation
+from shoplens.evaluation.report import render, showcases
+from shoplens.evaluation.tasks import EmbeddedSplit, evaluate_retrieval
+from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig
+from shoplens.models.embedder import Embedder
+from shoplens.objectives.soft_label_contrastive import soft_label_contrastive
+from shoplens.registry.gates import Gates
+from shoplens.sampling.category import CategoryNegatives, category_plan
+from shoplens.sampling.uniform import steps_per_epoch, uniform_plan
+from shoplens.training.recipe import Batch, TrainingConfig
+
+ARMS: dict[str, dict[str, str]] = {
+    "clip": {"targets": "sample"},
+    "eclip": {},
+    "filter": {"near_duplicates": "drop"},
+    "hard": {"negatives": "category"},
+}
+
+
+class EvaluationConfig(Config):
+    """`prompt` turns a category into a text: `{leaf}` is its name, `{path}` the names from the root."""
+
+    split: str = "val"
+    prompt: str = "{leaf}"
+
+
+class EclipConfig(Config):
+    """`arm` sets `targets`, `near_duplicates` and `negatives`; each may also be set by itself."""
+
+    recipe: Literal["eclip"]
+    name: str = Field("eclip", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    dataset: str
+    seed: int = 7
+    arm: Literal["clip", "eclip", "filter", "hard"] = "eclip"
+    targets: Literal["catalog", "sample"] = "catalog"
+    near_duplicates: Literal["keep", "drop"] = "keep"
+    negatives: Literal["uniform", "category"] = "uniform"
+    splits: tuple[str, ...] = ("train",)
+    roles: tuple[str, ...] | None = None
+    text_fields: tuple[str, ...] = Field(("title",), min_length=1)
+    duplicate_distance: int = Field(2, ge=0, le=16)
+    category_negatives: CategoryNegatives = CategoryNegatives()
+    preprocessing: Preprocessing = Preprocessing()
+    augmentation: Augmentation | None = Augmentation()
+    model: DualEncoderConfig
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    promotion: Gates | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_arm(cls, tree: Any) -> Any:
+        return {**ARMS.get(tree.get("arm", "eclip"), {}), **tree} if isinstance(tree, Mapping) else tree
+
+
+class EclipRecipe:
+    """A `training.recipe.Recipe`. Pickles as its configuration and tokenizer; data is opened where it is used."""
+
+    def __init__(self, config: EclipConfig, tokenizer_json: str | None = None) -> None:
+        """The tokenizer is trained on the texts of the training splits unless it is given or pretrained."""
+        self.config = config
+        self.tokenizer_json = tokenizer_json or self._tokenizer_json()
+
+    def __reduce__(self) -> tuple[type[EclipRecipe], tuple[EclipConfig, str]]:
+        return EclipRecipe, (self.config, self.tokenizer_json)
+
+    @property
+    def training(self) -> TrainingConfig:
+        return self.config.training
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return Dataset(self.config.dataset)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        return self.dataset.texts(self.config.text_fields)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_str(self.tokenizer_json)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The training photos; without the near-duplicate pairs where the arm says so."""
+        samples = Samples.of(self.dataset, self.config.splits, self.config.roles)
+        if self.config.near_duplicates == "drop":
+            texts = [self.texts[row] for row in samples.product]
+            samples = samples.keep(first_of_duplicates(samples.phash, texts, self.config.duplicate_distance))
+        return samples
+
+    @cached_property
+    def _row_of_sample(self) -> np.ndarray:
+        row_of = np.full(self.samples.sample.max() + 1, -1)
+        row_of[self.samples.sample] = np.arange(len(self.samples))
+        return row_of
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return steps_per_epoch(self.samples, self.training.batch_size)
+
+    def plan(self, epoch: int) -> np.ndarray:
+        batch_size, seed = self.training.batch_size, self.seed
+        plan = uniform_plan(self.samples, batch_size, seed, epoch)
+        hard = self.config.category_negatives
+        first = hard.start_step - epoch * self.steps_per_epoch
+        if self.config.negatives == "category" and first < self.steps_per_epoch:
+            first = max(0, first)
+            plan[first:] = category_plan(self.samples, batch_size, hard, seed, epoch)[first:]
+        return plan
+
+    def collate(self, samples: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
+        """`pixels` uint8 [n, 3, s, s], `ids` int64 and `mask` bool [n, t], `catalog` int64 [n]."""
+        rows = self._row_of_sample[samples]
+        ids, mask = tokenize(self.tokenizer, [self.texts[row] for row in self.samples.product[rows]])
+        catalog = self.samples.catalog[rows] if self.config.targets == "catalog" else samples
+        pixels = np.stack([self._pixels(int(sample), epoch) for sample in samples])
+        return {"pixels": pixels, "ids": ids, "mask": mask, "catalog": np.asarray(catalog, dtype=np.int64)}
+
+    def _pixels(self, sample: int, epoch: int) -> np.ndarray:
+        preprocessing, augmentation = self.config.preprocessing, self.config.augmentation
+        sharpest = preprocessing.size / (augmentation.crop if augmentation else 1)
+        try:
+            image = decode(self.dataset.read_image(sample), draft=round(sharpest)).image
+        except ImageRejected as error:
+            image_id = self.dataset.images["image_id"][sample].as_py()
+            raise ShoplensError(f"photo {image_id} of {self.dataset.path} cannot be used: {error}") from error
+        if augmentation is not None:
+            image = augmentation(image, np.random.default_rng((self.seed, epoch, sample)))
+        return preprocessing(image)
+
+    def build(self) -> nn.Module:
+        return DualEncoder(self.config.model, self.config.preprocessing, self.tokenizer.get_vocab_size())
+
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        encoded = model(batch["pixels"], batch["ids"], batch["mask"])
+        terms = soft_label_contrastive(encoded.image, encoded.text, batch["catalog"], encoded.logit_scale)
+        return {**terms._asdict(), "logit_scale": encoded.logit_scale}
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Writes the package of a trained model."""
+        assert isinstance(model, DualEncoder)
+        about = {
+            "recipe": self.config.recipe,
+            "text_fields": list(self.config.text_fields),
+            "evaluation": self.config.evaluation.model_dump(mode="json"),
+            "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
+            "embedder": "shoplens.models.embedder:Embedder",
+        }
+        embedder = Embedder(self.config.name, self.config.model, self.config.preprocessing, self.tokenizer, model)
+        embedder.save(folder, self._card(model), about)
+
+    def _card(self, model: nn.Module) -> str:
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        config, data = self.config, self.dataset
+        text = config.model.text.name or (config.model.text.config or {}).get("model_type")
+        return "\n".join(
+            [
+                f"# {config.name}",
+                "",
+                f"Product photos and texts in one space of {config.model.dim} dimensions (e-CLIP, arm `{config.arm}`).",
+                "",
+                f"- towers: {config.model.image.name} at {config.preprocessing.size} px, {text}; {parameters:,} parameters",
+                f"- trained on {data.name} (`{data.digest[:12]}`), splits {', '.join(config.splits)}: {len(self.samples):,} photos",
+                f"- {config.training.epochs} epochs of {self.steps_per_epoch} steps, batch {config.training.batch_size}, seed {config.seed}",
+                f"- text: {' + '.join(config.text_fields)}, cut at {config.model.text.max_tokens} tokens",
+                "",
+                "Meant for retrieval among products like those it was trained on; it knows nothing of others.",
+                "",
+            ]
+        )
+
+    def _tokenizer_json(self) -> str:
+        text = self.config.model.text
+        if text.name is not None:
+            return str(pretrained_tokenizer(text.name, text.max_tokens).to_str())
+        samples = Samples.of(self.dataset, self.config.splits, self.config.roles)
+        corpus = [self.texts[row] for row in np.unique(samples.product)]
+        corpus += [node.name for node in self.dataset.categories]
+        return str(train_tokenizer(corpus, text.vocab_size, text.max_tokens).to_str())
+
+
+def load(tree: Mapping[str, Any], where: str) -> EclipRecipe:
+    """Raises ConfigError, or ShoplensError where the dataset does not serve."""
+    return EclipRecipe(validate(EclipConfig, tree, where))
+
+
+def evaluate(package: str | Path, dataset: Dataset, split: str | None, about: Mapping[str, Any]) -> tuple[Evaluation, str]:
+    """Retrieval in both directions, product matching and zero-shot categories on one split, and the report."""
+    settings = json.loads((Path(package) / "config.json").read_text())
+    evaluation = EvaluationConfig.model_validate(settings["evaluation"])
+    split = split or evaluation.split
+    embedded = embed_split(package, dataset, split, settings["text_fields"], evaluation.prompt)
+    about = {
+        **about,
+        "dataset": dataset.name,
+        "dataset_path": dataset.path,
+        "dataset_digest": dataset.digest,
+        "split": split,
+    }
+    found = evaluate_retrieval(embedded, seed=0, about=about)
+    return found, render(found, showcases(found, embedded, dataset))
+
+
+def embed_split(
+    package: str | Path, dataset: Dataset, split: str, text_fields: list[str], prompt: str
+) -> EmbeddedSplit:
+    """The photos of a split, the texts of their products and a prompt per leaf category, as vectors."""
+    samples = Samples.of(dataset, [split])
+    rows, product = np.unique(samples.product, return_inverse=True)
+    catalog_of_row = np.zeros(dataset.products.num_rows, dtype=np.int64)
+    catalog_of_row[samples.product] = samples.catalog
+    every_text = dataset.texts(text_fields)
+    texts = [every_text[row] for row in rows]
+    category_ids = [dataset.products["category_id"][int(row)].as_py() for row in rows]
+    leaves = sorted({c for c in category_ids if c}, key=lambda c: dataset.categories[c].order)
+    code = {category_id: row for row, category_id in enumerate(leaves)}
+    paths = [dataset.categories[category_id].path for category_id in leaves]
+    prompts = [prompt.format(leaf=path[-1], path=" ".join(path)) for path in paths]
+    vectors = embed_texts([*texts, *prompts], package)
+    return EmbeddedSplit(
+        images=embed_photos(dataset, samples.sample, package),
+        samples=samples.sample,
+        product=product,
+        texts=texts,
+        text_vectors=vectors[: len(texts)],
+        catalog=catalog_of_row[rows],
+        category=np.array([code.get(c, -1) for c in category_ids], dtype=np.int64) if leaves else None,
+        category_vectors=vectors[len(texts) :] if leaves else None,
+        category_paths=paths,
+    )

@@ -1,0 +1,127 @@
+"""What a model must show before it may be served: floors, and how far it may fall behind what serves now."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from shoplens.config import Config
+from shoplens.errors import ShoplensError
+from shoplens.evaluation.bootstrap import paired_difference
+from shoplens.evaluation.evaluation import Evaluation
+from shoplens.schema import Split
+
+_ROUNDING = 1e-12
+
+
+class Gate(Config):
+    """A bar for one metric (all are better when higher).
+
+    `at_least` is an absolute floor, `max_drop` the largest allowed fall below the version that holds the
+    alias, on the same queries. The point difference decides, not its interval: judged by the lower end,
+    a small test set would refuse every model, judged by the upper end it would let any model through. The
+    interval stands in the verdict, so that a person sees how much of a difference is noise.
+    """
+
+    metric: str
+    at_least: float | None = Field(None, allow_inf_nan=False)
+    max_drop: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _sets_a_bar(self) -> Gate:
+        if self.at_least is None and self.max_drop is None:
+            raise ValueError("a gate needs at_least, max_drop or both")
+        return self
+
+
+class Gates(Config):
+    """The gates of a model, and the split of the dataset they are judged on."""
+
+    split: Split = "test"
+    gates: tuple[Gate, ...] = Field(min_length=1)
+
+
+class Verdict(Config):
+    """A gate and what came of it. `holder` is the metric of the version that holds the alias;
+    `difference` is candidate minus holder, `difference_low..high` its paired 95 % interval."""
+
+    gate: Gate
+    passed: bool
+    why: str
+    value: float
+    low: float | None
+    high: float | None
+    holder: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+
+
+class NotComparable(ShoplensError):
+    """The two evaluations do not answer the same queries, so their difference means nothing."""
+
+
+def judge(gates: Iterable[Gate], candidate: Evaluation, holder: Evaluation | None) -> list[Verdict]:
+    """A verdict for each gate, in order; without a holder nothing can have fallen, so `max_drop` passes.
+
+    Raises ShoplensError if a gate names a metric that was not measured, NotComparable if the evaluations
+    were made over different queries.
+    """
+    return [_verdict(gate, candidate, holder) for gate in gates]
+
+
+def _verdict(gate: Gate, candidate: Evaluation, holder: Evaluation | None) -> Verdict:
+    name = gate.metric
+    if name not in candidate.metrics:
+        near = difflib.get_close_matches(name, candidate.metrics, n=1, cutoff=0.5)
+        raise ShoplensError(
+            f"the gate on {name!r} cannot be judged, the evaluation did not measure it"
+            + (
+                f"; did you mean {near[0]}?"
+                if near
+                else f": it measured {', '.join(sorted(candidate.metrics))}"
+            )
+        )
+    metric = candidate.metrics[name]
+    faults, found = [], [f"{metric.value:.4f}"]
+    if gate.at_least is not None:
+        found.append(f"at least {gate.at_least:g} is asked")
+        if not metric.value >= gate.at_least:  # nan fails
+            faults.append(f"below the floor {gate.at_least:g}")
+    held = difference = low = high = None
+    if holder is not None:
+        held, difference, low, high = _compare(name, candidate, holder)
+        found.append(f"{difference:+.4f} [{low:+.4f}, {high:+.4f}] against {held:.4f}")
+    if gate.max_drop is not None and difference is not None and not difference >= -gate.max_drop - _ROUNDING:
+        faults.append(f"falls by more than {gate.max_drop:g}")
+    elif gate.max_drop is not None:
+        found.append(
+            "nothing holds the alias to fall behind"
+            if holder is None
+            else f"a fall of {gate.max_drop:g} is allowed"
+        )
+    return Verdict(
+        gate=gate,
+        passed=not faults,
+        why="; ".join([", ".join(found), *faults]),
+        value=metric.value,
+        low=metric.low,
+        high=metric.high,
+        holder=held,
+        difference=difference,
+        difference_low=low,
+        difference_high=high,
+    )
+
+
+def _compare(name: str, candidate: Evaluation, holder: Evaluation) -> tuple[float, float, float, float]:
+    if name not in holder.metrics or not np.array_equal(candidate.groups[name], holder.groups[name]):
+        raise NotComparable(
+            f"the two evaluations of {name} were made over different queries: evaluate both models again"
+        )
+    return holder.metrics[name].value, *paired_difference(
+        candidate.outcomes[name], holder.outcomes[name], candidate.groups[name]
+    )

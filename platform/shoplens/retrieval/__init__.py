@@ -1,0 +1,1 @@
+"""Finding products by vector: the index, its filters and its category slices."""

@@ -1,0 +1,215 @@
+"""What a shop consists of: products, their photos, categories, topics and interactions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from shoplens.errors import ShoplensError
+
+Identifier = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Split = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
+
+
+class Product(BaseModel):
+    """One listing of a shop. Listings that are the same product share a `catalog_id`.
+
+    `texts` holds further text fields by name (a second language, the shop's long title);
+    `attributes` maps a key to one or more values.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Identifier
+    catalog_id: Identifier | None = None
+    title: str = Field(min_length=1, max_length=2000)
+    description: str = ""
+    texts: dict[str, str] = {}
+    category_path: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field((), max_length=8)
+    category_id: Identifier | None = None
+    attributes: dict[str, tuple[str, ...]] = {}
+    price: float | None = Field(None, ge=0, allow_inf_nan=False)
+    currency: str | None = None
+    seller: str | None = None
+    review_count: int | None = Field(None, ge=0, lt=2**63)
+    split: Split = "train"
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _values_are_lists(cls, attributes: Any) -> Any:
+        """`{"color": "Red", "sizes": ["S", "M"], "year": 2010}` -> lists of strings, empty values left out."""
+        if not isinstance(attributes, Mapping):
+            return attributes
+        normal: dict[str, tuple[str, ...]] = {}
+        for key, value in attributes.items():
+            if isinstance(value, Mapping):
+                raise ValueError(f"attribute {key!r} is an object; give a value or a list of values")
+            values = value if isinstance(value, list | tuple) else [value]
+            kept = tuple(str(v) for v in values if v is not None and str(v).strip())
+            if kept:
+                normal[str(key)] = kept
+        return normal
+
+    def text(self, fields: Sequence[str], separator: str = " ") -> str:
+        """The named fields (`title`, `description`, `category`, or a key of `texts`), joined; empty ones skipped."""
+        return separator.join(filter(None, (self.field(name) for name in fields)))
+
+    def field(self, name: str) -> str:
+        match name:
+            case "title":
+                return self.title
+            case "description":
+                return self.description
+            case "category":
+                return " ".join(self.category_path)
+            case _:
+                return self.texts.get(name, "")
+
+    def to_json(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, sort_keys=True)
+
+
+class Topic(BaseModel):
+    """A shopping exhibition that products are ranked for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Identifier
+    name: str
+    desc: str = ""
+    date: str | None = Field(None, description="ISO date on which the exhibition opens")
+    cat1: str = ""
+    cat2: str = ""
+    cat3: str = ""
+    cat4: str = ""
+    kwds: tuple[str, ...] = ()
+    product_ids: tuple[str, ...] = ()
+
+
+class Interaction(BaseModel):
+    """One logged event of a shopper; `propensity` is the probability with which it was shown there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    time: str
+    user_id: str
+    product_id: str
+    kind: Literal["impression", "click", "purchase"]
+    surface: str = ""
+    topic_id: str | None = None
+    position: int | None = Field(None, ge=0)
+    propensity: float | None = Field(None, gt=0, le=1)
+
+
+def slug(name: str) -> str:
+    """`"Hoodies & Sweatshirts"` -> `"hoodies-sweatshirts"`; letters of every script are kept."""
+    return re.sub(r"[^\w]+", "-", name.casefold(), flags=re.UNICODE).strip("-_") or "x"
+
+
+def category_id_of(path: Sequence[str], taken: Collection[str] = ()) -> str:
+    """`("Men", "T-Shirts")` -> `"men/t-shirts"`, with a hash of the path behind it if that is `taken`."""
+    plain = "/".join(slug(name) for name in path)
+    if plain not in taken:
+        return plain
+    return f"{plain}-{hashlib.sha256(repr(tuple(path)).encode()).hexdigest()[:8]}"
+
+
+@dataclass
+class Category:
+    """A node of the tree; `order` is its place in depth-first order, a subtree being `order..last`."""
+
+    id: str
+    parent_id: str | None
+    level: int
+    name: str
+    path: tuple[str, ...]
+    children: list[str] = field(default_factory=list)
+    order: int = -1
+    last: int = -1
+
+
+class CategoryTree:
+    """The shop's categories as a forest of paths, with ids checked to name one place each.
+
+    Depth-first order makes every subtree a contiguous range, which is what the search slices.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Category] = {}
+        self._by_path: dict[tuple[str, ...], str] = {}
+        self._reserved: set[str] = set()
+        self._ordered = False
+
+    def add(self, path: Sequence[str], category_id: str | None = None) -> str:
+        """Adds the path (root to leaf) and returns its leaf's id, made from the path where none is given.
+
+        Raises ShoplensError if the id already names another place, or the path another id: not a tree.
+        """
+        path = tuple(path)
+        if not path:
+            raise ShoplensError("the category path is empty")
+        parent_id = self.add(path[:-1]) if len(path) > 1 else None
+        known = self._by_path.get(path)
+        if known is not None:
+            if category_id is not None and category_id != known:
+                raise ShoplensError(f"category {' > '.join(path)} has two ids, {known!r} and {category_id!r}")
+            return known
+        category_id = category_id or category_id_of(path, self._nodes.keys() | self._reserved)
+        if category_id in self._nodes:
+            other = " > ".join(self._nodes[category_id].path)
+            raise ShoplensError(f"category id {category_id!r} names two places, {other} and {' > '.join(path)}")
+        self._nodes[category_id] = Category(category_id, parent_id, len(path), path[-1], path)
+        self._by_path[path] = category_id
+        if parent_id is not None:
+            self._nodes[parent_id].children.append(category_id)
+        self._ordered = False
+        return category_id
+
+    def __contains__(self, category_id: object) -> bool:
+        return category_id in self._nodes
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, category_id: str) -> Category:
+        self._order()
+        return self._nodes[category_id]
+
+    def __iter__(self) -> Iterator[Category]:
+        """Every category, in depth-first order."""
+        self._order()
+        return iter(sorted(self._nodes.values(), key=lambda node: node.order))
+
+    def _order(self) -> None:
+        if self._ordered:
+            return
+        place = 0
+
+        def visit(node: Category) -> None:
+            nonlocal place
+            node.order = place
+            place += 1
+            for child in sorted(node.children):
+                visit(self._nodes[child])
+            node.last = place - 1
+
+        for root in sorted(node.id for node in self._nodes.values() if node.parent_id is None):
+            visit(self._nodes[root])
+        self._ordered = True
+
+    @classmethod
+    def of(cls, paths: Iterable[tuple[Sequence[str], str | None]]) -> CategoryTree:
+        """The tree of these places, the same in whatever order they come; raises as `add` does."""
+        places = [(tuple(path), category_id) for path, category_id in paths]
+        tree = cls()
+        tree._reserved = {category_id for _, category_id in places if category_id is not None}
+        places.sort(key=lambda place: (len(place[0]), place[1] is None, place[0]))
+        for path, category_id in places:
+            tree.add(path, category_id)
+        return tree

@@ -1,0 +1,107 @@
+"""Batches for a training worker: Ray Data, or a DataLoader in the worker, following the same plan.
+
+Step k is one row of a Ray Dataset, in a block of its own, in order; rank r reads, decodes and collates its
+share of the step's samples. The dataset is asked for anew whenever workers (re)start and then begins at the
+first step that the latest checkpoint has not seen, so a restart repeats and skips nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ray import cloudpickle
+from ray.train import DataConfig
+
+from shoplens.training.recipe import Batch, Recipe
+
+if TYPE_CHECKING:
+    from ray.data import DataIterator, Dataset
+
+
+class MicroBatches:
+    """Rank `rank`'s share of every global step: a consecutive slice of the batch, read and collated."""
+
+    def __init__(self, recipe: Recipe, rank: int, world_size: int) -> None:
+        self._recipe, self._rank, self._world_size = recipe, rank, world_size
+        self._epoch, self._plan = -1, np.empty((0, 0), np.int64)
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        epoch, row = divmod(step, self._recipe.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._plan = epoch, self._recipe.plan(epoch)
+        share = self._plan.shape[1] // self._world_size
+        return self._recipe.collate(self._plan[row, self._rank * share : (self._rank + 1) * share], epoch)
+
+
+class PlanConfig(DataConfig):
+    """Gives every rank its own share of each step. Ray Train calls `configure` at each start of its workers."""
+
+    def __init__(self, recipe: Recipe, concurrency: int) -> None:
+        super().__init__()
+        self._recipe, self._concurrency = recipe, concurrency
+
+    def configure(
+        self, datasets: dict[str, Dataset], world_size: int, *_args: Any, **_kwargs: Any
+    ) -> list[dict[str, DataIterator]]:
+        from ray.data import ExecutionOptions, TaskPoolStrategy
+
+        shards = []
+        for rank in range(world_size):
+            pickled = cloudpickle.dumps(MicroBatches(self._recipe, rank, world_size))
+            read = functools.partial(_read_row, pickled)
+            shard = datasets["steps"].map(read, num_cpus=0.5, compute=TaskPoolStrategy(self._concurrency))
+            shard.context.execution_options = ExecutionOptions(preserve_order=True)
+            shard.context.enable_progress_bars = False
+            shards.append({"steps": shard.iterator()})
+        return shards
+
+
+def steps_from(first: Callable[[], int], total: int) -> Callable[[], Dataset]:
+    """The dataset of the steps that remain, asked for at each start of the workers; `first` says where."""
+
+    def steps() -> Dataset:
+        import ray
+
+        start = first()
+        count = max(1, total - start)
+        return ray.data.range(count, override_num_blocks=count).map(functools.partial(_number, start))
+
+    return steps
+
+
+def _number(start: int, row: dict[str, Any]) -> dict[str, Any]:
+    return {"step": start + int(row["id"])}
+
+
+@functools.lru_cache(maxsize=2)
+def _load(pickled: bytes) -> MicroBatches:
+    """Tasks of one process share the opened dataset and the epoch's plan."""
+    return cloudpickle.loads(pickled)
+
+
+def _read_row(pickled: bytes, row: dict[str, Any]) -> dict[str, Any]:
+    return {"step": row["step"], **_load(pickled)[int(row["step"])]}
+
+
+def from_ray(shard: DataIterator, prefetch: int) -> Iterator[tuple[int, Batch]]:
+    """(step, micro-batch) pairs of this rank, in order."""
+    for row in shard.iter_batches(batch_size=1, prefetch_batches=prefetch, batch_format="numpy"):
+        step = int(row.pop("step")[0])
+        yield step, {name: torch.tensor(values[0]) for name, values in row.items()}
+
+
+def from_loader(batches: MicroBatches, start: int, total: int, workers: int, prefetch: int) -> Iterator[tuple[int, Batch]]:
+    """The same pairs, read by `workers` processes of a torch DataLoader inside the training worker."""
+    loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
+        batches,  # type: ignore[arg-type]
+        batch_size=None,
+        sampler=range(start, total),
+        num_workers=workers,
+        prefetch_factor=prefetch,
+        multiprocessing_context="forkserver",
+    )
+    return zip(range(start, total), loader, strict=True)

@@ -1,0 +1,89 @@
+"""The FastAPI application that a Gateway answers with: routes, errors, limits, OpenAPI."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, FastAPI
+from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
+
+from serve_apps import embeddings, errors, page, products, similar
+from serve_apps.admission import Admission
+from serve_apps.protocol import EmbeddingRequest, Health, ModelsAnswer, SimilarRequest, answer
+
+if TYPE_CHECKING:
+    from serve_apps.gateway import Gateway
+
+FAILURES: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "model": errors.ErrorAnswer,
+        "description": "The request is at fault; `code` and `param` say how.",
+    },
+    "503": {"model": errors.ErrorAnswer, "description": "Not now: see `code`, and `Retry-After` for when."},
+}
+
+
+def build(gateway: Gateway) -> FastAPI:
+    app = FastAPI(
+        title="shoplens",
+        version=metadata.version("shoplens"),
+        description="Embeddings of products by photo and text, and the products most similar to one.",
+        redoc_url=None,
+        responses=FAILURES,
+    )
+    app.include_router(embeddings.router(gateway), tags=["embeddings"])
+    app.include_router(_models(gateway), tags=["models"])
+    if gateway.settings.search:
+        app.include_router(similar.router(gateway), tags=["search"])
+        app.include_router(products.router(gateway), tags=["shop"])
+    app.include_router(_health(gateway), tags=["health"])
+    if gateway.settings.page:
+        page.install(app)
+    errors.install(app)
+    app.add_middleware(Admission, limits=gateway.settings.limits)
+    _describe_bodies(app)
+    return app
+
+
+def _models(gateway: Gateway) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/v1/models", response_model=ModelsAnswer)
+    async def models() -> Response:
+        """Registered versions, newest first, with their aliases; `active` ones are in use."""
+        return answer({"object": "list", "data": await gateway.models()}, None)
+
+    return router
+
+
+def _health(gateway: Gateway) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/healthz", response_model=Health)
+    async def healthz() -> Response:
+        """200 if the model answers through the queue that requests go through, else 503."""
+        await gateway.pulse()
+        active = {name: release.version for name, release in gateway.serving().items()}
+        default = active.get(gateway.settings.models[0])
+        models = {name: active.get(name) for name in gateway.settings.models}
+        return answer({"status": "ok" if default else "waiting", "model": default, "models": models}, default)
+
+    return router
+
+
+def _describe_bodies(app: FastAPI) -> None:
+    """Adds to OpenAPI the request bodies that the routes parse themselves."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = generate()
+            bodies = [(EmbeddingRequest, "validation"), (SimilarRequest, "validation")]
+            _, found = models_json_schema(bodies, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+            schema["components"]["schemas"].update(found["$defs"])
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,266 @@
+"""The deployment that HTTP reaches: resolves the version, decodes photos, asks the model, searches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from fastapi import FastAPI
+from ray.exceptions import RayActorError
+from ray.serve.handle import DeploymentHandle
+
+from serve_apps.api import build
+from serve_apps.catalogue import Catalogue
+from serve_apps.encoded import Encoded
+from serve_apps.errors import ApiError, bad_request, not_found, unavailable, unknown_product
+from serve_apps.photos import UNPROCESSABLE, Photos
+from serve_apps.protocol import Input, Photo, ProductRef, Text
+from serve_apps.release import Missing, Release
+from serve_apps.settings import Settings
+from serve_apps.versions import Versions
+from shoplens.datasets.preprocessing import Preprocessing
+from shoplens.errors import ShoplensError
+from shoplens.retrieval.index import Index
+
+log = logging.getLogger("ray.serve")
+
+T = TypeVar("T")
+
+HEALTH_DEADLINE_S = 30.0
+_REFERENCE = re.compile(r"(?P<name>[^@/]+)(?:@(?P<alias>.+)|/(?P<version>\d+))?")
+
+
+@dataclass(frozen=True)
+class Served:
+    """Everything of one release that a request needs; model and index belong together."""
+
+    release: Release
+    preprocessing: Preprocessing
+    index: Index | None
+    catalogue: Catalogue | None
+
+    @property
+    def version(self) -> str:
+        return self.release.version
+
+
+class Gateway:
+    """One object a replica, shared by all its requests; everything runs in its event loop or its threads."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, settings: Settings, encoder: DeploymentHandle, rollout: DeploymentHandle
+    ) -> None:
+        self.settings = settings
+        self.photos = Photos(settings)
+        self._encoder, self._rollout = encoder, rollout
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="search")
+        self._versions: Versions[Release, Served] = Versions(self._load, settings.versions_kept)
+        self._active: dict[str, Release] = {}
+        self._resolved: dict[str, tuple[float, Release | Missing]] = {}
+        await self._catch_up()
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build(self)
+
+    async def _catch_up(self) -> None:
+        """A replica that joins a service which already answers loads its releases before taking requests."""
+        try:
+            for release in (await asyncio.wait_for(self._rollout.serving.remote(), 30)).values():
+                await self.prepare(release)
+                self.activate(release)
+        except Exception:
+            log.exception("the Gateway starts without a model; the rollout will load it")
+
+    async def prepare(self, release: Release) -> None:
+        """Loads the release beside what is there. Raises ShoplensError if model and index do not fit."""
+        await self._versions.get(release)
+
+    def activate(self, release: Release) -> None:
+        """The pointer swap: requests that begin from here on are answered by `release`."""
+        self._active[release.name] = release
+        self._versions.pinned = frozenset(self._active.values())
+
+    def serving(self) -> dict[str, Release]:
+        return dict(self._active)
+
+    async def _load(self, release: Release) -> Served:
+        preprocessing, dim = await self._encoder.prepare.remote(release.version)
+        if release.index is None or not self.settings.search:
+            return Served(release, preprocessing, None, None)
+        index, catalogue = await self.in_thread(self._open, release, dim)
+        return Served(release, preprocessing, index, catalogue)
+
+    def _open(self, release: Release, dim: int) -> tuple[Index, Catalogue]:
+        assert release.index is not None
+        index = Index.load(release.index)
+        built_for = index.about.get("model")
+        if built_for != release.version or index.dim != dim:
+            raise ShoplensError(
+                f"the index {release.index} was built for {built_for} with vectors of {index.dim}, "
+                f"not for {release.version} with {dim}: build it again"
+            )
+        path, digest = index.about["dataset_path"], index.about["dataset_digest"]
+        for loaded in (served.catalogue for served in self._versions):
+            if loaded is not None and (loaded.dataset.path, loaded.dataset.digest) == (path, digest):
+                return index, loaded
+        catalogue = Catalogue(path)
+        if catalogue.dataset.digest != digest:
+            raise ShoplensError(
+                f"the dataset {path} has changed since the index was built: build the index again"
+            )
+        return index, catalogue
+
+    async def served(self, reference: str | None = None, *, search: bool = False) -> Served:
+        """The release that answers a request for `reference` (None: the champion of the first model).
+
+        Raises ApiError 404 if there is none, 503 if nothing is promoted yet.
+        """
+        name, _, _ = parts = self._parts(reference or self.settings.models[0])
+        release = self._current(*parts) or await self._resolve(*parts)
+        try:
+            served = await self._versions.get(release)
+        except ShoplensError as error:
+            reason = str(getattr(error, "cause", error))
+            raise unavailable(
+                "model_not_loadable", f"{release.version} cannot be loaded: {reason}"
+            ) from error
+        if search and served.index is None:
+            raise not_found(
+                "no_index", f"{served.version} has no index; {name} without a version is searchable", "model"
+            )
+        return served
+
+    def catalogue(self, digest: str) -> Catalogue:
+        """The shop whose dataset's digest begins so, among those in memory. Raises ApiError 404."""
+        for served in self._versions:
+            if served.catalogue is not None and served.catalogue.digest == digest:
+                return served.catalogue
+        raise not_found("dataset_not_found", f"no dataset {digest} is served now", "dataset")
+
+    def _parts(self, reference: str) -> tuple[str, str | None, int | None]:
+        match = _REFERENCE.fullmatch(reference)
+        if match is None or match["name"] not in self.settings.models:
+            known = ", ".join(self.settings.models)
+            raise not_found(
+                "model_not_found", f"no model {reference[:100]!r} is served here; there is {known}", "model"
+            )
+        version = match["version"]
+        return match["name"], match["alias"], None if version is None else int(version)
+
+    def _current(self, name: str, alias: str | None, version: int | None) -> Release | None:
+        active = self._active.get(name)
+        if version is None:
+            return active if alias in (None, self.settings.alias) else None
+        return active if active is not None and active.version == f"{name}/{version}" else None
+
+    async def _resolve(self, name: str, alias: str | None, version: int | None) -> Release:
+        if version is None and alias in (None, self.settings.alias):
+            trouble = (await self._rollout.trouble.remote()).get(name)
+            advice = (
+                f"register a model and run `shoplens promote {name} VERSION --alias {self.settings.alias}`"
+            )
+            raise unavailable("no_champion", f"nothing is served as {name} yet: {trouble or advice}", 10)
+        reference = f"{name}@{alias}" if version is None else f"{name}/{version}"
+        until, found = self._resolved.get(reference, (0.0, Missing("")))
+        if until < time.monotonic():
+            found = await self._rollout.resolve.remote(reference)
+            if len(self._resolved) >= 1000:
+                self._resolved.clear()
+            self._resolved[reference] = time.monotonic() + self.settings.poll_s, found
+        if isinstance(found, Missing):
+            if found.outage:
+                raise unavailable("registry_unavailable", f"{reference} cannot be looked up: {found.reason}")
+            raise not_found("model_not_found", found.reason, "model")
+        return found
+
+    async def models(self) -> list[dict[str, Any]]:
+        found = await self._rollout.models.remote()
+        if isinstance(found, Missing):
+            raise unavailable("registry_unavailable", f"models cannot be listed: {found.reason}")
+        return found
+
+    async def embed(self, served: Served, inputs: Sequence[Input]) -> tuple[np.ndarray, int]:
+        """Unit vectors float32 [n, d] in the order of `inputs`, and the tokens of the texts.
+
+        A product's vector is the one the index holds. Raises ApiError naming the first input at fault.
+        """
+        self._within_limits(inputs)
+        texts = [(i, item) for i, item in enumerate(inputs) if isinstance(item, Text)]
+        photos = [(i, item) for i, item in enumerate(inputs) if isinstance(item, Photo)]
+        products = [
+            (i, self._product_vector(served, item))
+            for i, item in enumerate(inputs)
+            if isinstance(item, ProductRef)
+        ]
+        pixels = (
+            await self.photos.pixels([item for _, item in photos], served.preprocessing) if photos else None
+        )
+        rows: list[np.ndarray | None] = [None] * len(inputs)
+        tokens = 0
+        if texts or photos:
+            encoded = await self._encode(served.version, [item.text for _, item in texts], pixels)
+            tokens = encoded.tokens
+            for faults, items in ((encoded.text_faults, texts), (encoded.image_faults, photos)):
+                for place, fault in faults.items():
+                    raise ApiError(UNPROCESSABLE, "not_encodable", fault, items[place][1].place)
+            for (i, _), vector in zip([*texts, *photos], [*encoded.texts, *encoded.images], strict=True):
+                rows[i] = vector
+        for i, vector in products:
+            rows[i] = vector
+        return np.stack(rows), tokens  # type: ignore[arg-type]
+
+    def _within_limits(self, inputs: Sequence[Input]) -> None:
+        limits = self.settings.limits
+        if len(inputs) > limits.inputs:
+            raise bad_request(
+                "too_many_inputs", f"{len(inputs)} inputs; at most {limits.inputs} at a time", "input"
+            )
+        for item in inputs:
+            if not isinstance(item, Text):
+                continue
+            if not item.text.strip():
+                raise bad_request("empty_text", "the text is empty", item.place)
+            if len(item.text) > limits.text_chars:
+                message = f"the text has {len(item.text)} characters; at most {limits.text_chars} are taken"
+                raise bad_request("text_too_long", message, item.place)
+
+    def _product_vector(self, served: Served, item: ProductRef) -> np.ndarray:
+        if served.index is None:
+            raise not_found("no_index", f"{served.version} has no index to find products in", item.place)
+        position = served.index.position(item.product_id)
+        if position is None:
+            raise unknown_product(item.product_id, f"the index of {served.version}", item.place)
+        return served.index.vector(position)
+
+    async def _encode(self, version: str, texts: Sequence[str], pixels: np.ndarray | None) -> Encoded:
+        """Asks again, once, when the replica at work was lost."""
+        deadline = self.settings.limits.deadline_s
+        for last in (False, True):
+            response = self._encoder.encode.remote(version, texts, pixels)
+            try:
+                return await asyncio.wait_for(response, deadline)
+            except asyncio.TimeoutError:
+                response.cancel()
+                raise unavailable("deadline", f"the model did not answer within {deadline:g} s") from None
+            except RayActorError:
+                if last:
+                    raise
+        raise AssertionError
+
+    async def pulse(self) -> None:
+        """Raises ApiError 503 unless a sentinel comes back through the queue that requests go through."""
+        try:
+            await asyncio.wait_for(self._encoder.pulse.remote(), HEALTH_DEADLINE_S)
+        except Exception as error:
+            log.warning("the model does not answer the health check: %s", error)
+            raise unavailable("model_stuck", "the model does not answer") from error
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)

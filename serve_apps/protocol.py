@@ -1,0 +1,346 @@
+"""Requests and answers of the HTTP API, parsed strictly: a misspelt field or a wrong type is an error."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic_core import to_json
+from starlette.datastructures import FormData, UploadFile
+from starlette.responses import Response
+
+from serve_apps.errors import Place, bad_request, invalid
+
+MAX_K = 1000
+MAX_PAGE = 1000
+MODEL_HEADER = "X-Model-Version"
+
+ModelRef = Annotated[
+    str, Field(pattern=r"^[\w.-]{1,100}(@[\w-]{1,100}|/[1-9][0-9]{0,8})?$", examples=["eclip"])
+]
+ProductId = Annotated[str, Field(min_length=1, max_length=256)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TextItem(Strict):
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(Strict):
+    url: str = Field(description="data:image/...;base64,... or, from allowed hosts, http(s)://...")
+
+
+class ImageItem(Strict):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class ProductItem(Strict):
+    type: Literal["product"]
+    product_id: ProductId
+
+
+def _item_kind(item: Any) -> str | None:
+    kind = item.get("type") if isinstance(item, dict) else "string" if isinstance(item, str) else None
+    return kind if isinstance(kind, str) else None
+
+
+def _input_kind(value: Any) -> str | None:
+    return "string" if isinstance(value, str) else "list" if isinstance(value, list) else None
+
+
+Item = Annotated[
+    Annotated[str, Tag("string")]
+    | Annotated[TextItem, Tag("text")]
+    | Annotated[ImageItem, Tag("image_url")]
+    | Annotated[ProductItem, Tag("product")],
+    Discriminator(
+        _item_kind,
+        custom_error_type="unknown_item",
+        custom_error_message='an item is a string or an object of "type" text, image_url or product',
+    ),
+]
+
+
+class EmbeddingRequest(Strict):
+    model: ModelRef
+    input: Annotated[
+        Annotated[str, Tag("string")] | Annotated[list[Item], Field(min_length=1), Tag("list")],
+        Discriminator(
+            _input_kind,
+            custom_error_type="unknown_input",
+            custom_error_message="give a string, or a list of strings and typed items",
+        ),
+    ]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, description="if given, must be the model's own")
+    user: str | None = Field(None, description="accepted for OpenAI clients, not used")
+
+    @property
+    def inputs(self) -> list[Input]:
+        items = [self.input] if isinstance(self.input, str) else self.input
+        places = ["input"] if isinstance(self.input, str) else [f"input[{i}]" for i in range(len(items))]
+        return [_input(item, place) for item, place in zip(items, places, strict=True)]
+
+
+class PriceRange(Strict):
+    min: Price | None = None
+    max: Price | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PriceRange:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min is greater than max")
+        return self
+
+
+class SimilarRequest(Strict):
+    """Exactly one of `product_id`, `text` and `image` is the query."""
+
+    product_id: ProductId | None = None
+    text: str | None = None
+    image: str | None = Field(
+        None, description="data:image/...;base64,... or, from allowed hosts, http(s)://..."
+    )
+    k: int = Field(10, ge=1, le=MAX_K)
+    category: str | None = Field(
+        None, max_length=256, description="category id; the whole subtree is searched"
+    )
+    price: PriceRange | None = None
+    exclude_catalog: bool = Field(False, description="leave out products of the query product's catalog")
+    model: ModelRef | None = None
+
+    @model_validator(mode="after")
+    def _one_query(self) -> SimilarRequest:
+        if sum(query is not None for query in (self.product_id, self.text, self.image)) != 1:
+            raise ValueError("give exactly one of product_id, text and image")
+        return self
+
+
+@dataclass(frozen=True)
+class Text:
+    place: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo to be decoded: its bytes, or the URL (`data:` too) that they come from."""
+
+    place: str
+    source: bytes | str
+
+
+@dataclass(frozen=True)
+class ProductRef:
+    place: str
+    product_id: str
+
+
+Input = Text | Photo | ProductRef
+
+
+def _input(item: str | TextItem | ImageItem | ProductItem, place: str) -> Input:
+    match item:
+        case str():
+            return Text(place, item)
+        case TextItem():
+            return Text(place, item.text)
+        case ImageItem():
+            return Photo(place, item.image_url.url)
+        case ProductItem():
+            return ProductRef(place, item.product_id)
+
+
+R = TypeVar("R", bound=Strict)
+
+
+def parse(model: type[R], body: bytes) -> R:
+    """JSON text -> request. Raises ApiError 400: not UTF-8, not JSON, nested too deeply, wrong fields."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error, _without_tags) from None
+
+
+def _without_tags(place: Place) -> Place:
+    """`("input", "list", 3, "image_url", "image_url", "url")` -> `("input", 3, "image_url", "url")`."""
+    if place[:1] != ("input",):
+        return place
+    item = place[2:]
+    return ("input", *item[:1], *item[2:])
+
+
+_DATA_URI = re.compile(r"data:(?P<type>[\w.+/-]{0,100})(?P<parameters>(;[\w.=+/-]{0,100}){0,4}),")
+
+
+def data_uri_bytes(uri: str, place: str) -> bytes:
+    """`data:image/jpeg;base64,...` -> bytes. Raises ApiError 400."""
+    head = _DATA_URI.match(uri)
+    if head is None or not head["parameters"].endswith(";base64") or not head["type"].startswith("image/"):
+        raise bad_request("invalid_image_url", "a data URI reads data:image/TYPE;base64,DATA", place)
+    try:
+        return base64.b64decode(uri[head.end() :], validate=True)
+    except ValueError as error:
+        raise bad_request("invalid_image_url", f"the data URI is not base64: {error}", place) from None
+
+
+async def form_inputs(form: FormData) -> tuple[Mapping[str, str], list[Input]]:
+    """Fields and inputs of a multipart request, in the order sent. Raises ApiError 400.
+
+    `input` (text) and `image` (file) may be repeated; other fields are plain strings.
+    """
+    fields: dict[str, str] = {}
+    inputs: list[Input] = []
+    for name, value in form.multi_items():
+        place = f"{name}[{len(inputs)}]"
+        if name == "image":
+            if not isinstance(value, UploadFile):
+                raise bad_request("invalid_value", "send the image as a file (with a filename)", place)
+            inputs.append(Photo(place, await value.read()))
+        elif not isinstance(value, str):
+            raise bad_request(
+                "invalid_value", f"{name[:40]} is text, not a file; files go into `image`", place
+            )
+        elif name == "input":
+            inputs.append(Text(place, value))
+        elif name in fields:
+            raise bad_request("invalid_value", f"{name[:40]} is given twice", name[:40])
+        else:
+            fields[name] = value
+    if not inputs:
+        raise bad_request("missing_field", "give at least one `input` (text) or `image` (file)", "input")
+    return fields, inputs
+
+
+class EmbeddingForm(Strict):
+    """The plain fields of a multipart request."""
+
+    model: ModelRef
+    encoding_format: Literal["float", "base64"] = "float"
+
+    @classmethod
+    def of(cls, fields: Mapping[str, str]) -> EmbeddingForm:
+        try:
+            return cls.model_validate(dict(fields))
+        except ValidationError as error:
+            raise invalid(error) from None
+
+
+class Embedding(BaseModel):
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str = Field(description="floats, or base64 of little-endian float32")
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingAnswer(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str = Field(examples=["eclip/3"])
+    usage: Usage
+
+
+class ProductSummary(BaseModel):
+    product_id: str
+    catalog_id: str | None
+    title: str
+    category_id: str | None
+    category_path: list[str]
+    price: float | None
+    currency: str | None
+    seller: str | None
+    image: str | None = Field(examples=["/v1/images/IMAGE_ID"])
+
+
+class ScoredProduct(ProductSummary):
+    score: float = Field(description="cosine similarity to the query")
+
+
+class ProductDetail(ProductSummary):
+    description: str
+    attributes: dict[str, list[str]]
+    images: list[str]
+    model: str
+
+
+class SimilarAnswer(BaseModel):
+    object: Literal["list"] = "list"
+    model: str
+    dataset: str
+    data: list[ScoredProduct]
+
+
+class ProductsAnswer(BaseModel):
+    object: Literal["list"] = "list"
+    model: str
+    dataset: str
+    total: int
+    data: list[ProductSummary]
+
+
+class CategoryRow(BaseModel):
+    id: str
+    parent_id: str | None
+    level: int
+    name: str
+    path: list[str]
+    n_products: int = Field(description="products of the whole subtree")
+
+
+class CategoriesAnswer(BaseModel):
+    object: Literal["list"] = "list"
+    model: str
+    dataset: str
+    data: list[CategoryRow]
+
+
+class ModelRow(BaseModel):
+    id: str = Field(examples=["eclip/3"])
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "shoplens"
+    aliases: list[str]
+    active: bool
+
+
+class ModelsAnswer(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelRow]
+
+
+class Health(BaseModel):
+    status: Literal["ok", "waiting"] = Field(description="waiting: nothing is promoted yet")
+    model: str | None
+    models: dict[str, str | None]
+
+
+def answer(body: Mapping[str, Any], model: str | None) -> Response:
+    """JSON body with the header that names the version that made it."""
+    headers = {} if model is None else {MODEL_HEADER: model}
+    return Response(to_json(body), media_type="application/json", headers=headers)
+
+
+def embedding_answer(vectors: np.ndarray, encoding_format: str, model: str, tokens: int) -> Response:
+    """`vectors` float32 [n, d]."""
+    if encoding_format == "base64":
+        rows: Sequence[Any] = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
+    else:
+        rows = vectors.tolist()
+    data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return answer({"object": "list", "data": data, "model": model, "usage": usage}, model)

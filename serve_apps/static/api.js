@@ -1,0 +1,75 @@
+// The public endpoints, as functions. Every answer tells which model version made it: `service` passes that on.
+
+/** Events "model" and "dataset", each with the name as `detail`. */
+export const service = new EventTarget();
+
+export class ServiceError extends Error {
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+
+  /** True where the same request may well succeed later. */
+  get passing() {
+    return this.status === 0 || this.status >= 500 || this.status === 429;
+  }
+
+  /** A sentence for people; the service's own words where it gave any. */
+  get sentence() {
+    if (this.code === "no_champion") return `No model is promoted yet. The service says: ${this.message}`;
+    if (this.status === 0) return "The service cannot be reached. Is it running?";
+    if (this.status === 503 || this.status === 429) return `The service is not ready just now: ${this.message}`;
+    return this.message.charAt(0).toUpperCase() + this.message.slice(1);
+  }
+}
+
+async function ask(path, { body, signal } = {}) {
+  let response;
+  let answer = null;
+  try {
+    response = await fetch(path, {
+      method: body ? "POST" : "GET",
+      headers: body ? { "Content-Type": "application/json", Accept: "application/json" } : { Accept: "application/json" },
+      body: body && JSON.stringify(body),
+      signal,
+    });
+    answer = await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    if (!response) throw new ServiceError(0, "unreachable", "no answer");
+  }
+  if (!response.ok || answer === null) {
+    const { message, code } = answer?.error ?? {};
+    throw new ServiceError(response.status, code, message ?? `the answer was ${response.status} ${response.statusText}`);
+  }
+  const model = response.headers.get("X-Model-Version") ?? answer.model;
+  if (model) service.dispatchEvent(new CustomEvent("model", { detail: model }));
+  if (answer.dataset) service.dispatchEvent(new CustomEvent("dataset", { detail: answer.dataset }));
+  return answer;
+}
+
+/** `price` is {min, max}, either of them null. */
+export function listProducts({ category, price, offset, limit }, signal) {
+  const query = new URLSearchParams({ offset, limit });
+  if (category) query.set("category", category);
+  if (price.min !== null) query.set("price_min", price.min);
+  if (price.max !== null) query.set("price_max", price.max);
+  return ask(`/v1/products?${query}`, { signal });
+}
+
+export const getProduct = (id, signal) => ask(`/v1/products/${encodeURIComponent(id)}`, { signal });
+
+export const listCategories = () => ask("/v1/categories");
+
+export const health = () => ask("/healthz");
+
+/** `query` is one of {product_id}, {text}, {image}; `price` as above; what is not set is left out of the request. */
+export function similar(query, { k, category, price, excludeCatalog }, signal) {
+  const body = { ...query, k };
+  if (category) body.category = category;
+  const limits = Object.entries(price ?? {}).filter(([, value]) => value !== null);
+  if (limits.length) body.price = Object.fromEntries(limits);
+  if (excludeCatalog) body.exclude_catalog = true;
+  return ask("/v1/similar", { body, signal });
+}

@@ -1,0 +1,513 @@
+// The page: two views, the list (browse and search) and the product, both named by the address after "#".
+
+import { ServiceError, getProduct, health, listCategories, listProducts, service, similar } from "./api.js";
+import { card, el, languageOf, money, pathOf, photo, productHash, skeletons } from "./cards.js";
+import { Categories } from "./categories.js";
+import { PhotoError, keepPhoto, keptPhoto, readPhoto } from "./photo.js";
+
+const PAGE = 60;
+const MOST_RESULTS = 1000;
+const NEIGHBOURS = 24;
+const PAGES_PER_STEP = 10;
+const SKELETONS_AFTER_MS = 150;
+const HEALTH_EVERY_MS = 30_000;
+
+const at = (id) => document.getElementById(id);
+const grid = at("grid");
+const status = at("status");
+const more = at("more");
+const listView = at("list-view");
+const detailView = at("detail-view");
+const numbers = new Intl.NumberFormat("en");
+
+// ---------------------------------------------------------------- addresses
+
+const number = (text) => (text === null || text.trim() === "" || !(Number(text) >= 0) ? null : Number(text));
+
+function parse(hash) {
+  const [path, query = ""] = hash.replace(/^#/, "").split("?", 2);
+  const fields = new URLSearchParams(query);
+  const product = path.match(/^\/product\/(.+)$/);
+  if (product) {
+    try {
+      return { view: "product", id: decodeURIComponent(product[1]), otherCatalogs: fields.get("other") === "1" };
+    } catch {
+      return { view: "list", ...everything };
+    }
+  }
+  return {
+    view: "list",
+    text: fields.get("q") ?? "",
+    photo: fields.get("photo") ?? "",
+    category: fields.get("category") ?? "",
+    price: { min: number(fields.get("min")), max: number(fields.get("max")) },
+  };
+}
+
+const everything = { text: "", photo: "", category: "", price: { min: null, max: null } };
+
+function listHash({ text, photo, category, price }) {
+  const fields = new URLSearchParams();
+  if (text) fields.set("q", text);
+  if (photo) fields.set("photo", photo);
+  if (category) fields.set("category", category);
+  if (price.min !== null) fields.set("min", price.min);
+  if (price.max !== null) fields.set("max", price.max);
+  const query = fields.toString();
+  return query ? `#/?${query}` : "#/";
+}
+
+function go(hash) {
+  if (hash === location.hash || (hash === "#/" && location.hash === "")) show();
+  else location.hash = hash;
+}
+
+// ---------------------------------------------------------------- the list
+
+/** What the grid shows: the request it answers, and how far it has come. */
+const list = { ask: { ...everything }, hash: null, shown: 0, read: 0, total: 0, filteredHere: false, ended: true, busy: false, failed: null, scroll: 0, model: "" };
+let listRequest = new AbortController();
+
+const categories = new Categories(at("categories"), (category) => listHash({ ...list.ask, category }));
+const isSearch = () => Boolean(list.ask.text || list.ask.photo);
+const fits = ({ price }) => {
+  const { min, max } = list.ask.price;
+  return (min === null && max === null) || (typeof price === "number" && price >= (min ?? 0) && price <= (max ?? Infinity));
+};
+
+function showList(ask) {
+  const hash = listHash(ask);
+  const known = hash === list.hash && !list.failed;
+  detailView.hidden = true;
+  listView.hidden = false;
+  if (known) {
+    window.scrollTo(0, list.scroll);
+    title();
+    return;
+  }
+  Object.assign(list, { ask, hash, shown: 0, read: 0, total: 0, filteredHere: false, ended: false, failed: null });
+  fillControls();
+  title();
+  window.scrollTo(0, 0);
+  loadMore();
+}
+
+function fillControls() {
+  const { text, photo: token, category, price } = list.ask;
+  at("search-input").value = text;
+  at("price-min").value = price.min ?? "";
+  at("price-max").value = price.max ?? "";
+  at("price-hint").hidden = true;
+  categories.choose(category);
+  const picture = token && keptPhoto(token);
+  at("query-photo").hidden = !token;
+  if (picture) at("query-photo-image").src = picture;
+  else at("query-photo-image").removeAttribute("src");
+  const set = (category ? 1 : 0) + (price.min !== null || price.max !== null ? 1 : 0);
+  at("filters-label").textContent = set ? `Filters (${set})` : "Filters";
+}
+
+function title() {
+  const { text, photo: token, category } = list.ask;
+  const place = categories.ancestry(category).map((row) => row.name);
+  const name = token ? "Products like your photo" : text ? `“${text}”` : place.at(-1) ?? (category || "All products");
+  at("list-title").textContent = name;
+  at("list-title").lang = languageOf(name);
+  document.title = `${name} · shoplens`;
+}
+
+function nextPage(signal) {
+  const { text, photo: token, category, price } = list.ask;
+  if (!isSearch()) return listProducts({ category, price, offset: list.read, limit: PAGE }, signal);
+  const k = Math.min(MOST_RESULTS, list.read + PAGE);
+  if (!token) return similar({ text }, { k, category, price }, signal);
+  const image = keptPhoto(token);
+  if (!image) throw new PhotoError("That photo was searched in another tab. Drop it here again to see products like it.");
+  return similar({ image }, { k, category, price }, signal);
+}
+
+/** Appends what comes next: a page of the shop, or the next nearest of a search. */
+async function loadMore() {
+  listRequest.abort();
+  const request = (listRequest = new AbortController());
+  const first = list.read === 0;
+  list.busy = true;
+  list.failed = null;
+  grid.setAttribute("aria-busy", "true");
+  more.hidden = true;
+  say("Loading…", { quiet: !first });
+  const waiting = first && setTimeout(() => grid.replaceChildren(...skeletons(12)), grid.firstChild ? SKELETONS_AFTER_MS : 0);
+  const cards = [];
+  try {
+    for (let pages = 0; cards.length === 0 || (pages < PAGES_PER_STEP && cards.length < PAGE / 2 && !list.ended); pages++) {
+      const answer = await nextPage(request.signal);
+      if (request.signal.aborted) return;
+      const fresh = isSearch() ? answer.data.slice(list.read) : answer.data;
+      const kept = fresh.filter(fits);
+      list.filteredHere ||= kept.length < fresh.length;
+      list.total = answer.total ?? 0;
+      list.model = answer.model ?? "";
+      list.read += fresh.length;
+      list.ended = isSearch() ? answer.data.length < Math.min(MOST_RESULTS, list.read - fresh.length + PAGE) || list.read >= MOST_RESULTS : fresh.length === 0 || list.read >= list.total;
+      cards.push(...kept.map((product) => card(product)));
+      const currency = kept.find((product) => product.currency)?.currency;
+      if (currency) at("currency").textContent = `in ${currency}`;
+      if (list.ended || pages + 1 >= PAGES_PER_STEP) break;
+    }
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    clearTimeout(waiting);
+    if (first) grid.replaceChildren();
+    fail(error);
+    return;
+  } finally {
+    if (request === listRequest) {
+      list.busy = false;
+      grid.setAttribute("aria-busy", "false");
+    }
+  }
+  clearTimeout(waiting);
+  if (first) grid.replaceChildren(...cards);
+  else grid.append(...cards);
+  list.shown += cards.length;
+  more.hidden = list.ended;
+  more.textContent = "Show more";
+  report();
+  if (nearEnd && !isSearch()) loadMoreIfIdle();
+}
+
+function report() {
+  const { text, category, price } = list.ask;
+  const place = categories.ancestry(category).map((row) => row.name).join(" › ");
+  const within = (isSearch() && place ? ` in ${place}` : "") + (price.min !== null || price.max !== null ? " at this price" : "");
+  const count = numbers.format(list.shown);
+  const products = list.shown === 1 ? "product" : "products";
+  if (list.shown === 0) {
+    if (!list.ended) return say("No product so far; there is more of the shop to look through.");
+    const filtered = category || price.min !== null || price.max !== null;
+    say(filtered ? `No product${isSearch() ? ` for this ${text ? "text" : "photo"}` : ""}${within}.` : "This shop has no products yet.");
+    if (filtered) offer("Clear the filters", () => go(listHash({ ...list.ask, category: "", price: everything.price })));
+    return undefined;
+  }
+  if (isSearch()) return say(`${count} ${products}${within}, nearest first`);
+  if (list.ended) return say(`${count} ${products}${within}`);
+  if (list.filteredHere) return say(`${count} ${products}${within} so far`);
+  return say(`${count} of ${numbers.format(list.total)} products${within}`);
+}
+
+/** The one line about the list; `quiet` leaves it as it is for the next page of the same list. */
+function say(sentence, { quiet = false, bad = false } = {}) {
+  if (quiet) return;
+  status.textContent = sentence;
+  status.classList.toggle("bad", bad);
+  at("status-actions").hidden = true;
+}
+
+function offer(label, action) {
+  const button = el("button", { type: "button" }, label);
+  button.addEventListener("click", action);
+  at("status-actions").replaceChildren(button);
+  at("status-actions").hidden = false;
+}
+
+function fail(error) {
+  if (!(error instanceof ServiceError || error instanceof PhotoError)) throw error;
+  list.failed = error;
+  list.ended = true;
+  say(error.sentence ?? error.message, { bad: true });
+  if (error.passing) offer("Try again", loadMore);
+  else if (isSearch()) offer("Show all products", () => go("#/"));
+}
+
+let nearEnd = false;
+const loadMoreIfIdle = () => !list.busy && !list.ended && !listView.hidden && loadMore();
+more.addEventListener("click", loadMore);
+new IntersectionObserver(
+  ([entry]) => {
+    nearEnd = entry.isIntersecting;
+    if (nearEnd && !isSearch()) loadMoreIfIdle();
+  },
+  { rootMargin: "700px" },
+).observe(more);
+
+// ---------------------------------------------------------------- one product
+
+let productRequest = new AbortController();
+let neighbourRequest = new AbortController();
+
+async function showProduct({ id, otherCatalogs }) {
+  if (!listView.hidden) list.scroll = window.scrollY;
+  listView.hidden = true;
+  detailView.hidden = false;
+  const open = detailView.dataset.productId === id && detailView.querySelector("h1");
+  if (open) {
+    detailView.querySelector(".exclude input").checked = otherCatalogs;
+    showNeighbours(otherCatalogs);
+    return;
+  }
+  productRequest.abort();
+  neighbourRequest.abort();
+  const request = (productRequest = new AbortController());
+  detailView.dataset.productId = id;
+  detailView.setAttribute("aria-busy", "true");
+  detailView.replaceChildren(backLink(), el("div", { class: "detail-top" }, el("div", { class: "gallery" }, el("div", { class: "photo" }))));
+  window.scrollTo(0, 0);
+  let product;
+  try {
+    product = await getProduct(id, request.signal);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (!(error instanceof ServiceError)) throw error;
+    delete detailView.dataset.productId;
+    detailView.replaceChildren(backLink(), complaint(error, () => showProduct({ id, otherCatalogs })));
+    return;
+  } finally {
+    if (request === productRequest) detailView.setAttribute("aria-busy", "false");
+  }
+  if (request.signal.aborted) return;
+  detailView.product = product;
+  detailView.replaceChildren(backLink(), top(product), neighbours(product, otherCatalogs));
+  document.title = `${product.title} · shoplens`;
+  detailView.querySelector("h1").focus({ preventScroll: true });
+  showNeighbours(otherCatalogs);
+}
+
+function backLink() {
+  const label = list.hash === null || !isSearch() ? "All products" : "Back to the results";
+  return el("a", { class: "back", href: list.hash ?? "#/", "data-testid": "back" }, el("span", { "aria-hidden": "true" }, "←"), ` ${label}`);
+}
+
+function complaint(error, again) {
+  const retry = el("button", { type: "button" }, "Try again");
+  retry.addEventListener("click", again);
+  return el("div", { class: "complaint", role: "alert" }, el("p", { class: "status bad" }, error.sentence), error.passing ? retry : null);
+}
+
+function gallery(product) {
+  const urls = (product.images ?? []).map((image) => (typeof image === "string" ? image : image.image ?? image.url));
+  if (!urls.length) urls.push(product.image);
+  const large = el("div", { class: "large" }, photo(urls[0], product.title));
+  if (urls.length === 1) return el("div", { class: "gallery" }, large);
+  const thumbs = urls.map((url, i) => {
+    const thumb = el("button", { type: "button", "aria-label": `Photo ${i + 1} of ${urls.length}`, "aria-pressed": String(i === 0) }, photo(url, "", { loading: "lazy" }));
+    thumb.addEventListener("click", () => {
+      large.replaceChildren(photo(url, product.title));
+      for (const other of thumbs) other.setAttribute("aria-pressed", String(other === thumb));
+    });
+    return thumb;
+  });
+  return el("div", { class: "gallery" }, large, el("div", { class: "thumbs" }, ...thumbs));
+}
+
+function top(product) {
+  const ancestry = categories.ancestry(product.category_id);
+  const place = ancestry.length
+    ? ancestry.map(({ id, name }) => el("a", { href: listHash({ ...everything, category: id }), lang: languageOf(name) }, name))
+    : pathOf(product).map((name) => el("span", { lang: languageOf(name) }, name));
+  const facts = [
+    ["Seller", product.seller],
+    ["Catalog", product.catalog_id],
+    ["Product id", product.product_id],
+    ...Object.entries(product.attributes ?? {}).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : String(value)]),
+  ].filter(([, value]) => value);
+  return el(
+    "div",
+    { class: "detail-top" },
+    gallery(product),
+    el(
+      "div",
+      { class: "about" },
+      el("nav", { class: "crumbs", "aria-label": "Category" }, ...place),
+      el("h1", { id: "detail-title", tabIndex: -1, lang: languageOf(product.title) }, product.title),
+      el("p", { class: "detail-price" }, money(product.price, product.currency)),
+      product.description ? el("p", { class: "description", lang: languageOf(product.description) }, product.description) : null,
+      el("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [el("dt", { lang: languageOf(name) }, name), el("dd", { lang: languageOf(value) }, value)])),
+    ),
+  );
+}
+
+function neighbours(product, otherCatalogs) {
+  const box = el("input", { type: "checkbox", checked: otherCatalogs, "data-testid": "exclude-catalog" });
+  box.addEventListener("change", () => {
+    history.replaceState(null, "", productHash(product.product_id) + (box.checked ? "?other=1" : ""));
+    showNeighbours(box.checked);
+  });
+  return el(
+    "section",
+    { class: "neighbours", "aria-labelledby": "similar-title" },
+    el(
+      "div",
+      { class: "neighbours-head" },
+      el("h2", { id: "similar-title" }, "Similar products"),
+      el("p", { class: "status", id: "similar-status", role: "status", "aria-live": "polite" }),
+      el("label", { class: "exclude" }, box, el("span", { class: "switch", "aria-hidden": "true" }), "Hide the same catalog"),
+    ),
+    el("div", { class: "grid", id: "similar-grid", "data-testid": "similar-grid" }),
+  );
+}
+
+async function showNeighbours(otherCatalogs) {
+  const { product } = detailView;
+  neighbourRequest.abort();
+  const request = (neighbourRequest = new AbortController());
+  const target = at("similar-grid");
+  const line = at("similar-status");
+  const waiting = setTimeout(() => target.replaceChildren(...skeletons(6)), target.firstChild ? SKELETONS_AFTER_MS : 0);
+  target.setAttribute("aria-busy", "true");
+  try {
+    const { data, model } = await similar({ product_id: product.product_id }, { k: NEIGHBOURS, excludeCatalog: otherCatalogs }, request.signal);
+    if (request.signal.aborted) return;
+    target.replaceChildren(...data.map((neighbour) => card(neighbour, { catalogId: product.catalog_id ?? null })));
+    line.textContent = data.length ? `${data.length} nearest by ${model}` : "No other product.";
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (!(error instanceof ServiceError)) throw error;
+    line.textContent = "";
+    target.replaceChildren(complaint(error, () => showNeighbours(otherCatalogs)));
+  } finally {
+    clearTimeout(waiting);
+    if (request === neighbourRequest) target.setAttribute("aria-busy", "false");
+  }
+}
+
+// ---------------------------------------------------------------- what people do
+
+at("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = at("search-input").value.trim();
+  go(listHash({ ...list.ask, text, photo: text ? "" : list.ask.photo }));
+});
+
+at("search-input").addEventListener("search", () => {
+  if (at("search-input").value === "" && list.ask.text) go(listHash({ ...list.ask, text: "" }));
+});
+
+function choosePrice(event) {
+  event.preventDefault();
+  const price = { min: number(at("price-min").value), max: number(at("price-max").value) };
+  const upsideDown = price.min !== null && price.max !== null && price.min > price.max;
+  at("price-hint").hidden = !upsideDown;
+  const hash = listHash({ ...list.ask, price });
+  if (!upsideDown && hash !== list.hash) go(hash);
+}
+at("price").addEventListener("submit", choosePrice);
+at("price").addEventListener("change", choosePrice);
+
+async function searchByPhoto(file) {
+  if (!file) return;
+  say("Reading the photo…");
+  try {
+    const token = keepPhoto(await readPhoto(file));
+    go(listHash({ ...list.ask, text: "", photo: token }));
+  } catch (error) {
+    if (!(error instanceof PhotoError)) throw error;
+    go(list.hash ?? "#/");
+    say(error.message, { bad: true });
+  }
+}
+
+at("photo-input").addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  target.value = "";
+  searchByPhoto(file);
+});
+at("query-photo-remove").addEventListener("click", () => {
+  go(listHash({ ...list.ask, photo: "" }));
+  at("search-input").focus();
+});
+document.addEventListener("paste", (event) => {
+  const [file] = event.clipboardData.files;
+  if (!file) return;
+  event.preventDefault();
+  searchByPhoto(file);
+});
+
+const drop = at("drop");
+const carriesFile = (event) => event.dataTransfer?.types.includes("Files");
+document.addEventListener("dragenter", (event) => {
+  if (carriesFile(event)) drop.hidden = false;
+});
+document.addEventListener("dragover", (event) => {
+  if (carriesFile(event)) event.preventDefault();
+});
+document.addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) drop.hidden = true;
+});
+document.addEventListener("drop", (event) => {
+  drop.hidden = true;
+  if (!carriesFile(event)) return;
+  event.preventDefault();
+  searchByPhoto(event.dataTransfer.files[0]);
+});
+
+const panel = (open) => {
+  at("filters-panel").classList.toggle("open", open);
+  at("filters-toggle").setAttribute("aria-expanded", open);
+};
+at("filters-toggle").addEventListener("click", () => panel(at("filters-toggle").getAttribute("aria-expanded") !== "true"));
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !event.isComposing) {
+    if (!drop.hidden) drop.hidden = true;
+    else if (!detailView.hidden) go(list.hash ?? "#/");
+    else panel(false);
+  } else if (event.key === "/" && !event.ctrlKey && !event.metaKey && !event.target.closest("input, textarea")) {
+    event.preventDefault();
+    at("search-input").focus();
+  }
+});
+
+at("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  (listView.hidden ? detailView : grid).querySelector("a, button")?.focus();
+});
+
+// ---------------------------------------------------------------- which model, which shop
+
+service.addEventListener("model", ({ detail }) => {
+  at("model").textContent = detail;
+  at("model").classList.add("serving");
+});
+service.addEventListener("dataset", ({ detail }) => {
+  const [name] = detail.split("@");
+  at("shop-name").textContent = name;
+  at("dataset").textContent = `Dataset ${detail}`;
+});
+
+/** Asks how the service is: a model promoted meanwhile shows on the badge, and a list that failed for want of one loads. */
+async function checkHealth() {
+  if (document.hidden) return;
+  try {
+    await health();
+    if (list.failed?.passing && !list.busy && !listView.hidden) loadMore();
+  } catch (error) {
+    at("model").classList.remove("serving");
+    at("model").textContent = error.code === "no_champion" ? "no model yet" : error.status === 0 ? "offline" : "not ready";
+  }
+}
+setInterval(checkHealth, HEALTH_EVERY_MS);
+document.addEventListener("visibilitychange", checkHealth);
+
+async function loadCategories() {
+  try {
+    categories.show((await listCategories()).data);
+    categories.choose(list.ask.category);
+    title();
+  } catch (error) {
+    if (!(error instanceof ServiceError)) throw error;
+    setTimeout(loadCategories, HEALTH_EVERY_MS / 3);
+  }
+}
+
+function show() {
+  const { view, ...ask } = parse(location.hash);
+  panel(false);
+  if (view === "product") showProduct(ask);
+  else showList(ask);
+}
+
+history.scrollRestoration = "manual";
+window.addEventListener("hashchange", show);
+window.addEventListener("scroll", () => !listView.hidden && (list.scroll = window.scrollY), { passive: true });
+loadCategories();
+show();

@@ -1,0 +1,39 @@
+"""Shared fixtures. Everything runs offline, on loopback, with nothing but what the tests make."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    RAY_AUTH_MODE="disabled",
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_DEDUP_LOGS="0",
+    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+)
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """A Ray cluster of this process alone, for tests that need Ray but neither jobs nor Serve."""
+    import ray
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 * 2**20, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def shop_data() -> Path:
+    """The folder of real catalogues; skipped where it is not at hand."""
+    folder = Path(os.environ.get("SHOPLENS_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("real catalogues are not at hand; set SHOPLENS_DATA")
+    return folder

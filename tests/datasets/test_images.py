@@ -1,0 +1,219 @@
+"""Hostile and odd photos: each is either decoded to the right pixels or refused for the right reason."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zlib
+from collections.abc import Callable
+
+import imagehash
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+
+from shoplens.datasets.images import ImageRejected, decode, perceptual_hash
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def scene(width: int = 60, height: int = 40, seed: int = 0) -> Image.Image:
+    """A smooth gradient with shapes: compresses well, and no two seeds look alike."""
+    rng = np.random.default_rng(seed)
+    image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    for _ in range(6):
+        x, y = rng.integers(0, [width, height])
+        r = int(rng.integers(2, max(3, min(width, height) // 2)))
+        draw.ellipse([x - r, y - r, x + r, y + r], fill=tuple(int(c) for c in rng.integers(0, 256, 3)))
+    return image
+
+
+def png(width: int, height: int, data: bytes = b"\0" * 64) -> bytes:
+    """A grey PNG whose header may promise more than its data holds."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    signature = b"\x89PNG\r\n\x1a\n"
+    return signature + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def animated(kind: str) -> bytes:
+    return encoded(scene(seed=1), kind, save_all=True, append_images=[scene(seed=2)], duration=50, loop=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: b"", "empty"),
+        (lambda: b"not an image at all, but a page of text " * 20, "unreadable"),
+        (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unreadable"),
+        (lambda: encoded(scene(400, 300))[:-400], "truncated"),
+        (lambda: encoded(scene(400, 300))[:40], "unreadable"),
+        (lambda: encoded(scene(400, 300), "PNG")[:-600], "truncated"),
+        (lambda: encoded(scene(400, 300), "WEBP")[:-200], "truncated"),
+        (lambda: animated("GIF"), "animated"),
+        (lambda: animated("WEBP"), "animated"),
+        (lambda: animated("PNG"), "animated"),
+        (lambda: encoded(scene(), "GIF"), "format"),
+        (lambda: encoded(scene(), "BMP"), "unreadable"),
+        (lambda: encoded(scene(), "TIFF"), "unreadable"),
+        (lambda: png(20_000, 20_000), "too_many_pixels"),
+        (lambda: png(8_000, 8_000), "too_many_pixels"),
+        (lambda: b"\0" * (32 * 2**20 + 1), "too_large"),
+    ],
+)
+def test_refused_with_reason(make: Callable[[], bytes], reason: str) -> None:
+    with pytest.raises(ImageRejected) as refused:
+        decode(make())
+    assert refused.value.reason in (reason, "unreadable" if reason == "truncated" else reason)
+    again = pickle.loads(pickle.dumps(refused.value))
+    assert (again.reason, str(again)) == (refused.value.reason, str(refused.value))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_cut_photo_is_refused_or_whole(kind: str) -> None:
+    """Only bytes behind the last pixel may be missing."""
+    whole = encoded(scene(30, 20), kind)
+    pixels = np.asarray(decode(whole).image)
+    for length in range(len(whole)):
+        try:
+            assert np.array_equal(np.asarray(decode(whole[:length]).image), pixels)
+        except ImageRejected:
+            continue
+        assert length >= len(whole) - 24, f"{length} of {len(whole)} bytes were enough"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_bytes_give_a_photo_or_a_reason(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(["JPEG", "PNG", "WEBP"]))
+    damaged = bytearray(encoded(scene(40, 30), kind))
+    for _ in range(data.draw(st.integers(1, 12))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        photo = decode(bytes(damaged))
+    except ImageRejected as refused:
+        assert refused.reason
+    else:
+        assert photo.image.mode == "RGB"
+
+
+def test_one_pixel() -> None:
+    photo = decode(encoded(Image.new("RGB", (1, 1), (10, 200, 30)), "PNG"))
+    assert (photo.width, photo.height, photo.format) == (1, 1, "png")
+    assert photo.image.getpixel((0, 0)) == (10, 200, 30)
+
+
+def test_format_is_told_by_the_bytes() -> None:
+    assert [decode(encoded(scene(), kind)).format for kind in ("JPEG", "PNG", "WEBP")] == [
+        "jpg",
+        "png",
+        "webp",
+    ]
+
+
+def test_cmyk_jpeg() -> None:
+    cmyk = Image.new("CMYK", (32, 32), (0, 255, 255, 0))
+    red = np.asarray(decode(encoded(cmyk, quality=95)).image, dtype=int)
+    assert np.abs(red - [255, 0, 0]).max() < 8
+
+
+def test_sixteen_bit_gray_png_keeps_its_levels() -> None:
+    levels = np.array([[0, 255, 257 * 128, 65535]], dtype=np.uint16)
+    pixels = np.asarray(decode(encoded(Image.fromarray(levels), "PNG")).image)
+    assert pixels[0, :, 0].tolist() == [0, 0, 128, 255]
+
+
+def test_palette_with_transparency_lies_on_white() -> None:
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([200, 0, 0, 0, 0, 200] + [0] * 762)
+    image.putpixel((1, 1), 1)
+    pixels = decode(encoded(image, "PNG", transparency=0)).image
+    assert pixels.getpixel((0, 0)) == (255, 255, 255)
+    assert pixels.getpixel((1, 1)) == (0, 0, 200)
+
+
+def test_half_transparent_is_blended_with_white() -> None:
+    photo = decode(encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 51)), "PNG"))
+    assert photo.image.getpixel((0, 0)) == (204, 204, 204)
+
+
+def test_rgb_png_with_a_transparent_colour_lies_on_white() -> None:
+    image = Image.new("RGB", (4, 4), (1, 2, 3))
+    image.putpixel((0, 0), (9, 9, 9))
+    photo = decode(encoded(image, "PNG", transparency=(1, 2, 3))).image
+    assert photo.getpixel((3, 3)) == (255, 255, 255)
+    assert photo.getpixel((0, 0)) == (9, 9, 9)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_undone(orientation: int) -> None:
+    """The camera stored the scene turned; the photo is the scene upright (EXIF 2.3, tag 0x0112)."""
+    upright = scene(64, 48, seed=3)
+    turned = upright
+    for step in {
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_90],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_270],
+        8: [Image.Transpose.ROTATE_270],
+    }.get(orientation, []):
+        turned = turned.transpose(step)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = decode(encoded(turned, "PNG", exif=exif))
+    assert (photo.width, photo.height) == (64, 48)
+    assert np.array_equal(np.asarray(photo.image), np.asarray(upright))
+
+
+def test_damaged_exif_does_not_cost_the_photo() -> None:
+    plain = encoded(scene())
+    block = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40
+    photo = decode(plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + plain[2:])
+    assert (photo.width, photo.height) == (60, 40)
+
+
+def test_a_phones_jpeg_with_a_second_picture_is_a_photo() -> None:
+    photo = decode(encoded(scene(), "MPO", save_all=True, append_images=[scene(seed=5)]))
+    assert (photo.format, photo.width) == ("jpg", 60)
+
+
+def test_draft_keeps_the_file_size_and_enough_pixels() -> None:
+    photo = decode(encoded(scene(1600, 1200)), draft=224)
+    assert (photo.width, photo.height) == (1600, 1200)
+    assert 224 <= min(photo.image.size) < 600
+
+
+def test_perceptual_hash_is_imagehash_phash() -> None:
+    """Bit for bit where nothing is shrunk in two steps, and nearly so elsewhere."""
+
+    def distance(image: Image.Image) -> int:
+        theirs = imagehash.phash(image).hash.ravel()
+        return (perceptual_hash(image) ^ int("".join("1" if bit else "0" for bit in theirs), 2)).bit_count()
+
+    assert [distance(scene(90, 64 + seed, seed)) for seed in range(20)] == [0] * 20
+    apart = [distance(scene(256 + 50 * seed, 300, seed)) for seed in range(20)]
+    assert max(apart) <= 4
+    assert sum(apart) <= 20
+
+
+def test_perceptual_hash_tells_alike_from_different() -> None:
+    def distance(a: Image.Image, b: Image.Image) -> int:
+        return (perceptual_hash(a) ^ perceptual_hash(b)).bit_count()
+
+    image = scene(256, 256, seed=7)
+    smaller = decode(encoded(image.resize((120, 120)), quality=60)).image
+    assert distance(image, smaller) <= 6
+    assert distance(image, scene(256, 256, seed=8)) >= 14

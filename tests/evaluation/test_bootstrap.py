@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from shoplens.evaluation.bootstrap import interval, paired_difference
+
+
+def _shop(rng: np.random.Generator, n_groups: int, effect: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two models' outcomes of queries that share their group's difficulty; true means 0.5 + effect and 0.5."""
+    sizes = rng.integers(1, 12, n_groups)
+    groups = np.repeat(np.arange(n_groups), sizes)
+    ease = rng.uniform(0.1, 0.9, n_groups)[groups]
+    a = rng.random(len(groups)) < ease + effect
+    b = rng.random(len(groups)) < ease
+    return a.astype(float), b.astype(float), groups
+
+
+def test_interval_covers_the_true_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    runs, hits, naive_hits = 400, 0, 0
+    for seed in range(runs):
+        a, _, groups = _shop(rng, 80)
+        low, high = interval(a, groups, seed, resamples=400)
+        hits += low <= 0.5 <= high
+        half = 1.96 * a.std(ddof=1) / math.sqrt(len(a))
+        naive_hits += abs(a.mean() - 0.5) <= half
+    assert 0.90 <= hits / runs <= 0.98
+    assert naive_hits / runs < hits / runs - 0.05, "queries of one group are not independent"
+
+
+def test_paired_difference_covers_and_is_narrower_than_unpaired() -> None:
+    rng = np.random.default_rng(1)
+    runs, hits = 300, 0
+    for seed in range(runs):
+        a, b, groups = _shop(rng, 80, effect=0.1)
+        difference, low, high = paired_difference(a, b, groups, seed, resamples=400)
+        assert low <= difference <= high
+        assert difference == pytest.approx(a.mean() - b.mean())
+        hits += low <= 0.1 <= high
+    assert 0.90 <= hits / runs <= 0.985
+    low_a, high_a = interval(a, groups)
+    low_b, high_b = interval(b, groups)
+    assert high - low < 0.9 * ((high_a - low_a) ** 2 + (high_b - low_b) ** 2) ** 0.5
+
+
+def test_single_queries_agree_with_scipy() -> None:
+    values = np.random.default_rng(2).exponential(size=300)
+    low, high = interval(values, np.arange(300), resamples=20_000)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=3).confidence_interval
+    assert low == pytest.approx(theirs.low, abs=0.005)
+    assert high == pytest.approx(theirs.high, abs=0.005)
+
+
+def test_same_seed_same_interval_whatever_the_group_codes() -> None:
+    a, _, groups = _shop(np.random.default_rng(3), 30)
+    assert interval(a, groups, 5) == interval(a, groups * 1000 - 7, 5)
+    assert interval(a, groups, 5) != interval(a, groups, 6)
+
+
+def test_one_group_says_nothing() -> None:
+    low, high = interval(np.array([1.0, 0.0]), np.zeros(2, int))
+    assert math.isnan(low) and math.isnan(high)
+
+
+def test_wrong_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="groups of shape"):
+        interval(np.ones(3), np.zeros(2, int))
+    with pytest.raises(ValueError, match="no outcome"):
+        interval(np.ones(0), np.zeros(0, int))

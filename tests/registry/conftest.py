@@ -1,0 +1,181 @@
+"""A real MLflow server on loopback, and the means to fill its registry quickly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from shoplens.evaluation.evaluation import Evaluation
+from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig
+from shoplens.models.embedder import Embedder
+from shoplens.registry import runs
+
+
+@dataclass(frozen=True)
+class Server:
+    uri: str
+    root: Path
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.uri)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{root}/mlflow.db",
+        "--artifacts-destination",
+        f"{root}/artifacts",
+    ]
+    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (root / "server.log").open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=root, env=quiet, stdout=output, stderr=output, start_new_session=True
+        )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                if httpx.get(f"{uri}/health", timeout=5).is_success:
+                    break
+            except httpx.HTTPError:
+                pass
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((root / "server.log").read_text())
+            time.sleep(0.2)
+        yield Server(uri, root)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+@pytest.fixture
+def server(mlflow_server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
+    """The server, as the processes of a cluster find it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    monkeypatch.setenv("SHOPLENS_STORAGE", str(tmp_path / "storage"))
+    return mlflow_server
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A dataset as far as the registry looks at one: a folder with a manifest."""
+
+    path: str
+    name: str
+    digest: str
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return write_shop(tmp_path / "shop")
+
+
+@pytest.fixture(scope="session")
+def make_shop() -> Callable[..., Shop]:
+    return write_shop
+
+
+def write_shop(folder: Path, content: str = "") -> Shop:
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(f"{folder}{content}".encode()).hexdigest()
+    manifest = {"format_version": 1, "name": "little-shop", "digest": digest, "files": {}, "provenance": {}}
+    manifest |= {"counts": {}, "photos_by_split": {}, "rejects_by_reason": {}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return Shop(str(folder), "little-shop", digest)
+
+
+@pytest.fixture
+def model_name(request: pytest.FixtureRequest) -> str:
+    """A registered model of this test's own."""
+    return hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+
+
+@pytest.fixture
+def add_version(server: Server, shop: Shop, model_name: str) -> Callable[..., int]:
+    """Registers a version without files, for tests that only move aliases: () -> version."""
+
+    def add(name: str = model_name) -> int:
+        run_id = runs.start_run("versions", name, {"seed": 0}, shop)
+        tracking = server.client
+        if not tracking.search_registered_models(f"name='{name}'"):
+            tracking.create_registered_model(name)
+        tags = {"package_digest": hashlib.sha256(run_id.encode()).hexdigest()}
+        source = f"{tracking.get_run(run_id).info.artifact_uri}/package"
+        return int(tracking.create_model_version(name, source, run_id=run_id, tags=tags).version)
+
+    return add
+
+
+@pytest.fixture
+def evaluated(shop: Shop) -> Callable[..., Evaluation]:
+    """An evaluation in which the share `recall` of the queries is answered; in groups of four."""
+
+    def evaluation(recall: float, *, on: Shop = shop, queries: int = 400, split: str = "test") -> Evaluation:
+        hits = (np.random.default_rng(0).permutation(queries) < round(recall * queries)).astype(float)
+        return Evaluation.of(
+            {"text_to_image/recall@10": hits, "matching/image/recall@1": hits**2},
+            dict.fromkeys(("text_to_image/recall@10", "matching/image/recall@1"), np.arange(queries) // 4),
+            about={"dataset_digest": on.digest, "split": split},
+        )
+
+    return evaluation
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole package of a tiny untrained dual encoder."""
+    import torch
+
+    from shoplens.datasets.preprocessing import Preprocessing
+    from shoplens.datasets.tokenizers import train_tokenizer
+
+    torch.manual_seed(0)
+    text = {
+        "config": {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    }
+    text["config"]["intermediate_size"] = 32
+    config = DualEncoderConfig.model_validate(
+        {"image": {"name": "test_convnext"}, "text": {**text, "max_tokens": 16, "vocab_size": 300}, "dim": 8}
+    )
+    tokenizer = train_tokenizer(["red dress 원피스", "blue shoe 신발"], 300, 16)
+    preprocessing = Preprocessing(size=32)
+    model = DualEncoder(config, preprocessing, tokenizer.get_vocab_size(), pretrained=False)
+    folder = tmp_path_factory.mktemp("package") / "eclip"
+    Embedder("eclip", config, preprocessing, tokenizer, model).save(
+        folder, "# A tiny model\n", {"recipe": "eclip"}
+    )
+    return folder

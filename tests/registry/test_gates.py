@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoplens.config import ConfigError, validate
+from shoplens.errors import ShoplensError
+from shoplens.evaluation.bootstrap import paired_difference
+from shoplens.evaluation.evaluation import Evaluation, Metric
+from shoplens.registry.gates import Gate, Gates, NotComparable, judge
+
+RECALL = "text_to_image/recall@10"
+
+
+def _evaluation(hits: list[float], groups: list[int] | None = None) -> Evaluation:
+    return Evaluation.of({RECALL: np.array(hits)}, {RECALL: np.array(groups or range(len(hits)))})
+
+
+outcome_lists = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=30)
+
+
+@given(outcome_lists, st.integers(0, 20), st.integers(0, 20))
+def test_a_gate_passes_above_its_floor_and_within_its_drop(
+    pairs: list[tuple[int, int]], floor: int, drop: int
+) -> None:
+    """Against exact arithmetic on counts of hits."""
+    n = len(pairs)
+    ours, theirs = (sum(hit) for hit in zip(*pairs, strict=True))
+    gate = Gate(metric=RECALL, at_least=floor / 20, max_drop=drop / 20)
+    candidate, holder = (_evaluation([float(x) for x in hits]) for hits in zip(*pairs, strict=True))
+    (verdict,) = judge([gate], candidate, holder)
+    above, within = 20 * ours >= floor * n, 20 * (theirs - ours) <= drop * n
+    assert verdict.passed == (above and within), verdict.why
+
+
+def test_the_interval_is_the_paired_one_and_does_not_decide() -> None:
+    rng = np.random.default_rng(0)
+    a, b, groups = rng.integers(0, 2, 60), rng.integers(0, 2, 60), np.arange(60) // 3
+    candidate, holder = (_evaluation([float(x) for x in hits], groups.tolist()) for hits in (a, b))
+    difference, low, high = paired_difference(a, b, groups)
+    (verdict,) = judge([Gate(metric=RECALL, max_drop=max(0.0, -difference))], candidate, holder)
+    assert (verdict.difference, verdict.difference_low, verdict.difference_high) == (difference, low, high)
+    assert low < min(0.0, difference)
+    assert verdict.passed
+    assert f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]" in verdict.why
+
+
+def test_without_a_holder_only_the_floor_counts() -> None:
+    candidate = _evaluation([1.0, 0.0, 0.0, 0.0])
+    low, high = judge([Gate(metric=RECALL, max_drop=0), Gate(metric=RECALL, at_least=0.5)], candidate, None)
+    assert low.passed
+    assert "nothing holds the alias" in low.why
+    assert not high.passed
+    assert "below the floor 0.5" in high.why
+
+
+def test_nan_never_passes() -> None:
+    broken = Evaluation(
+        {RECALL: Metric(math.nan, math.nan, math.nan, 2)},
+        {RECALL: np.full(2, math.nan)},
+        {RECALL: np.arange(2)},
+    )
+    fine = _evaluation([0.0, 0.0])
+    assert not judge([Gate(metric=RECALL, at_least=0)], broken, None)[0].passed
+    assert not judge([Gate(metric=RECALL, max_drop=1)], broken, fine)[0].passed
+
+
+def test_a_gate_on_what_was_not_measured_is_an_error_not_a_pass() -> None:
+    with pytest.raises(ShoplensError, match=r"did you mean text_to_image/recall@10\?"):
+        judge([Gate(metric="text_to_image/recal@10", at_least=0.1)], _evaluation([1.0, 0.0]), None)
+
+
+@pytest.mark.parametrize("theirs", [_evaluation([1.0, 0.0]), _evaluation([1.0, 0.0, 1.0], [0, 0, 1])])
+def test_different_queries_cannot_be_compared(theirs: Evaluation) -> None:
+    with pytest.raises(NotComparable, match="different queries"):
+        judge([Gate(metric=RECALL, max_drop=0.1)], _evaluation([1.0, 0.0, 1.0]), theirs)
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"gates": [{"metric": RECALL, "at_lest": 0.1}]}, "did you mean at_least"),
+        ({"gates": [{"metric": RECALL}]}, "needs at_least, max_drop or both"),
+        ({"gates": [{"metric": RECALL, "max_drop": -0.1}]}, "max_drop"),
+        ({"gates": [{"metric": RECALL, "at_least": math.nan}]}, "at_least"),
+        ({"gates": []}, "gates"),
+        ({}, "gates"),
+    ],
+)
+def test_gates_that_say_nothing_are_refused(tree: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(Gates, tree, "gates")

@@ -1,0 +1,163 @@
+"""The loop on a real Ray cluster: the same numbers, however many workers there are and whatever befalls them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from shoplens.training import checkpoints
+from shoplens.training.feed import MicroBatches
+from shoplens.training.loop import learning_rate_factor
+from shoplens.training.trainer import TrainingFailed, Workers, train
+from tests.training.conftest import MakeRecipe
+
+
+class CurvesFile:
+    """Curves as JSON lines: step -> loss."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a")
+
+    def __enter__(self) -> CurvesFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.flush()
+
+
+def losses(path: Path) -> np.ndarray:
+    points = {row["step"]: row["train/loss"] for row in map(json.loads, path.read_text().splitlines())}
+    assert sorted(points) == list(range(len(points)))
+    return np.array([points[step] for step in sorted(points)])
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def assert_bitwise_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    ray_local: None, small_recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, torch.Tensor], np.ndarray]:
+    """Weights and losses of 60 steps on one worker."""
+    storage = tmp_path_factory.mktemp("undisturbed")
+    recipe = small_recipe("training.epochs=10", "training.checkpoint_every=60")
+    curves = functools.partial(CurvesFile, storage / "curves")
+    model, summary = train(recipe, name="whole", storage=storage, open_curves=curves)
+    assert summary["steps"] == 60
+    return weights(model), losses(storage / "curves")
+
+
+def test_a_worker_killed_in_mid_epoch_changes_nothing(
+    undisturbed: tuple[dict[str, torch.Tensor], np.ndarray], small_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill_after_first_checkpoint() -> None:
+        while checkpoints.latest(tmp_path / "killed") is None:
+            time.sleep(0.02)
+        for process in psutil.Process().children(recursive=True):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                process.send_signal(signal.SIGKILL)
+                killed.append(process.pid)
+
+    killer = threading.Thread(target=kill_after_first_checkpoint, daemon=True)
+    killer.start()
+    recipe = small_recipe("training.epochs=10", "training.checkpoint_every=7")
+    curves = functools.partial(CurvesFile, tmp_path / "curves")
+    model, _ = train(recipe, name="killed", storage=tmp_path, open_curves=curves)
+    killer.join(timeout=5)
+    assert len(killed) == 1, "the worker was to be killed while it trained"
+    steps = [json.loads(line)["step"] for line in (tmp_path / "curves").read_text().splitlines()]
+    assert steps.count(max(steps)) == 1
+    assert len(steps) >= 60
+    assert_bitwise_equal(undisturbed[0], weights(model))
+    np.testing.assert_array_equal(undisturbed[1], losses(tmp_path / "curves"))
+
+
+def test_two_workers_have_the_loss_curve_of_one(
+    ray_local: None, small_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    """Same global batches; dropout off, since its noise belongs to a worker."""
+    text = "model.text.config"
+    recipe = small_recipe(
+        "training.epochs=3", f"{text}.hidden_dropout_prob=0.0", f"{text}.attention_probs_dropout_prob=0.0"
+    )
+    for count in (1, 2):
+        workers = Workers(count=count, cpus=0.5, feed_tasks=1)
+        curves = functools.partial(CurvesFile, tmp_path / str(count))
+        train(recipe, name=f"w{count}", storage=tmp_path, workers=workers, open_curves=curves)
+    np.testing.assert_allclose(losses(tmp_path / "1"), losses(tmp_path / "2"), rtol=1e-4)
+
+
+def test_a_dataloader_feeds_the_same_batches(
+    undisturbed: tuple[dict[str, torch.Tensor], np.ndarray], small_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    model, _ = train(small_recipe("training.epochs=10", "training.feed=loader"), name="loader", storage=tmp_path)
+    assert_bitwise_equal(undisturbed[0], weights(model))
+
+
+def test_a_diverging_run_fails_with_a_reason(ray_local: None, small_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = small_recipe("training.learning_rate=1e30", "training.max_failures=0", "training.max_grad_norm=1e30")
+    with pytest.raises(TrainingFailed, match=r"lower training\.learning_rate"):
+        train(recipe, name="diverges", storage=tmp_path)
+
+
+def test_shares_of_the_workers_are_the_plan(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe()
+    for world_size in (1, 2, 4):
+        shares = [MicroBatches(recipe, rank, world_size) for rank in range(world_size)]
+        for step in (0, recipe.steps_per_epoch + 1):
+            epoch, row = divmod(step, recipe.steps_per_epoch)
+            whole = recipe.collate(recipe.plan(epoch)[row], epoch)
+            parts = [share[step] for share in shares]
+            for name in ("pixels", "catalog"):
+                np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), whole[name])
+
+
+def test_a_checkpoint_restores_weights_optimizer_and_random_states(tmp_path: Path) -> None:
+    def made() -> tuple[torch.nn.Linear, torch.optim.AdamW]:
+        model = torch.nn.Linear(3, 3)
+        return model, torch.optim.AdamW(model.parameters())
+
+    model, optimizer = made()
+    model(torch.randn(2, 3)).sum().backward()
+    optimizer.step()
+    np.random.default_rng()
+    checkpoints.save(tmp_path, model, optimizer, step=7, rank=0)
+    expected = torch.rand(4), np.random.rand(4)
+    other, its_optimizer = made()
+    assert checkpoints.load(tmp_path, other, its_optimizer, rank=0) == 7
+    torch.testing.assert_close(torch.rand(4), expected[0], rtol=0, atol=0)
+    np.testing.assert_array_equal(np.random.rand(4), expected[1])
+    assert torch.equal(other.weight, model.weight)
+    assert torch.equal(
+        its_optimizer.state_dict()["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"]
+    )
+
+
+def test_learning_rate_warms_up_and_falls_to_zero() -> None:
+    factors = [learning_rate_factor(step, total=100, warmup=10) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == factors[10] == 1
+    assert factors[55] == pytest.approx(0.5)
+    assert factors[100] == pytest.approx(0, abs=1e-12)
+    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))

@@ -1,0 +1,111 @@
+"""The whole way on the synthetic shop, by the commands that a user types; the endpoints are left running."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from shoplens.cluster import attach
+from shoplens.errors import ShoplensError
+from workloads.job import parser, run
+
+PRODUCTS, EPOCHS = 2000, 8
+READY_S = 180
+
+
+def main() -> None:
+    arguments = parser("workloads.demo", __doc__)
+    arguments.add_argument("shop", help="folder of the synthetic shop; made if it is not there")
+    arguments.add_argument("--cluster", default="clusters/local.yaml")
+    given = arguments.parse_args()
+
+    began = time.monotonic()
+    shop = Path(given.shop).absolute()
+    if (shop / "manifest.json").exists():
+        print(f"{shop} is there already and is used as it is")
+    else:
+        type_in(f"shoplens dataset synthesize {shop} --products {PRODUCTS} --seed 7")
+    type_in(f"shoplens up {given.cluster}")
+    cluster = attach(given.cluster)
+    submit = f"ray job submit --address {cluster.dashboard} --working-dir . --"
+    version = trained(
+        f"{submit} python -m workloads.train workloads/configs/eclip.yaml dataset={shop} training.epochs={EPOCHS}"
+    )
+    type_in(f"{submit} python -m workloads.evaluate --model eclip/{version} dataset={shop} split=test")
+    type_in(f"{submit} python -m workloads.build_index --model eclip/{version} dataset={shop}")
+    type_in(f"shoplens promote eclip {version} --alias champion --reason demo --dataset {shop}")
+    wait_until_served(cluster.endpoint, f"eclip/{version}")
+    show_calls(cluster.endpoint)
+    print(
+        f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. The page: {cluster.endpoint}/"
+        f"   API: {cluster.endpoint}/docs   MLflow: {cluster.mlflow_uri}"
+        "\nNext: open the page; `shoplens status` says how it stands; `shoplens down` stops everything."
+    )
+
+
+def type_in(command: str) -> str:
+    """Shows the command, runs it and shows what it prints. Raises ShoplensError if it fails."""
+    print(f"\n$ {command}", flush=True)
+    lines = []
+    with subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(line)
+    if process.returncode:
+        raise ShoplensError(f"the command above ended with exit code {process.returncode}")
+    return "".join(lines)
+
+
+def trained(command: str) -> int:
+    """Runs the training job; the version it registered is what its `Next:` line says to promote."""
+    printed = type_in(command)
+    _, found, rest = printed.partition("Next: shoplens promote eclip ")
+    if not found:
+        raise ShoplensError("the training job registered no version; its output is above")
+    return int(rest.split()[0])
+
+
+def wait_until_served(endpoint: str, model: str) -> None:
+    """The poller finds the promotion by itself; this only waits for it."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        answer = httpx.get(f"{endpoint}/v1/products?limit=1", timeout=30)
+        if answer.status_code == 200 and answer.json().get("model") == model:
+            return
+        time.sleep(1)
+    raise ShoplensError(f"{endpoint} does not serve {model} after {READY_S} s: {answer.status_code} {answer.text:.300}")
+
+
+def show_calls(endpoint: str) -> None:
+    product = httpx.get(f"{endpoint}/v1/products?limit=1").json()["data"][0]["product_id"]
+    calls = [
+        ("/v1/embeddings", {"model": "eclip", "input": ["빨간 스트라이프 원피스", "red striped dress"]}),
+        ("/v1/similar", {"product_id": product, "k": 3, "exclude_catalog": True}),
+        ("/v1/similar", {"text": "검정 운동화", "k": 3}),
+    ]
+    for path, body in calls:
+        print(f"\n$ curl -s {endpoint}{path} -H 'content-type: application/json' -d '{json.dumps(body, ensure_ascii=False)}'")
+        answer = httpx.post(endpoint + path, json=body, timeout=60)
+        if answer.status_code != 200:
+            raise ShoplensError(f"{path} answered {answer.status_code}: {answer.text:.300}")
+        print(summary(answer.json()))
+
+
+def summary(answer: dict) -> str:
+    """The answer, its vectors cut short."""
+    for item in answer["data"]:
+        if "embedding" in item:
+            head = ", ".join(f"{value:.3f}" for value in item["embedding"][:4])
+            item["embedding"] = f"[{head}, ... {len(item['embedding'])} numbers]"
+    return json.dumps(answer, ensure_ascii=False, indent=1)
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    run(main)

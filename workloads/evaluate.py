@@ -1,0 +1,35 @@
+"""Evaluates a registered model on a dataset; figures and report go to the run that trained it."""
+
+from __future__ import annotations
+
+from workloads.job import connect, parse, parser, run
+
+
+def main() -> None:
+    arguments = parser("workloads.evaluate", __doc__)
+    arguments.add_argument("--model", required=True, help="models:/eclip@champion, eclip/3, ...")
+    given = parse(arguments)
+
+    from shoplens import judging
+    from shoplens.config import Config, override, validate
+    from shoplens.datasets.format import Dataset
+    from shoplens.registry.evaluations import store_evaluation
+    from shoplens.registry.packages import download, resolve
+
+    class Settings(Config):
+        dataset: str
+        split: str = "test"
+
+    settings = validate(Settings, override({}, given.assignments), "the command line")
+    connect()
+    version = resolve(given.model)
+    package = download(version, judging.cache_dir())
+    dataset = Dataset(settings.dataset)
+    evaluation, report = judging.evaluate_package(package, dataset.path, settings.split, str(version))
+    folder = store_evaluation(version, evaluation, report)
+    print(judging.table(evaluation))
+    print(f"{version} on {dataset.name}, split {settings.split}: report.html is in {folder} of run {version.run_id}")
+
+
+if __name__ == "__main__":
+    run(main)

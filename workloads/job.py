@@ -1,0 +1,63 @@
+"""What the jobs share: their command line, and the cluster they run on."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from shoplens.errors import ShoplensError
+
+
+def parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Reads the command line; `key=value` settings may stand anywhere and come back as `assignments`."""
+    parser.add_argument("assignments", nargs="*", metavar="key=value", help="settings, such as dataset=DIR")
+    return parser.parse_intermixed_args()
+
+
+def storage() -> Path:
+    """The folder that runs, packages, indexes and caches lie in, seen by every node."""
+    return Path(os.environ.get("SHOPLENS_STORAGE", ".shoplens")).absolute()
+
+
+def connect() -> None:
+    """Joins the cluster the job was submitted to, else the one that runs here, else starts one of its own."""
+    import ray
+
+    from shoplens.cluster import attach
+
+    attach()
+    _quieten()
+    if not ray.is_initialized():
+        ray.init(logging_level="WARNING")
+
+
+def _quieten() -> None:
+    """Leaves the job's own lines readable in a log: no progress of every dataset, download and registration."""
+    from ray.data import DataContext
+
+    if not sys.stderr.isatty():
+        DataContext.get_current().enable_progress_bars = False
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for chatty in ("ray.data", "ray.train", "httpx", "mlflow.store"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def run(job: Callable[[], None]) -> None:
+    """A user's mistake is one sentence and exit code 2; SHOPLENS_DEBUG=1 shows where it arose."""
+    try:
+        job()
+    except ShoplensError as error:
+        if os.environ.get("SHOPLENS_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,76 @@
+"""Trains a recipe on Ray Train, evaluates what came of it and registers it as a new version."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+
+from workloads.job import connect, parse, parser, run, storage
+
+
+def main() -> None:
+    arguments = parser("workloads.train", __doc__)
+    arguments.add_argument("config", help="a file like workloads/configs/eclip.yaml")
+    arguments.add_argument("--resume", metavar="RUN_ID", help="go on with a run that was cut off")
+    arguments.add_argument("--workers", type=int, help="training workers (default: the cluster file's)")
+    given = parse(arguments)
+
+    from shoplens import judging, recipes
+    from shoplens.cluster import train_workers
+    from shoplens.config import override, read_yaml
+    from shoplens.errors import ShoplensError
+    from shoplens.registry import packages, runs
+    from shoplens.registry.evaluations import store_evaluation
+    from shoplens.training.picture import log_sample_batch
+    from shoplens.training.trainer import Workers, train
+
+    if "=" in given.config:
+        raise ShoplensError("name the configuration first: workloads/configs/eclip.yaml")
+    tree = override(read_yaml(given.config), given.assignments)
+    if not tree.get("dataset"):
+        raise ShoplensError("which dataset? Add dataset=DIR (an absolute path, or a URI that the cluster reaches)")
+    connect()
+    recipe = recipes.find(tree.get("recipe")).load(tree, given.config)
+    plan = train_workers()
+    workers = Workers(
+        count=given.workers or plan.num_workers,
+        use_gpu=plan.use_gpu,
+        cpus=plan.resources_per_worker.get("CPU", 1),
+    )
+    config = recipe.config.model_dump(mode="json")
+    run_id = given.resume or runs.start_run(config["recipe"], config["name"], config, recipe.dataset)
+    print(
+        f"run {run_id}: {config['recipe']} on {recipe.dataset.name}, "
+        f"{recipe.training.epochs} epochs of {recipe.steps_per_epoch} steps, {workers.count} worker(s)",
+        flush=True,
+    )
+    try:
+        if not given.resume:
+            log_sample_batch(recipe, functools.partial(runs.client().log_image, run_id))
+        model, summary = train(
+            recipe,
+            name=run_id,
+            storage=storage() / "runs",
+            workers=workers,
+            open_curves=functools.partial(runs.MetricLog, run_id),
+        )
+        for key, value in summary.items():
+            runs.client().log_metric(run_id, f"summary/{key.removeprefix('train/')}", value)
+        package = storage() / "packages" / run_id
+        shutil.rmtree(package, ignore_errors=True)
+        recipe.save(model, package)
+        split = config["evaluation"]["split"]
+        evaluation, report = judging.evaluate_package(package, recipe.dataset.path, split, f"run {run_id}")
+        version = packages.resolve(f"{config['name']}/{packages.register(run_id, config['name'], package)}")
+        store_evaluation(version, evaluation, report)
+    except BaseException:
+        runs.finish(run_id, "FAILED")
+        print(f"the run can go on: add --resume {run_id}", flush=True)
+        raise
+    runs.finish(run_id)
+    print(judging.table(evaluation))
+    print(f"registered {version}. Next: shoplens promote {version.name} {version.version} --alias champion", flush=True)
+
+
+if __name__ == "__main__":
+    run(main)
