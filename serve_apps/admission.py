@@ -43,9 +43,7 @@ class Admission:
             return
         limits = self._limits
         if self._requests >= limits.requests or self._bytes + declared > limits.bytes_in_flight:
-            busy = unavailable(
-                "overloaded", f"{self._requests} requests are being answered; try again shortly"
-            )
+            busy = unavailable("overloaded", f"{self._requests} requests are being answered; try again shortly")
             await busy.response()(scope, receive, send_guarded)
             return
         body = _Body(receive, limits)
@@ -96,6 +94,4 @@ class _Body:
 
 
 def too_large(limits: Limits) -> ApiError:
-    return ApiError(
-        413, "body_too_large", f"the body has more than {limits.body_bytes} bytes; send less at a time"
-    )
+    return ApiError(413, "body_too_large", f"the body has more than {limits.body_bytes} bytes; send less at a time")

@@ -64,9 +64,7 @@ def media_type(request: Request) -> str:
 def must_be_json(request: Request) -> None:
     """Raises ApiError 415."""
     if media_type(request) != "application/json":
-        raise ApiError(
-            415, "unsupported_media_type", "send JSON with the header Content-Type: application/json"
-        )
+        raise ApiError(415, "unsupported_media_type", "send JSON with the header Content-Type: application/json")
 
 
 def router(gateway: Gateway) -> APIRouter:

@@ -53,9 +53,7 @@ class Model:
 
     async def encode(self, texts: Sequence[str], images: np.ndarray | None) -> Encoded:
         pixels = [] if images is None else list(images)
-        text_results, image_results = await asyncio.gather(
-            self._texts.submit(texts), self._images.submit(pixels)
-        )
+        text_results, image_results = await asyncio.gather(self._texts.submit(texts), self._images.submit(pixels))
         encoded = Encoded(
             np.zeros((len(texts), self.embedder.dim), np.float32),
             np.zeros((len(pixels), self.embedder.dim), np.float32),
@@ -100,9 +98,7 @@ def check(embedder: Embedder) -> None:
     ):
         lengths = np.linalg.norm(together, axis=1)
         if together.shape != (2, embedder.dim) or not np.allclose(lengths, 1, atol=1e-3):
-            raise ShoplensError(
-                f"the package does not turn {kind} into unit vectors of {embedder.dim} numbers"
-            )
+            raise ShoplensError(f"the package does not turn {kind} into unit vectors of {embedder.dim} numbers")
         if float(together[0] @ alone[0]) < 0.999:
             raise ShoplensError(f"the package encodes {kind} differently in a batch and alone")
 

@@ -60,9 +60,7 @@ class ApiError(Exception):
     def response(self) -> Response:
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         body = ErrorBody(message=self.message, type=kind, param=self.param, code=self.code)
-        headers = (
-            {} if self.retry_after_s is None else {"Retry-After": str(max(1, round(self.retry_after_s)))}
-        )
+        headers = {} if self.retry_after_s is None else {"Retry-After": str(max(1, round(self.retry_after_s)))}
         return JSONResponse(ErrorAnswer(error=body).model_dump(), self.status, headers)
 
 
@@ -74,26 +72,18 @@ def not_found(code: str, message: str, param: str | None = None) -> ApiError:
     return ApiError(404, code, message, param)
 
 
-def unknown_product(product_id: str, where: str, param: str) -> ApiError:
-    return not_found("product_not_found", f"{where} has no product {product_id[:100]!r}", param)
-
-
 def unavailable(code: str, message: str, retry_after_s: float = RETRY_AFTER_S) -> ApiError:
     return ApiError(503, code, message, retry_after_s=retry_after_s)
 
 
-def invalid(
-    error: ValidationError | RequestValidationError, where: Callable[[Place], Place] = tuple
-) -> ApiError:
+def invalid(error: ValidationError | RequestValidationError, where: Callable[[Place], Place] = tuple) -> ApiError:
     """The first of pydantic's complaints as a 400 that names the place, never echoing what was sent."""
     fault = error.errors()[0]
     place = _written(where(tuple(fault["loc"])))
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "json_invalid":
         return bad_request("invalid_json", f"the body is not JSON: {message}"[:300])
-    code = {"extra_forbidden": "unknown_field", "missing": "missing_field"}.get(
-        fault["type"], "invalid_value"
-    )
+    code = {"extra_forbidden": "unknown_field", "missing": "missing_field"}.get(fault["type"], "invalid_value")
     return bad_request(code, f"{place or 'the body'}: {message}"[:300], place or None)
 
 

@@ -19,7 +19,7 @@ from ray.serve.handle import DeploymentHandle
 from serve_apps.api import build
 from serve_apps.catalogue import Catalogue
 from serve_apps.encoded import Encoded
-from serve_apps.errors import ApiError, bad_request, not_found, unavailable, unknown_product
+from serve_apps.errors import ApiError, bad_request, not_found, unavailable
 from serve_apps.photos import UNPROCESSABLE, Photos
 from serve_apps.protocol import Input, Photo, ProductRef, Text
 from serve_apps.release import Missing, Release
@@ -27,7 +27,7 @@ from serve_apps.settings import Settings
 from serve_apps.versions import Versions
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
-from shoplens.retrieval.index import Index
+from shoplens.retrieval.index import UnknownProduct
 
 log = logging.getLogger("ray.serve")
 
@@ -43,7 +43,6 @@ class Served:
 
     release: Release
     preprocessing: Preprocessing
-    index: Index | None
     catalogue: Catalogue | None
 
     @property
@@ -93,29 +92,8 @@ class Gateway:
     async def _load(self, release: Release) -> Served:
         preprocessing, dim = await self._encoder.prepare.remote(release.version)
         if release.index is None or not self.settings.search:
-            return Served(release, preprocessing, None, None)
-        index, catalogue = await self.in_thread(self._open, release, dim)
-        return Served(release, preprocessing, index, catalogue)
-
-    def _open(self, release: Release, dim: int) -> tuple[Index, Catalogue]:
-        assert release.index is not None
-        index = Index.load(release.index)
-        built_for = index.about.get("model")
-        if built_for != release.version or index.dim != dim:
-            raise ShoplensError(
-                f"the index {release.index} was built for {built_for} with vectors of {index.dim}, "
-                f"not for {release.version} with {dim}: build it again"
-            )
-        path, digest = index.about["dataset_path"], index.about["dataset_digest"]
-        for loaded in (served.catalogue for served in self._versions):
-            if loaded is not None and (loaded.dataset.path, loaded.dataset.digest) == (path, digest):
-                return index, loaded
-        catalogue = Catalogue(path)
-        if catalogue.dataset.digest != digest:
-            raise ShoplensError(
-                f"the dataset {path} has changed since the index was built: build the index again"
-            )
-        return index, catalogue
+            return Served(release, preprocessing, None)
+        return Served(release, preprocessing, await self.in_thread(Catalogue, release, dim))
 
     async def served(self, reference: str | None = None, *, search: bool = False) -> Served:
         """The release that answers a request for `reference` (None: the champion of the first model).
@@ -128,10 +106,8 @@ class Gateway:
             served = await self._versions.get(release)
         except ShoplensError as error:
             reason = str(getattr(error, "cause", error))
-            raise unavailable(
-                "model_not_loadable", f"{release.version} cannot be loaded: {reason}"
-            ) from error
-        if search and served.index is None:
+            raise unavailable("model_not_loadable", f"{release.version} cannot be loaded: {reason}") from error
+        if search and served.catalogue is None:
             raise not_found(
                 "no_index", f"{served.version} has no index; {name} without a version is searchable", "model"
             )
@@ -163,9 +139,7 @@ class Gateway:
     async def _resolve(self, name: str, alias: str | None, version: int | None) -> Release:
         if version is None and alias in (None, self.settings.alias):
             trouble = (await self._rollout.trouble.remote()).get(name)
-            advice = (
-                f"register a model and run `shoplens promote {name} VERSION --alias {self.settings.alias}`"
-            )
+            advice = f"register a model and run `shoplens promote {name} VERSION --alias {self.settings.alias}`"
             raise unavailable("no_champion", f"nothing is served as {name} yet: {trouble or advice}", 10)
         reference = f"{name}@{alias}" if version is None else f"{name}/{version}"
         until, found = self._resolved.get(reference, (0.0, Missing("")))
@@ -195,13 +169,9 @@ class Gateway:
         texts = [(i, item) for i, item in enumerate(inputs) if isinstance(item, Text)]
         photos = [(i, item) for i, item in enumerate(inputs) if isinstance(item, Photo)]
         products = [
-            (i, self._product_vector(served, item))
-            for i, item in enumerate(inputs)
-            if isinstance(item, ProductRef)
+            (i, self._product_vector(served, item)) for i, item in enumerate(inputs) if isinstance(item, ProductRef)
         ]
-        pixels = (
-            await self.photos.pixels([item for _, item in photos], served.preprocessing) if photos else None
-        )
+        pixels = await self.photos.pixels([item for _, item in photos], served.preprocessing) if photos else None
         rows: list[np.ndarray | None] = [None] * len(inputs)
         tokens = 0
         if texts or photos:
@@ -219,9 +189,7 @@ class Gateway:
     def _within_limits(self, inputs: Sequence[Input]) -> None:
         limits = self.settings.limits
         if len(inputs) > limits.inputs:
-            raise bad_request(
-                "too_many_inputs", f"{len(inputs)} inputs; at most {limits.inputs} at a time", "input"
-            )
+            raise bad_request("too_many_inputs", f"{len(inputs)} inputs; at most {limits.inputs} at a time", "input")
         for item in inputs:
             if not isinstance(item, Text):
                 continue
@@ -232,12 +200,12 @@ class Gateway:
                 raise bad_request("text_too_long", message, item.place)
 
     def _product_vector(self, served: Served, item: ProductRef) -> np.ndarray:
-        if served.index is None:
+        if served.catalogue is None:
             raise not_found("no_index", f"{served.version} has no index to find products in", item.place)
-        position = served.index.position(item.product_id)
-        if position is None:
-            raise unknown_product(item.product_id, f"the index of {served.version}", item.place)
-        return served.index.vector(position)
+        try:
+            return served.catalogue.index.vector_of(item.product_id)
+        except UnknownProduct as error:
+            raise not_found("product_not_found", str(error)[:300], item.place) from None
 
     async def _encode(self, version: str, texts: Sequence[str], pixels: np.ndarray | None) -> Encoded:
         """Asks again, once, when the replica at work was lost."""

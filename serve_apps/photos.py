@@ -36,9 +36,7 @@ class Photos:
 
         Raises ApiError 422 for what is no photo, 400 for a URL that is not taken.
         """
-        results = await asyncio.gather(
-            *(self._one(photo, preprocessing) for photo in photos), return_exceptions=True
-        )
+        results = await asyncio.gather(*(self._one(photo, preprocessing) for photo in photos), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from serve_apps.catalogue import Catalogue
-from serve_apps.errors import bad_request, not_found, unknown_product
+from serve_apps.errors import bad_request, not_found
 from serve_apps.protocol import (
     MAX_PAGE,
     CategoriesAnswer,
@@ -18,6 +18,7 @@ from serve_apps.protocol import (
     ProductsAnswer,
     answer,
 )
+from shoplens.retrieval.index import UnknownCategory, UnknownImage, UnknownProduct
 
 if TYPE_CHECKING:
     from serve_apps.gateway import Gateway
@@ -35,9 +36,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/v1/products", response_model=ProductsAnswer)
     async def products(
-        category: Annotated[
-            str | None, Query(max_length=256, description="category id, its subtree included")
-        ] = None,
+        category: Annotated[str | None, Query(max_length=256, description="category id, its subtree included")] = None,
         price_min: Annotated[Price | None, Query()] = None,
         price_max: Annotated[Price | None, Query()] = None,
         offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
@@ -46,35 +45,30 @@ def router(gateway: Gateway) -> APIRouter:
     ) -> Response:
         """Products of the shop, a page at a time."""
         catalogue, version = await shop(model)
-        if category is not None:
-            must_have(catalogue, category)
         if price_min is not None and price_max is not None and price_min > price_max:
             raise bad_request("invalid_value", "price_min is greater than price_max", "price_min")
-        rows = await gateway.in_thread(catalogue.rows, category, price_min, price_max)
-        data = [catalogue.summary(int(row)) for row in rows[offset : offset + limit]]
-        body = {
-            "object": "list",
-            "model": version,
-            "dataset": catalogue.name,
-            "total": len(rows),
-            "data": data,
-        }
+        try:
+            total, data = await gateway.in_thread(catalogue.page, category, price_min, price_max, offset, limit)
+        except UnknownCategory as error:
+            raise not_found("category_not_found", str(error)[:300], "category") from None
+        body = {"object": "list", "model": version, "dataset": catalogue.name, "total": total, "data": data}
         return answer(body, version)
 
     @routes.get("/v1/products/{product_id:path}", response_model=ProductDetail)
     async def product(product_id: str, model: Model = None) -> Response:
         """One product with its description, attributes and all photos."""
         catalogue, version = await shop(model)
-        row = catalogue.row(product_id)
-        if row is None:
-            raise unknown_product(product_id, catalogue.name, "product_id")
-        return answer({"model": version, **catalogue.detail(row)}, version)
+        try:
+            found = catalogue.product(product_id)
+        except UnknownProduct as error:
+            raise not_found("product_not_found", str(error)[:300], "product_id") from None
+        return answer({"model": version, **found}, version)
 
     @routes.get("/v1/categories", response_model=CategoriesAnswer)
     async def categories(model: Model = None) -> Response:
         """The category tree, depth first."""
         catalogue, version = await shop(model)
-        body = {"object": "list", "model": version, "dataset": catalogue.name, "data": catalogue.categories}
+        body = {"object": "list", "model": version, "dataset": catalogue.name, "data": catalogue.categories()}
         return answer(body, version)
 
     @routes.get(
@@ -84,9 +78,7 @@ def router(gateway: Gateway) -> APIRouter:
     )
     async def image(
         image_id: str,
-        dataset: Annotated[
-            str | None, Query(pattern="^[0-9a-f]{12}$", description="as in `image` of answers")
-        ] = None,
+        dataset: Annotated[str | None, Query(pattern="^[0-9a-f]{12}$", description="as in `image` of answers")] = None,
         if_none_match: Annotated[str | None, Header()] = None,
     ) -> Response:
         """A photo as the shop has it. With `dataset` the address always names the same bytes."""
@@ -94,12 +86,10 @@ def router(gateway: Gateway) -> APIRouter:
             catalogue, _ = await shop(None)
         else:
             catalogue = gateway.catalogue(dataset)
-        sample = catalogue.sample(image_id)
-        if sample is None:
-            raise not_found(
-                "image_not_found", f"{catalogue.name} has no image {image_id[:100]!r}", "image_id"
-            )
-        data, kind, sha256 = await gateway.in_thread(catalogue.photo, sample)
+        try:
+            data, kind, sha256 = await gateway.in_thread(catalogue.photo, image_id)
+        except UnknownImage as error:
+            raise not_found("image_not_found", str(error)[:300], "image_id") from None
         cached = "no-cache" if dataset is None else "public, max-age=31536000, immutable"
         headers = {
             "Cache-Control": cached,
@@ -111,11 +101,3 @@ def router(gateway: Gateway) -> APIRouter:
         return Response(data, media_type=kind, headers=headers)
 
     return routes
-
-
-def must_have(catalogue: Catalogue, category: str) -> None:
-    """Raises ApiError 404."""
-    if not catalogue.has_category(category):
-        raise not_found(
-            "category_not_found", f"{catalogue.name} has no category {category[:100]!r}", "category"
-        )

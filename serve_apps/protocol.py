@@ -20,9 +20,7 @@ MAX_K = 1000
 MAX_PAGE = 1000
 MODEL_HEADER = "X-Model-Version"
 
-ModelRef = Annotated[
-    str, Field(pattern=r"^[\w.-]{1,100}(@[\w-]{1,100}|/[1-9][0-9]{0,8})?$", examples=["eclip"])
-]
+ModelRef = Annotated[str, Field(pattern=r"^[\w.-]{1,100}(@[\w-]{1,100}|/[1-9][0-9]{0,8})?$", examples=["eclip"])]
 ProductId = Annotated[str, Field(min_length=1, max_length=256)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -109,13 +107,9 @@ class SimilarRequest(Strict):
 
     product_id: ProductId | None = None
     text: str | None = None
-    image: str | None = Field(
-        None, description="data:image/...;base64,... or, from allowed hosts, http(s)://..."
-    )
+    image: str | None = Field(None, description="data:image/...;base64,... or, from allowed hosts, http(s)://...")
     k: int = Field(10, ge=1, le=MAX_K)
-    category: str | None = Field(
-        None, max_length=256, description="category id; the whole subtree is searched"
-    )
+    category: str | None = Field(None, max_length=256, description="category id; the whole subtree is searched")
     price: PriceRange | None = None
     exclude_catalog: bool = Field(False, description="leave out products of the query product's catalog")
     model: ModelRef | None = None
@@ -209,9 +203,7 @@ async def form_inputs(form: FormData) -> tuple[Mapping[str, str], list[Input]]:
                 raise bad_request("invalid_value", "send the image as a file (with a filename)", place)
             inputs.append(Photo(place, await value.read()))
         elif not isinstance(value, str):
-            raise bad_request(
-                "invalid_value", f"{name[:40]} is text, not a file; files go into `image`", place
-            )
+            raise bad_request("invalid_value", f"{name[:40]} is text, not a file; files go into `image`", place)
         elif name == "input":
             inputs.append(Text(place, value))
         elif name in fields:
@@ -264,7 +256,7 @@ class ProductSummary(BaseModel):
     price: float | None
     currency: str | None
     seller: str | None
-    image: str | None = Field(examples=["/v1/images/IMAGE_ID"])
+    image: str = Field(examples=["/v1/images/IMAGE_ID"])
 
 
 class ScoredProduct(ProductSummary):
@@ -274,6 +266,7 @@ class ScoredProduct(ProductSummary):
 class ProductDetail(ProductSummary):
     description: str
     attributes: dict[str, list[str]]
+    review_count: int | None
     images: list[str]
     model: str
 

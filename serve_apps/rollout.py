@@ -186,9 +186,7 @@ class Rollout:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
                 continue
-            for found in sorted(
-                registry.search_model_versions(f"name='{name}'"), key=lambda v: -int(v.version)
-            ):
+            for found in sorted(registry.search_model_versions(f"name='{name}'"), key=lambda v: -int(v.version)):
                 version = f"{name}/{found.version}"
                 rows.append(
                     {

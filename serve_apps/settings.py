@@ -18,12 +18,8 @@ class Limits(Config):
     body_bytes: Positive = 64 * 2**20
     inputs: Positive = 256
     text_chars: Positive = 8192
-    requests: Positive = Field(
-        default=256, description="requests a Gateway works on at a time; more are answered 503"
-    )
-    bytes_in_flight: Positive = Field(
-        default=512 * 2**20, description="request bodies a Gateway holds at a time"
-    )
+    requests: Positive = Field(default=256, description="requests a Gateway works on at a time; more are answered 503")
+    bytes_in_flight: Positive = Field(default=512 * 2**20, description="request bodies a Gateway holds at a time")
     deadline_s: float = Field(default=50, gt=0, description="longest wait for the model before 503")
     body_deadline_s: float = Field(default=30, gt=0, description="longest wait for a request body before 408")
 
@@ -39,29 +35,19 @@ class Batching(Config):
 class Settings(Config):
     """Arguments of `serve_apps.shop:app`."""
 
-    models: tuple[str, ...] = Field(
-        ("eclip",), min_length=1, description="registered names; the first is the default"
-    )
+    models: tuple[str, ...] = Field(("eclip",), min_length=1, description="registered names; the first is the default")
     alias: str = "champion"
     search: bool = Field(True, description="offer /v1/similar, /v1/products, /v1/images, /v1/categories")
     page: bool = Field(True, description="offer the page at /")
     tracking_uri: str | None = Field(None, description="MLflow server; None: MLFLOW_TRACKING_URI")
     poll_s: float = Field(5, gt=0, description="how often the alias is looked up")
     versions_kept: Positive = Field(3, description="versions of all models kept in memory")
-    image_hosts: tuple[str, ...] = Field(
-        (), description="hosts from which image URLs are fetched; none by default"
-    )
+    image_hosts: tuple[str, ...] = Field((), description="hosts from which image URLs are fetched; none by default")
     private_hosts: bool = Field(False, description="let `image_hosts` resolve to private addresses")
     decode_threads: Positive = 2
-    device: str = Field(
-        "auto", description="torch device of the Encoder; `auto` takes a GPU where there is one"
-    )
-    torch_threads: Positive | None = Field(
-        None, description="CPU threads of the model; None leaves it to Ray"
-    )
-    cache: str | None = Field(
-        None, description="folder for downloaded packages; None: SHOPLENS_STORAGE/cache"
-    )
+    device: str = Field("auto", description="torch device of the Encoder; `auto` takes a GPU where there is one")
+    torch_threads: Positive | None = Field(None, description="CPU threads of the model; None leaves it to Ray")
+    cache: str | None = Field(None, description="folder for downloaded packages; None: SHOPLENS_STORAGE/cache")
     limits: Limits = Limits()
     batching: Batching = Batching()
 

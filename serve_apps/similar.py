@@ -8,9 +8,9 @@ import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from serve_apps.catalogue import Catalogue
 from serve_apps.embeddings import must_be_json
-from serve_apps.errors import bad_request
-from serve_apps.products import must_have
+from serve_apps.errors import bad_request, not_found
 from serve_apps.protocol import (
     Photo,
     PriceRange,
@@ -21,9 +21,10 @@ from serve_apps.protocol import (
     answer,
     parse,
 )
+from shoplens.retrieval.index import UnknownCategory
 
 if TYPE_CHECKING:
-    from serve_apps.gateway import Gateway, Served
+    from serve_apps.gateway import Gateway
 
 BODY: dict[str, Any] = {
     "requestBody": {
@@ -61,12 +62,14 @@ def router(gateway: Gateway) -> APIRouter:
         must_be_json(request)
         asked = await gateway.in_thread(parse, SimilarRequest, await request.body())
         served = await gateway.served(asked.model, search=True)
-        assert served.catalogue is not None
-        if asked.category is not None:
-            must_have(served.catalogue, asked.category)
+        catalogue = served.catalogue
+        assert catalogue is not None
         vectors, _ = await gateway.embed(served, [_query(asked)])
-        data = await gateway.in_thread(_search, served, asked, vectors[0])
-        body = {"object": "list", "model": served.version, "dataset": served.catalogue.name, "data": data}
+        try:
+            data = await gateway.in_thread(_search, catalogue, asked, vectors[0])
+        except UnknownCategory as error:
+            raise not_found("category_not_found", str(error)[:300], "category") from None
+        body = {"object": "list", "model": served.version, "dataset": catalogue.name, "data": data}
         return answer(body, served.version)
 
     return routes
@@ -87,23 +90,21 @@ def _query(asked: SimilarRequest) -> Text | Photo | ProductRef:
     return Photo("image", asked.image)
 
 
-def _search(served: Served, asked: SimilarRequest, vector: np.ndarray) -> list[dict[str, Any]]:
-    index, catalogue = served.index, served.catalogue
-    assert index is not None
-    assert catalogue is not None
+def _search(catalogue: Catalogue, asked: SimilarRequest, vector: np.ndarray) -> list[dict[str, Any]]:
+    """Raises UnknownCategory."""
     price = asked.price or PriceRange()
-    found, scores = index.search(
+    itself, its_catalog = [], []
+    if asked.product_id is not None:
+        itself = [asked.product_id]
+        its_catalog = [catalogue.index.cards(itself)[0]["catalog_id"]] if asked.exclude_catalog else []
+    hits = catalogue.index.search(
         vector,
         asked.k,
         category=asked.category,
         price_min=price.min,
         price_max=price.max,
-        exclude=asked.product_id,
-        exclude_catalog=asked.exclude_catalog,
-    )
-    rows = (catalogue.row(product_id) for product_id in found)
-    return [
-        {**catalogue.summary(row), "score": float(score)}
-        for row, score in zip(rows, scores, strict=True)
-        if row is not None
-    ]
+        exclude_products=itself,
+        exclude_catalogs=its_catalog,
+    )[0]
+    cards = catalogue.cards([hit.product_id for hit in hits])
+    return [{**card, "score": hit.score} for card, hit in zip(cards, hits, strict=True)]

@@ -51,9 +51,7 @@ def fame(design: Design) -> float:
 
 
 def design_appeal(design: Design) -> float:
-    return (
-        0.60 * TASTE[design.colour] + 0.50 * TASTE[design.pattern] + 0.30 * fame(design) + 0.40 * design.charm
-    )
+    return 0.60 * TASTE[design.colour] + 0.50 * TASTE[design.pattern] + 0.30 * fame(design) + 0.40 * design.charm
 
 
 def appeal(design: Design, hand: Seller, rng: np.random.Generator) -> Appeal:

@@ -27,23 +27,18 @@ def stream(seed: int, kind: int, index: int) -> np.random.Generator:
 
 LOOKS: dict[str, Callable[[Design], bool]] = {
     "romantic": lambda d: (
-        d.pattern in ("floral", "heart")
-        or (d.colour in ("pink", "purple") and d.material in ("satin", "velvet"))
+        d.pattern in ("floral", "heart") or (d.colour in ("pink", "purple") and d.material in ("satin", "velvet"))
     ),
     "minimal": lambda d: d.pattern == "plain" and d.colour in ("black", "white", "grey", "beige"),
     "vintage": lambda d: (
-        d.pattern == "checked"
-        or d.material in ("corduroy", "suede")
-        or (d.colour == "brown" and d.pattern == "plain")
+        d.pattern == "checked" or d.material in ("corduroy", "suede") or (d.colour == "brown" and d.pattern == "plain")
     ),
     "cute": lambda d: (
         d.pattern in ("polka dot", "star", "heart")
         and d.colour in ("pink", "yellow", "mint", "sky blue", "white", "red", "orange")
     ),
     "marine": lambda d: d.pattern == "striped" or (d.colour in ("navy", "blue") and d.pattern == "plain"),
-    "nature": lambda d: (
-        d.pattern == "leaf print" or d.colour in ("green", "khaki") or d.material == "oak wood"
-    ),
+    "nature": lambda d: d.pattern == "leaf print" or d.colour in ("green", "khaki") or d.material == "oak wood",
 }
 """The styles of exhibitions, and which designs have them; a design may have several or none."""
 

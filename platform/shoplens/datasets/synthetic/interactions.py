@@ -143,9 +143,7 @@ def log(
     for topic in topics:
         fitting = set(topic.fitting)
         section = [
-            i
-            for i, offer in enumerate(offers)
-            if offer.design.leaf.path[0] == topic.section and i not in fitting
+            i for i, offer in enumerate(offers) if offer.design.leaf.path[0] == topic.section and i not in fitting
         ]
         others = rng.permutation(section)[: len(fitting)].tolist()
         exhibitions.append(_page(offers, "topic", topic.topic_id, sorted([*fitting, *others]), topic.fitting))

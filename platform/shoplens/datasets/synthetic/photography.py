@@ -130,9 +130,7 @@ def _shadow(alpha: Image.Image, habit: PhotoHabit, taken: View, upright: bool) -
     if upright:
         left, top, right, bottom = box
         depth = max(6, int((bottom - top) * 0.16))
-        flat = alpha.crop((left, bottom - max(3, (bottom - top) // 6), right, bottom)).resize(
-            (right - left, depth)
-        )
+        flat = alpha.crop((left, bottom - max(3, (bottom - top) // 6), right, bottom)).resize((right - left, depth))
         cast.paste(flat, (left - int(math.cos(turn) * size * 0.035), bottom - int(depth * 0.75)))
         cast = cast.filter(ImageFilter.BoxBlur(size / 45)).filter(ImageFilter.BoxBlur(size / 60))
         return np.asarray(cast, dtype=np.float32) * (habit.shadow * 1.15 / 255)
@@ -183,9 +181,7 @@ def backdrop(style: Backdrop, size: int) -> np.ndarray:
             skirting = (y > horizon - 0.045) & (y <= horizon)
             made[skirting] = (244, 243, 240)
         case "planks":
-            wood = np.array([[206, 172, 132], [150, 112, 80], [226, 208, 184]], dtype=np.float32)[
-                int(rng.integers(3))
-            ]
+            wood = np.array([[206, 172, 132], [150, 112, 80], [226, 208, 184]], dtype=np.float32)[int(rng.integers(3))]
             board = (x * 5).astype(int)
             level = 1 + 0.07 * noise(90, 6) + 0.05 * np.sin(board * 2.4) - 0.22 * ((x * 5) % 1 < 0.035)
             made = flat(level * vignette, wood)

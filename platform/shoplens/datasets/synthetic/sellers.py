@@ -166,9 +166,7 @@ def seller(seed: int, number: int) -> Seller:
     return Seller(name, photo, title)
 
 
-def styled(
-    seed: int, own: int, sellers: int, strength: float, rng: np.random.Generator
-) -> tuple[Seller, Seller]:
+def styled(seed: int, own: int, sellers: int, strength: float, rng: np.random.Generator) -> tuple[Seller, Seller]:
     """Whose hand an offer of seller `own` shows: in its photos, and in its title (drawn independently)."""
     photo, title = (own if rng.random() < strength else int(rng.integers(sellers)) for _ in range(2))
     return seller(seed, photo), seller(seed, title)

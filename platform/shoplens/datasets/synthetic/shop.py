@@ -54,8 +54,8 @@ TRUTH = pa.schema(
 )
 """`truth.parquet`: what the dataset does not tell.
 
-`listed_catalog` is `true`, `wrong` or `missing`; the styles name the sellers whose hand the photos and the title
-show; `click_probability` is that at the top of a plain list."""
+`listed_catalog` is `true`, `wrong` or `missing`; the styles name the sellers whose hand photos and title show;
+`click_probability` is that at the top of a plain list."""
 
 
 class SyntheticShop(BaseModel):
@@ -74,9 +74,7 @@ class SyntheticShop(BaseModel):
     seller_style: float = Field(
         default=1.0, ge=0, le=1, description="how often photo and title show the seller's own hand"
     )
-    catalog_noise: float = Field(
-        default=0.02, ge=0, le=1, description="share of offers with the id of another catalog"
-    )
+    catalog_noise: float = Field(default=0.02, ge=0, le=1, description="share of offers with the id of another catalog")
     missing_catalog: float = Field(default=0.02, ge=0, le=1, description="offers without a catalog id")
     flaws: float = Field(default=0.0, ge=0, le=1, description="offers with a raw flaw in photos or title")
     image_size: int = Field(default=128, ge=48, le=1024, description="pixels along a side")
@@ -89,8 +87,7 @@ class SyntheticShop(BaseModel):
     def _fits_together(self) -> SyntheticShop:
         if self.sellers < 2 * self.offers_per_catalog - 1:
             raise ValueError(
-                f"catalogs of up to {2 * self.offers_per_catalog - 1} offers need as many sellers,"
-                f" not {self.sellers}"
+                f"catalogs of up to {2 * self.offers_per_catalog - 1} offers need as many sellers, not {self.sellers}"
             )
         if self.val + self.test >= 1:
             raise ValueError("val and test together leave nothing to train on")
@@ -179,8 +176,7 @@ def _in_parallel(shop: SyntheticShop, staging: Staging, todo: list[int], workers
                     yield future.result()
         except BrokenProcessPool as error:
             raise ShoplensError(
-                "a process that draws the shop died (out of memory?);"
-                " the same command goes on from where it stopped"
+                "a process that draws the shop died (out of memory?); the same command goes on from where it stopped"
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

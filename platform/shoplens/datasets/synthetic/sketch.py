@@ -69,9 +69,7 @@ class Sketch:
         self.slots = Image.new("L", (side, side), Slot.EMPTY)
         self.relief = Image.new("L", (side, side), 0)
         self.ink = Image.new("L", (side, side), 0)
-        self._slots, self._relief, self._ink = (
-            ImageDraw.Draw(layer) for layer in (self.slots, self.relief, self.ink)
-        )
+        self._slots, self._relief, self._ink = (ImageDraw.Draw(layer) for layer in (self.slots, self.relief, self.ink))
 
     def part(
         self,
@@ -102,9 +100,7 @@ class Sketch:
         ImageDraw.Draw(mask).polygon([(x - left, y - top) for x, y in points], fill=1)
         dome = _dome(volume).resize(size, Image.Resampling.BILINEAR)
         low, high = max(0, height - bulge // 2), min(255, height + bulge // 2)
-        self.relief.paste(
-            dome.point([low + (high - low) * level // 255 for level in range(256)]), (left, top), mask
-        )
+        self.relief.paste(dome.point([low + (high - low) * level // 255 for level in range(256)]), (left, top), mask)
 
     def oval(self, cx: float, cy: float, rx: float, ry: float, slot: Slot = Slot.BODY, **how: object) -> None:
         self.part(arc(cx, cy, rx, ry), slot, **how)  # type: ignore[arg-type]
@@ -121,9 +117,7 @@ class Sketch:
     ) -> None:
         self.part(rounded([(left, top), (right, top), (right, bottom), (left, bottom)], r), slot, **how)  # type: ignore[arg-type]
 
-    def strap(
-        self, path: Sequence[Point], width: float, slot: Slot = Slot.TRIM, *, height: int = 150
-    ) -> None:
+    def strap(self, path: Sequence[Point], width: float, slot: Slot = Slot.TRIM, *, height: int = 150) -> None:
         """A band of the given width along an open path: handles, straps, legs, cords."""
         points = [(x * self.side, y * self.side) for x, y in path]
         pixels = max(1, round(width * self.side))
@@ -155,9 +149,7 @@ class Sketch:
         """A soft furrow (depth < 0) or ridge (> 0) of the relief; it fades where the relief is blurred."""
         points = [(x * self.side, y * self.side) for x, y in path]
         layer = Image.new("L", self.relief.size, 0)
-        ImageDraw.Draw(layer).line(
-            points, fill=abs(depth), width=max(1, round(width * self.side)), joint="curve"
-        )
+        ImageDraw.Draw(layer).line(points, fill=abs(depth), width=max(1, round(width * self.side)), joint="curve")
         change = np.asarray(layer, dtype=np.int16) * (1 if depth > 0 else -1)
         here = np.asarray(self.relief, dtype=np.int16)
         self.relief = Image.fromarray(np.where(here > 0, np.clip(here + change, 1, 255), 0).astype(np.uint8))

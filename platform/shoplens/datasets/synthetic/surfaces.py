@@ -59,9 +59,7 @@ def paint(design: Design, side: int) -> CutOut:
     albedo = palette[slots]
     body = slots == Slot.BODY
     if design.pattern != "plain":
-        fabric = pattern(
-            design.pattern, design.rgb, design.motif_rgb, design.pattern_scale, design.pattern_angle, side
-        )
+        fabric = pattern(design.pattern, design.rgb, design.motif_rgb, design.pattern_scale, design.pattern_angle, side)
         albedo[body] = fabric[body]
     roll = int((design.form[5] + 1) * side / 3)
     grain = np.roll(texture(material.texture, side), (roll, -roll), (0, 1)) * material.grain
@@ -76,10 +74,7 @@ def paint(design: Design, side: int) -> CutOut:
     gloss[slots == Slot.GLASS] = 1.0
     near = sketch.relief.filter(ImageFilter.BoxBlur(side / 90)).filter(ImageFilter.BoxBlur(side / 90))
     small = (
-        Image.fromarray(alpha)
-        .reduce(2)
-        .filter(ImageFilter.BoxBlur(side / 28))
-        .filter(ImageFilter.BoxBlur(side / 28))
+        Image.fromarray(alpha).reduce(2).filter(ImageFilter.BoxBlur(side / 28)).filter(ImageFilter.BoxBlur(side / 28))
     )
     wide = small.resize((side, side), Image.Resampling.BILINEAR)
     height = np.asarray(near, dtype=np.float32) * 0.55 + np.asarray(wide, dtype=np.float32) * 0.8
@@ -173,9 +168,7 @@ def _hearts(draw: ImageDraw.ImageDraw, n: int, ground: RGB, motif: RGB) -> None:
     t = np.linspace(0, 2 * np.pi, 28)
     x, y = 16 * np.sin(t) ** 3, -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
     for cx, cy, r in ((0.28, 0.28, 0.20), (0.76, 0.75, 0.165)):
-        _polygon(
-            draw, n, list(zip((cx + r * x / 16).tolist(), (cy + r * y / 16).tolist(), strict=True)), motif
-        )
+        _polygon(draw, n, list(zip((cx + r * x / 16).tolist(), (cy + r * y / 16).tolist(), strict=True)), motif)
 
 
 def _leaves(draw: ImageDraw.ImageDraw, n: int, ground: RGB, motif: RGB) -> None:

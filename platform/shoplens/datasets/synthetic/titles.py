@@ -38,11 +38,7 @@ def clean_titles(design: Design) -> dict[str, str]:
     known = facts(design)
     if design.pattern == "plain":
         known["pattern"] = []
-    head = [
-        word
-        for field in ("brand", "group", "colour", "pattern", "material", "category")
-        for word in known[field]
-    ]
+    head = [word for field in ("brand", "group", "colour", "pattern", "material", "category") for word in known[field]]
     return {
         "title_ko": " ".join(word.korean for word in [*head, *known["shape"]]),
         "title_en": " ".join(word.en for word in head) + ", " + ", ".join(word.en for word in known["shape"]),
@@ -80,10 +76,7 @@ def description(design: Design) -> str:
     """Two sentences, Korean and English, as a shop's own editor would write them."""
     titles = clean_titles(design)
     accent = COLOURS[design.accent].word
-    return (
-        f"{titles['title_ko']} 상품입니다. {accent.korean} 포인트. "
-        f"{titles['title_en']}; details in {accent.en}."
-    )
+    return f"{titles['title_ko']} 상품입니다. {accent.korean} 포인트. {titles['title_en']}; details in {accent.en}."
 
 
 def attributes(design: Design) -> dict[str, tuple[str, ...]]:

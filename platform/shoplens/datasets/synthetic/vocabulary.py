@@ -104,10 +104,8 @@ MATERIALS = {
 
 BRANDS = words(
     "Haneul=하늘", "Monolog=모노로그", "Dasom=다솜", "Narae=나래", "Olive & Co=올리브앤코", "Purum=푸름",
-    "Saebyeok=새벽", "Lumi=루미", "Baram=바람", "Nordhaus=노르드하우스", "Onda=온다", "Maru=마루", "Cotton Lab=코튼랩",
-    "Yeoul=여울",
-    "Bluebird=블루버드", "Gaon=가온", "Standard 9=스탠다드나인", "Miru=미루", "Root & Leaf=루트앤리프",
-    "Ssol=쏠",
-    "Arang=아랑", "Peony=피오니", "Dandi=단디", "Hoban=호반", "Kuru=쿠루", "Mellow=멜로우", "Sandeul=산들",
-    "Tori=토리", "Nuri=누리", "Vela=벨라", "Jaru=자루", "Ondo=온도",
+    "Saebyeok=새벽", "Lumi=루미", "Baram=바람", "Nordhaus=노르드하우스", "Onda=온다", "Maru=마루",
+    "Cotton Lab=코튼랩", "Yeoul=여울", "Bluebird=블루버드", "Gaon=가온", "Standard 9=스탠다드나인", "Miru=미루",
+    "Root & Leaf=루트앤리프", "Ssol=쏠", "Arang=아랑", "Peony=피오니", "Dandi=단디", "Hoban=호반", "Kuru=쿠루", "Mellow=멜로우",
+    "Sandeul=산들", "Tori=토리", "Nuri=누리", "Vela=벨라", "Jaru=자루", "Ondo=온도",
 )  # fmt: skip

@@ -7,18 +7,14 @@ from shoplens.datasets.synthetic.sketch import Sketch, Slot, arc, mirrored, roun
 
 
 def _sleeves(s: Sketch, long: bool, width: float, cuff: bool = False, drop: float = 0.0) -> None:
-    tip, inner = (
-        ((0.915, 0.76 + drop), (0.815, 0.785 + drop)) if long else ((0.92, 0.40 + drop), (0.80, 0.46 + drop))
-    )
+    tip, inner = ((0.915, 0.76 + drop), (0.815, 0.785 + drop)) if long else ((0.92, 0.40 + drop), (0.80, 0.46 + drop))
     corners = [(0.60, 0.16), (0.745 + width, 0.19, 0.05), tip, inner, (0.69 + width, 0.40)]
     for side in (corners, [(1 - x, y, *r) for x, y, *r in corners]):
         s.part(rounded(side, 0.015), volume="column", bulge=70, height=115)
     if cuff:
         for sign in (1, -1):
             x = [0.5 + sign * (tip[0] + 0.004 - 0.5), 0.5 + sign * (inner[0] - 0.504)]
-            s.part(
-                [(x[0], tip[1] - 0.05), (x[0], tip[1]), (x[1], inner[1]), (x[1], inner[1] - 0.05)], Slot.TRIM
-            )
+            s.part([(x[0], tip[1] - 0.05), (x[0], tip[1]), (x[1], inner[1]), (x[1], inner[1] - 0.05)], Slot.TRIM)
 
 
 def _torso(s: Sketch, width: float, hem: float, flare: float = 0.0, rounded_hem: float = 0.0) -> None:
@@ -41,9 +37,7 @@ def _neck(s: Sketch, kind: str, band: Slot = Slot.TRIM) -> None:
         s.part([(0.40, 0.13), (0.60, 0.13), (0.5, 0.32)], Slot.INSIDE, height=60)
         s.strap([(0.40, 0.13), (0.5, 0.32), (0.60, 0.13)], 0.022, band)
     elif kind == "turtleneck":
-        s.part(
-            rounded([(0.405, 0.06), (0.595, 0.06), (0.61, 0.175), (0.39, 0.175)], 0.02), band, volume="column"
-        )
+        s.part(rounded([(0.405, 0.06), (0.595, 0.06), (0.61, 0.175), (0.39, 0.175)], 0.02), band, volume="column")
     else:
         s.oval(0.5, 0.14, 0.10, 0.065, Slot.INSIDE, height=60)
         s.strap(arc(0.5, 0.14, 0.10, 0.07, 0, 180), 0.026, band)

@@ -40,9 +40,7 @@ def chair(s: Sketch, shape: Shape, form: Form) -> None:
         bulge=60,
         height=180,
     )
-    s.part(
-        rounded([(0.235, 0.652), (0.765, 0.652), (0.75, 0.70), (0.25, 0.70)], 0.015), Slot.PLAIN, height=100
-    )
+    s.part(rounded([(0.235, 0.652), (0.765, 0.652), (0.75, 0.70), (0.25, 0.70)], 0.015), Slot.PLAIN, height=100)
     for x, foot in ((0.27, 0.245), (0.73, 0.755)):
         s.strap([(x, 0.69), (foot, 0.93)], 0.036, legs)
 
@@ -94,9 +92,7 @@ def stool(s: Sketch, shape: Shape, form: Form) -> None:
     slot = Slot.WOOD if form[0] > -0.3 else Slot.METAL
     for k, x in enumerate(legs):
         back = k not in (0, len(legs) - 1) and len(legs) == 4
-        s.strap(
-            [(0.5 + (x - 0.5) * 0.62, 0.42), (x, low - 0.07 * back)], 0.034, slot, height=100 if back else 150
-        )
+        s.strap([(0.5 + (x - 0.5) * 0.62, 0.42), (x, low - 0.07 * back)], 0.034, slot, height=100 if back else 150)
     y = 0.68 + 0.03 * form[1]
     s.strap([(0.33, y), (0.67, y)], 0.022, slot)
     s.oval(0.5, 0.40, 0.25, 0.085, Slot.PLAIN, height=110)
@@ -191,9 +187,7 @@ def lamp(s: Sketch, shape: Shape, form: Form) -> None:
             )
         case _:
             s.part([*arc(0.5, bottom, wide, bottom - shade, 180, 360)], volume="ball", bulge=130)
-    s.oval(
-        0.5, bottom, wide * (1.05 if shape["shade"] == "cone shade" else 1.0), 0.018, Slot.LIGHT, height=90
-    )
+    s.oval(0.5, bottom, wide * (1.05 if shape["shade"] == "cone shade" else 1.0), 0.018, Slot.LIGHT, height=90)
 
 
 def mug(s: Sketch, shape: Shape, form: Form) -> None:
@@ -300,9 +294,7 @@ def pot(s: Sketch, shape: Shape, form: Form) -> None:
             Slot.DARK if form[2] > 0 else Slot.PLAIN,
         )
     s.part(
-        rounded(
-            [(0.5 - wide, top), (0.5 + wide, top), (0.5 + wide, low, 0.07), (0.5 - wide, low, 0.07)], 0.01
-        ),
+        rounded([(0.5 - wide, top), (0.5 + wide, top), (0.5 + wide, low, 0.07), (0.5 - wide, low, 0.07)], 0.01),
         volume="column",
         bulge=180,
     )
@@ -388,9 +380,7 @@ def kettle(s: Sketch, shape: Shape, form: Form) -> None:
 
 
 def knife(s: Sketch, shape: Shape, form: Form) -> None:
-    wide = {"chef knife": 0.155, "paring knife": 0.09, "santoku knife": 0.165}[shape["blade"]] + 0.012 * form[
-        0
-    ]
+    wide = {"chef knife": 0.155, "paring knife": 0.09, "santoku knife": 0.165}[shape["blade"]] + 0.012 * form[0]
     start = 0.46 if shape["blade"] == "paring knife" else 0.36
     tip = (
         [(0.96, 0.44, 0.02)]

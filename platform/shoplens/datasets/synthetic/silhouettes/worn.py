@@ -39,9 +39,7 @@ def sneaker(s: Sketch, shape: Shape, form: Form) -> None:
             s.strap([(0.28, 0.68), (0.40, 0.60 + wave), (0.56, 0.56)], 0.045, Slot.TRIM)
         case "triple stripe":
             for k in range(3):
-                s.strap(
-                    [(0.33 + 0.07 * k, 0.69), (0.40 + 0.07 * k + wave, 0.53 + 0.02 * k)], 0.025, Slot.TRIM
-                )
+                s.strap([(0.33 + 0.07 * k, 0.69), (0.40 + 0.07 * k + wave, 0.53 + 0.02 * k)], 0.025, Slot.TRIM)
     top = collar + 0.05
     for k in range(4):
         u = k / 3
@@ -94,9 +92,7 @@ def heel(s: Sketch, shape: Shape, form: Form) -> None:
     ground = 0.82
     back = ground - rise
     thick = 0.03 if form[0] > 0 else 0.0
-    s.part(
-        [(0.12, back - 0.02), (0.26, back + 0.02), (0.165 + thick, ground), (0.145, ground)], volume="column"
-    )
+    s.part([(0.12, back - 0.02), (0.26, back + 0.02), (0.165 + thick, ground), (0.145, ground)], volume="column")
     sole = [
         (0.12, back),
         (0.30, back + 0.03),
@@ -169,15 +165,11 @@ def handbag(s: Sketch, shape: Shape, form: Form) -> None:
             s.oval(x, y, 0.008, 0.008, Slot.DARK, edge=0)
     else:
         s.strap(arc(0.5, top + 0.02, wide * 0.62, 0.24 + 0.03 * form[2], 180, 360), 0.035, Slot.TRIM)
-    s.part(
-        rounded(mirrored([(0.5 + wide * 0.9, top), (0.5 + wide, 0.84, 0.06)]), 0.04), volume="ball", bulge=100
-    )
+    s.part(rounded(mirrored([(0.5 + wide * 0.9, top), (0.5 + wide, 0.84, 0.06)]), 0.04), volume="ball", bulge=100)
     flap = 0.60 + 0.04 * form[3]
     s.part(
         rounded(
-            mirrored(
-                [(0.5 + wide * 0.9, top - 0.005), (0.5 + wide * 0.95, flap - 0.06, 0.05), (0.5 + 0.02, flap)]
-            ),
+            mirrored([(0.5 + wide * 0.9, top - 0.005), (0.5 + wide * 0.95, flap - 0.06, 0.05), (0.5 + 0.02, flap)]),
             0.03,
         ),
         height=185,
@@ -244,9 +236,7 @@ def backpack(s: Sketch, shape: Shape, form: Form) -> None:
     s.strap(arc(0.5, 0.145, 0.07, 0.075, 180, 360), 0.026, Slot.DARK)
     s.part(
         rounded(
-            mirrored(
-                [(0.5 + wide * 0.6, 0.10, 0.12), (0.5 + wide, 0.26, 0.1), (0.5 + wide + 0.015, 0.89, 0.07)]
-            ),
+            mirrored([(0.5 + wide * 0.6, 0.10, 0.12), (0.5 + wide, 0.26, 0.1), (0.5 + wide + 0.015, 0.89, 0.07)]),
             0.08,
         ),
         volume="ball",

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shoplens.errors import ShoplensError
+from shoplens.retrieval import index as module
+from shoplens.retrieval.index import ITEMS, Hit, Index, UnknownCategory, UnknownProduct
+from shoplens.schema import CategoryTree
+
+PATHS = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ("e", "f")]
+TREE = CategoryTree.of((path, "/".join(path)) for path in PATHS)
+
+
+class Shop:
+    """A random shop: several photos a product, coarse vectors (so that scores tie), holes in every column."""
+
+    def __init__(self, seed: int, n_products: int, n_photos: int, dim: int = 3) -> None:
+        rng = np.random.default_rng(seed)
+        self.vectors = rng.integers(-2, 3, size=(n_photos, dim)).astype(np.float32)
+        product = rng.integers(n_products, size=n_photos)
+        columns: dict[str, list[Any]] = {
+            "catalog_id": [None if rng.random() < 0.2 else f"c{rng.integers(4)}" for _ in range(n_products)],
+            "category_id": [None if rng.random() < 0.2 else "/".join(PATHS[rng.integers(6)]) for _ in range(n_products)],
+            "price": [None if rng.random() < 0.2 else float(rng.integers(10)) for _ in range(n_products)],
+        }
+        self.rows = [
+            {"image_id": f"i{i}", "product_id": f"p{p}", "sample": i} | {name: values[p] for name, values in columns.items()}
+            for i, p in enumerate(product.tolist())
+        ]
+
+    def build(self, folder: Path) -> Index:
+        return Index.build(folder, self.vectors, pa.Table.from_pylist(self.rows, schema=ITEMS), TREE, {"model": "eclip"})
+
+
+def _brute(index: Index, query: np.ndarray, k: int, **filters: Any) -> list[Hit]:
+    best: dict[str, Hit] = {}
+    for row, (item, vector) in enumerate(zip(index.items.to_pylist(), np.asarray(index.vectors), strict=True)):
+        category, price = item["category_id"], item["price"]
+        wanted = filters.get("category")
+        if wanted is not None and not (category == wanted or (category or "").startswith(wanted + "/")):
+            continue
+        if filters.get("price_min") is not None and (price is None or price < filters["price_min"]):
+            continue
+        if filters.get("price_max") is not None and (price is None or price > filters["price_max"]):
+            continue
+        if item["product_id"] in filters.get("exclude_products", ()) or item["catalog_id"] in filters.get("exclude_catalogs", ()):
+            continue
+        score = sum(float(a) * float(b) for a, b in zip(query, vector, strict=True))
+        if item["product_id"] not in best or score > best[item["product_id"]].score:
+            best[item["product_id"]] = Hit(item["product_id"], row, score)
+    return sorted(best.values(), key=lambda hit: (-hit.score, hit.row))[:k]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shop=st.builds(Shop, seed=st.integers(0, 10_000), n_products=st.integers(1, 20), n_photos=st.integers(1, 60)),
+    k=st.sampled_from([1, 2, 5, 1000]),
+    category=st.sampled_from([None, *TREE._nodes]),
+    prices=st.sampled_from([(None, None), (3.0, None), (None, 6.0), (2.0, 7.0)]),
+    exclude_products=st.sets(st.sampled_from(["p0", "p1", "p2", "gone"])),
+    exclude_catalogs=st.sets(st.sampled_from(["c0", "c1", "gone"])),
+    at_once=st.sampled_from([1, 7, 1 << 23]),
+)
+def test_search_is_brute_force(
+    tmp_path_factory: pytest.TempPathFactory,
+    shop: Shop,
+    k: int,
+    category: str | None,
+    prices: tuple[float | None, float | None],
+    exclude_products: set[str],
+    exclude_catalogs: set[str],
+    at_once: int,
+) -> None:
+    index = shop.build(tmp_path_factory.mktemp("index") / "index")
+    queries = np.random.default_rng(0).integers(-2, 3, size=(5, 3)).astype(np.float32)
+    filters: dict[str, Any] = {
+        "category": category,
+        "price_min": prices[0],
+        "price_max": prices[1],
+        "exclude_products": exclude_products,
+        "exclude_catalogs": exclude_catalogs,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_SCORES_AT_ONCE", at_once)
+        found = index.search(queries, k, **filters)
+    assert found == [_brute(index, query, k, **filters) for query in queries]
+
+
+def test_each_vector_stays_with_its_photo(tmp_path: Path) -> None:
+    shop = Shop(1, 10, 50, dim=8)
+    index = shop.build(tmp_path / "index")
+    np.testing.assert_array_equal(index.vectors, shop.vectors[index.items["sample"].to_numpy()])
+    assert index.items.to_pylist() == [shop.rows[sample] for sample in index.items["sample"].to_pylist()]
+    order = [999 if c is None else TREE[c].order for c in index.items["category_id"].to_pylist()]
+    assert order == sorted(order)
+
+
+def test_answers_do_not_depend_on_what_is_asked_beside(tmp_path: Path) -> None:
+    """Vectors of which many are equal, where float32 matrix products differ in the last bits by shape."""
+    rng = np.random.default_rng(0)
+    shop = Shop(2, 400, 900, dim=96)
+    shop.vectors = rng.normal(size=(300, 96)).astype(np.float32)[rng.integers(300, size=900)]
+    index = shop.build(tmp_path / "index")
+    queries = rng.normal(size=(33, 96)).astype(np.float32)
+    together = index.search(queries, 20)
+    assert together == [index.search(query, 20)[0] for query in queries]
+    best = max(range(900), key=lambda row: (index.vectors[row].astype(np.float64) @ queries[0], -row))
+    assert together[0][0].row == best
+
+
+def test_saved_is_loaded_and_mapped(tmp_path: Path) -> None:
+    shop = Shop(3, 10, 40)
+    built = shop.build(tmp_path / "a" / "index")
+    loaded = Index.load(tmp_path / "a" / "index")
+    assert loaded.about == {"model": "eclip"} and loaded.dim == 3 and len(loaded) == len(built)
+    assert isinstance(loaded.vectors, np.memmap)
+    query = np.ones(3, np.float32)
+    assert loaded.search(query, 5) == built.search(query, 5)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["index"]
+
+
+def test_building_again_replaces_and_readers_keep_what_they_opened(tmp_path: Path) -> None:
+    old = Shop(4, 10, 40).build(tmp_path / "index")
+    before = old.search(np.ones(3, np.float32), 5)
+    Shop(5, 20, 90).build(tmp_path / "index")
+    assert old.search(np.ones(3, np.float32), 5) == before
+    assert len(Index.load(tmp_path / "index").items) == 90
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_a_failed_build_leaves_what_was_there(tmp_path: Path) -> None:
+    Shop(4, 10, 40).build(tmp_path / "index")
+    broken = Shop(5, 10, 40)
+    broken.vectors[3, 1] = np.nan
+    with pytest.raises(ShoplensError, match="not finite"):
+        broken.build(tmp_path / "index")
+    with pytest.raises(TypeError):
+        Index.build(tmp_path / "index", Shop(6, 1, 1).vectors, pa.Table.from_pylist(Shop(6, 1, 1).rows, schema=ITEMS), TREE, {"x": object()})
+    assert len(Index.load(tmp_path / "index").items) == 40
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_vector_of_a_product_is_the_unit_mean_of_its_photos(tmp_path: Path) -> None:
+    shop = Shop(6, 5, 40)
+    shop.vectors[:] = np.random.default_rng(0).normal(size=shop.vectors.shape)
+    index = shop.build(tmp_path / "index")
+    mean = np.mean([v for row, v in zip(shop.rows, shop.vectors, strict=True) if row["product_id"] == "p2"], axis=0)
+    np.testing.assert_allclose(index.vector_of("p2"), mean / np.linalg.norm(mean), rtol=1e-5)
+    assert "p2" in index and "gone" not in index
+    with pytest.raises(UnknownProduct, match="'gone'"):
+        index.vector_of("gone")
+
+
+def test_wrong_questions_are_refused(tmp_path: Path) -> None:
+    index = Shop(7, 5, 20).build(tmp_path / "index")
+    query = np.ones(3, np.float32)
+    for k in (0, -1, 1001, 10**9):
+        with pytest.raises(ShoplensError, match="ask for 1 to 1000"):
+            index.search(query, k)
+    with pytest.raises(ShoplensError, match="vectors of 3 numbers"):
+        index.search(np.ones((2, 4)), 1)
+    with pytest.raises(ShoplensError, match="not finite"):
+        index.search(query * np.nan, 1)
+    with pytest.raises(UnknownCategory, match="'zzz'"):
+        index.search(query, 1, category="zzz")
+    with pytest.raises(ShoplensError, match="swap"):
+        index.search(query, 1, price_min=5, price_max=4)
+
+
+def test_items_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
+    shop = Shop(8, 3, 10)
+    good = shop.rows
+
+    def refused(match: str, place: int, **change: Any) -> None:
+        shop.rows = [{**row, **(change if i == place else {})} for i, row in enumerate(good)]
+        with pytest.raises(ShoplensError, match=match):
+            shop.build(tmp_path / "index")
+
+    refused("stands twice", 3, image_id="i0")
+    refused("disagree about its price", 0, price=77.0)
+    refused("disagree about its catalog_id", 0, catalog_id="other")
+    refused("not in the category tree", 0, product_id="new", category_id="other")
+    shop.rows = good[:-1]
+    with pytest.raises(ShoplensError, match="9 photos"):
+        shop.build(tmp_path / "index")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", module.FILES)
+def test_a_damaged_index_is_refused(tmp_path: Path, name: str) -> None:
+    Shop(9, 5, 20).build(tmp_path / "index")
+    damaged = tmp_path / "index" / name
+    data = bytearray(damaged.read_bytes())
+    data[-5] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(ShoplensError, match="is damaged"):
+        Index.load(tmp_path / "index")
+    damaged.unlink()
+    with pytest.raises(ShoplensError, match=f"{name} is missing"):
+        Index.load(tmp_path / "index")
+
+
+def test_no_index_and_other_formats_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ShoplensError, match="holds no index"):
+        Index.load(tmp_path)
+    Shop(9, 5, 20).build(tmp_path / "index")
+    summary = tmp_path / "index" / "index.json"
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), "format_version": 99}))
+    with pytest.raises(ShoplensError, match="format 99"):
+        Index.load(tmp_path / "index")
+    summary.write_text("[]")
+    with pytest.raises(ShoplensError, match=r"index.json is damaged"):
+        Index.load(tmp_path / "index")
