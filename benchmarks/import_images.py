@@ -41,15 +41,9 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    arguments.add_argument(
-        "photos", type=Path, help="a folder of JPEG, PNG or WEBP files, searched to its depth"
-    )
-    arguments.add_argument(
-        "--out", type=Path, help="where to write the result (JSON); the screen if left out"
-    )
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("photos", type=Path, help="a folder of JPEG, PNG or WEBP files, searched to its depth")
+    arguments.add_argument("--out", type=Path, help="where to write the result (JSON); the screen if left out")
     arguments.add_argument("--repeats", type=int, default=3)
     arguments.add_argument("--cpus", type=int, default=os.cpu_count() or 1)
     options = arguments.parse_args()
@@ -63,9 +57,7 @@ def main() -> None:
     from shoplens.datasets.staging import Staging
 
     root = options.photos.resolve()
-    files = sorted(
-        str(file) for file in root.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
-    )
+    files = sorted(str(file) for file in root.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
     if not files:
         sys.exit(f"{root} holds no photos")
     megabytes = sum(os.path.getsize(file) for file in files) / 1e6

@@ -18,7 +18,6 @@ from serve_apps.protocol import (
     ProductsAnswer,
     answer,
 )
-from shoplens.retrieval.index import UnknownCategory, UnknownImage, UnknownProduct
 
 if TYPE_CHECKING:
     from serve_apps.gateway import Gateway
@@ -49,8 +48,8 @@ def router(gateway: Gateway) -> APIRouter:
             raise bad_request("invalid_value", "price_min is greater than price_max", "price_min")
         try:
             total, data = await gateway.in_thread(catalogue.page, category, price_min, price_max, offset, limit)
-        except UnknownCategory as error:
-            raise not_found("category_not_found", str(error)[:300], "category") from None
+        except KeyError:
+            raise not_found("category_not_found", f"{catalogue.name} has no such category", "category") from None
         body = {"object": "list", "model": version, "dataset": catalogue.name, "total": total, "data": data}
         return answer(body, version)
 
@@ -60,15 +59,15 @@ def router(gateway: Gateway) -> APIRouter:
         catalogue, version = await shop(model)
         try:
             found = catalogue.product(product_id)
-        except UnknownProduct as error:
-            raise not_found("product_not_found", str(error)[:300], "product_id") from None
+        except KeyError:
+            raise not_found("product_not_found", f"{catalogue.name} has no such product", "product_id") from None
         return answer({"model": version, **found}, version)
 
     @routes.get("/v1/categories", response_model=CategoriesAnswer)
     async def categories(model: Model = None) -> Response:
         """The category tree, depth first."""
         catalogue, version = await shop(model)
-        body = {"object": "list", "model": version, "dataset": catalogue.name, "data": catalogue.categories()}
+        body = {"object": "list", "model": version, "dataset": catalogue.name, "data": catalogue.categories}
         return answer(body, version)
 
     @routes.get(
@@ -88,8 +87,8 @@ def router(gateway: Gateway) -> APIRouter:
             catalogue = gateway.catalogue(dataset)
         try:
             data, kind, sha256 = await gateway.in_thread(catalogue.photo, image_id)
-        except UnknownImage as error:
-            raise not_found("image_not_found", str(error)[:300], "image_id") from None
+        except KeyError:
+            raise not_found("image_not_found", f"{catalogue.name} has no such image", "image_id") from None
         cached = "no-cache" if dataset is None else "public, max-age=31536000, immutable"
         headers = {
             "Cache-Control": cached,

@@ -96,7 +96,7 @@ def _search(catalogue: Catalogue, asked: SimilarRequest, vector: np.ndarray) -> 
     itself, its_catalog = [], []
     if asked.product_id is not None:
         itself = [asked.product_id]
-        its_catalog = [catalogue.index.cards(itself)[0]["catalog_id"]] if asked.exclude_catalog else []
+        its_catalog = [catalogue.cards(itself)[0]["catalog_id"]] if asked.exclude_catalog else []
     hits = catalogue.index.search(
         vector,
         asked.k,

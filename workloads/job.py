@@ -31,6 +31,9 @@ def storage() -> Path:
 
 def connect() -> None:
     """Joins the cluster the job was submitted to, else the one that runs here, else starts one of its own."""
+    from shoplens.loopback import start_own_ray_on_loopback
+
+    start_own_ray_on_loopback()
     import ray
 
     from shoplens.cluster import attach

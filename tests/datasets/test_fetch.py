@@ -151,9 +151,7 @@ def test_public_addresses(address: str) -> None:
     assert is_public(address)
 
 
-@pytest.mark.parametrize(
-    "address", ["127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::a00:1", "fe80::1%eth0", "::7f00:1"]
-)
+@pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::a00:1", "fe80::1%eth0", "::7f00:1"])
 def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(address)
 

@@ -85,18 +85,14 @@ def _media_types() -> Iterator[Attack]:
     good = b'{"model":"eclip","input":"x"}'
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/xml", "", "json", "a" * 500):
         yield Attack(f"type {kind[:40]!r}", "/v1/embeddings", good, {"content-type": kind})
-    yield Attack(
-        "similar as a form", "/v1/similar", b"text=x", {"content-type": "application/x-www-form-urlencoded"}
-    )
+    yield Attack("similar as a form", "/v1/similar", b"text=x", {"content-type": "application/x-www-form-urlencoded"})
 
     def form(name: str, body: bytes, kind: str = "multipart/form-data; boundary=b") -> Attack:
         return Attack(f"form {name}", "/v1/embeddings", body, {"content-type": kind})
 
     def part(name: str, value: bytes, filename: str | None = None) -> bytes:
         file = f'; filename="{filename}"' if filename is not None else ""
-        return (
-            f'--b\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + value + b"\r\n"
-        )
+        return f'--b\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + value + b"\r\n"
 
     end = b"--b--\r\n"
     model = part("model", b"eclip")

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -18,9 +19,10 @@ from tests.e2e.hostile import Attack, attacks, data_uri, photo
 TIMEOUT = httpx.Timeout(120)
 
 
-@pytest.fixture(scope="module")
-def http(demo_url: str) -> httpx.Client:
-    return httpx.Client(base_url=demo_url, timeout=TIMEOUT)
+@pytest.fixture
+def http(demo_url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=demo_url, timeout=TIMEOUT) as client:
+        yield client
 
 
 def embed(http: httpx.Client, items: Any) -> np.ndarray:
@@ -166,10 +168,7 @@ def test_products_pages_categories_and_photos(http: httpx.Client) -> None:
     rows = http.get("/v1/categories").json()["data"]
     roots = [row for row in rows if row["parent_id"] is None]
     assert sum(row["n_products"] for row in roots) <= first["total"]
-    assert (
-        http.get("/v1/products", params={"category": roots[0]["id"]}).json()["total"]
-        == roots[0]["n_products"]
-    )
+    assert http.get("/v1/products", params={"category": roots[0]["id"]}).json()["total"] == roots[0]["n_products"]
     detail = http.get(f"/v1/products/{ids[0]}").json()
     assert detail["title"] == first["data"][0]["title"]
     assert detail["images"][0] == first["data"][0]["image"]
@@ -234,9 +233,7 @@ def test_neighbours_in_a_batch_do_not_change_an_answer(http: httpx.Client, demo_
 
     async def all_at_once() -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=demo_url, timeout=TIMEOUT) as client:
-            requests = (
-                client.post("/v1/embeddings", json={"model": "eclip", "input": text}) for text in texts
-            )
+            requests = (client.post("/v1/embeddings", json={"model": "eclip", "input": text}) for text in texts)
             return await asyncio.gather(*requests)
 
     rows = [answer.json()["data"][0]["embedding"] for answer in asyncio.run(all_at_once())]

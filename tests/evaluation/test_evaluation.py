@@ -14,7 +14,11 @@ def _evaluation() -> Evaluation:
     rng = np.random.default_rng(0)
     return Evaluation.of(
         {"matching/image/recall@1": rng.random(40) < 0.7, "lonely/accuracy": np.ones(3), "empty/map": np.zeros(0)},
-        {"matching/image/recall@1": rng.integers(9, size=40), "lonely/accuracy": np.zeros(3, int), "empty/map": np.zeros(0)},
+        {
+            "matching/image/recall@1": rng.integers(9, size=40),
+            "lonely/accuracy": np.zeros(3, int),
+            "empty/map": np.zeros(0),
+        },
         chance={"matching/image/recall@1": 0.1},
         about={"model": "eclip/3", "dataset": "콩두부"},
         seed=7,

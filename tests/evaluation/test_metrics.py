@@ -21,7 +21,9 @@ scores = st.lists(st.integers(-20, 20).map(lambda i: i / 20), min_size=1, max_si
 
 
 @given(right=scores, wrong=scores)
-def test_average_precision_is_sklearns_with_ties_broken_against_the_model(right: list[float], wrong: list[float]) -> None:
+def test_average_precision_is_sklearns_with_ties_broken_against_the_model(
+    right: list[float], wrong: list[float]
+) -> None:
     before = wrong_before(np.array(right), np.sort(wrong))
     truth = [1] * len(right) + [0] * len(wrong)
     right_apart = np.array(right) + 1e-9 * np.arange(len(right))

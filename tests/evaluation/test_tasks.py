@@ -120,9 +120,7 @@ def test_matching_is_that_of_a_plain_loop(split: EmbeddedSplit, modality: str) -
             several = len(listings[catalogs[p]]) > 1
             if modality == "fused" and not several:
                 continue
-            others = [
-                j for j in range(len(vectors)) if (split.product[j] != p if several else j != i)
-            ]
+            others = [j for j in range(len(vectors)) if (split.product[j] != p if several else j != i)]
             asks.append((vectors[i], [(vectors[j], catalogs[split.product[j]] == catalogs[p]) for j in others]))
     orders = _brute(asks)
     task = matching(split, modality)  # type: ignore[arg-type]

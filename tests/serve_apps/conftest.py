@@ -13,15 +13,16 @@ import pytest
 from PIL import Image
 
 from shoplens.datasets.format import Dataset
-from shoplens.datasets.images import perceptual_hash
+from shoplens.datasets.images import decode, perceptual_hash
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.datasets.staging import Staging
 from shoplens.datasets.tokenizers import train_tokenizer
 from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig
 from shoplens.models.embedder import Embedder
+from shoplens.retrieval.index import Index, items
 from shoplens.schema import Product
 
-CATEGORIES = [("Clothing", "Dresses"), ("Clothing", "Jeans"), ("Kitchen", "Mugs")]
+PATHS = [("Clothing", "Dresses"), ("Clothing", "Jeans"), ("Kitchen", "Mugs")]
 
 
 def jpeg(seed: int, side: int = 80) -> bytes:
@@ -39,7 +40,7 @@ def make_shop(out: Path, n: int = 24) -> Dataset:
     products, images = [], []
     with staging.shard("train-000000.tar") as shard:
         for i in range(n):
-            path = CATEGORIES[i // 2 % len(CATEGORIES)]
+            path = PATHS[i // 2 % len(PATHS)]
             product = Product(
                 id="p 0/ä" if i == 0 else f"p{i}",
                 catalog_id=f"c{i // 2}",
@@ -102,6 +103,23 @@ def make_package(folder: Path, dataset: Dataset, seed: int = 0) -> Path:
     tokenizer = train_tokenizer(dataset.products["title"].to_pylist(), 400, config.text.max_tokens)
     model = DualEncoder(config, preprocessing, tokenizer.get_vocab_size())
     Embedder("eclip", config, preprocessing, tokenizer, model).save(folder, "# test", {})
+    return folder
+
+
+def make_index(folder: Path, package: Path, dataset: Dataset, version: int) -> Path:
+    """As `workloads.build_index` makes it."""
+    embedder = Embedder.load(package)
+    samples = np.arange(dataset.images.num_rows)
+    photos = [decode(dataset.read_image(int(sample)), draft=embedder.image_size).image for sample in samples]
+    vectors = embedder.encode_images(np.stack([embedder.preprocess(photo) for photo in photos]))
+    about = {
+        "model": "eclip",
+        "version": version,
+        "dataset": dataset.name,
+        "dataset_path": dataset.path,
+        "dataset_digest": dataset.digest,
+    }
+    Index.build(folder, vectors, items(dataset, samples), dataset.categories, about)
     return folder
 
 

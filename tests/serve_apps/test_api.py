@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -19,10 +20,12 @@ from serve_apps.encoder import Encoder
 from serve_apps.gateway import Gateway
 from serve_apps.release import Missing, Release
 from serve_apps.settings import Limits, Settings
+from shoplens.datasets.format import Dataset
+from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
 from shoplens.models.embedder import Embedder
 from shoplens.registry import packages
-from tests.serve_apps.conftest import Local, jpeg
+from tests.serve_apps.conftest import Local, jpeg, make_index
 
 
 class Registry:
@@ -44,20 +47,14 @@ class Registry:
         if self.down:
             return Missing("it does not answer", outage=True)
         version = {"eclip@challenger": "eclip/2"}.get(reference, reference)
-        return (
-            Release("eclip", version)
-            if version in ("eclip/1", "eclip/2", "eclip/3")
-            else Missing("no such version")
-        )
+        return Release("eclip", version) if version in ("eclip/1", "eclip/2", "eclip/3") else Missing("no such version")
 
     def models(self) -> list[dict[str, Any]]:
         return []
 
 
 class Service:
-    def __init__(
-        self, http: httpx.AsyncClient, gateway: Gateway, encoder: Encoder, registry: Registry
-    ) -> None:
+    def __init__(self, http: httpx.AsyncClient, gateway: Gateway, encoder: Encoder, registry: Registry) -> None:
         self.http, self.gateway, self.encoder, self.registry = http, gateway, encoder, registry
 
     async def promote(self, release: Release) -> None:
@@ -169,9 +166,7 @@ def test_versions_are_named_in_three_ways(running: Any) -> None:
 def test_a_request_keeps_the_version_it_began_with(running: Any) -> None:
     async def body(service: Service) -> None:
         await service.promote(Release("eclip", "eclip/1"))
-        requests = [
-            asyncio.create_task(service.post({"model": "eclip", "input": [f"{i}"] * 20})) for i in range(20)
-        ]
+        requests = [asyncio.create_task(service.post({"model": "eclip", "input": [f"{i}"] * 20})) for i in range(20)]
         await asyncio.sleep(0.01)
         await service.promote(Release("eclip", "eclip/2"))
         answers = await asyncio.gather(*requests)
@@ -207,9 +202,7 @@ def test_limits_are_the_clients_fault_and_name_the_input(running: Any) -> None:
     running(body, limits=Limits(inputs=4, text_chars=10))
 
 
-def test_faults_of_the_cluster_are_503_and_of_the_program_500(
-    running: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_faults_of_the_cluster_are_503_and_of_the_program_500(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body(service: Service) -> None:
         await service.promote(Release("eclip", "eclip/1"))
         encode = service.encoder.encode
@@ -251,3 +244,134 @@ def test_faults_of_the_cluster_are_503_and_of_the_program_500(
         assert error(await service.post({"model": "eclip/2", "input": "x"})) == (503, "model_not_loadable")
 
     running(body, limits=Limits(deadline_s=0.3))
+
+
+def test_search_over_a_real_index(running: Any, package: Path, shop: Dataset, tmp_path: Path) -> None:
+    release = Release("eclip", "eclip/1", str(make_index(tmp_path / "index", package, shop, 1)), "a")
+    embedder = Embedder.load(package)
+    every = embedder.encode_images(
+        np.stack([embedder.preprocess(decode(shop.read_image(i), draft=64).image) for i in range(48)])
+    )
+    ids = shop.products["product_id"].to_pylist()
+
+    def expected(query: np.ndarray, leave_out: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
+        best = (every @ query).reshape(24, 2).max(axis=1)
+        return [ids[i] for i in np.argsort(-best) if ids[i] not in leave_out]
+
+    async def body(service: Service) -> None:
+        await service.promote(release)
+        find = lambda **fields: service.http.post("/v1/similar", json=fields)  # noqa: E731
+        found = (await find(text="a mug", k=24)).json()
+        assert (found["model"], found["dataset"]) == ("eclip/1", f"shop@{shop.digest[:12]}")
+        assert [p["product_id"] for p in found["data"]] == expected(embedder.encode_texts(["a mug"])[0])
+        by_photo = (await find(image=photo_item(shop.read_image(10))["image_url"]["url"], k=3)).json()["data"]
+        assert by_photo[0]["product_id"] == "p5"
+        assert by_photo[0]["score"] == pytest.approx(1, abs=1e-4)
+
+        itself = every[:2].mean(axis=0)
+        near = (await find(product_id="p 0/ä", k=1000)).json()["data"]
+        assert [p["product_id"] for p in near] == expected(itself, {"p 0/ä"})
+        others = (await find(product_id="p 0/ä", k=1000, exclude_catalog=True)).json()["data"]
+        assert [p["product_id"] for p in others] == expected(itself, {"p 0/ä", "p1"})
+        clothes = (await find(text="x", k=1000, category="clothing", price={"min": 15, "max": 25})).json()["data"]
+        assert {p["category_path"][0] for p in clothes} == {"Clothing"}
+        assert sorted(p["price"] for p in clothes) == [16, 17, 18, 19, 22, 23, 24, 25]
+
+        for fields, code in (
+            ({"text": "x", "category": "nope"}, "category_not_found"),
+            ({"product_id": "nope"}, "product_not_found"),
+            ({"text": "x", "model": "eclip/2"}, "no_index"),
+        ):
+            assert error(await find(**fields)) == (404, code)
+        vector = (await service.post({"model": "eclip", "input": [{"type": "product", "product_id": "p3"}]})).json()
+        assert np.allclose(
+            np.array(vector["data"][0]["embedding"]) @ every[6:8].T,
+            every[6:8] @ every[6:8].sum(0) / np.linalg.norm(every[6:8].sum(0)),
+            atol=1e-4,
+        )
+
+    running(body, search=True)
+
+
+def test_the_shop_is_shown_as_it_is(running: Any, package: Path, shop: Dataset, tmp_path: Path) -> None:
+    release = Release("eclip", "eclip/1", str(make_index(tmp_path / "index", package, shop, 1)), "a")
+
+    async def body(service: Service) -> None:
+        assert error(await service.http.get("/v1/products")) == (503, "no_champion")
+        await service.promote(release)
+        get = service.http.get
+        everything = (await get("/v1/products?limit=1000")).json()
+        assert [p["product_id"] for p in everything["data"]] == shop.products["product_id"].to_pylist()
+        assert everything["total"] == 24
+        page = (await get("/v1/products?offset=20&limit=10")).json()
+        assert page["data"] == everything["data"][20:]
+        priced = (await get("/v1/products?price_min=12&price_max=14")).json()
+        assert [p["price"] for p in priced["data"]] == [12, 14]  # the 13th has no price
+        rows = (await get("/v1/categories")).json()["data"]
+        assert {row["id"]: row["n_products"] for row in rows} == {
+            "clothing": 16,
+            "clothing/dresses": 8,
+            "clothing/jeans": 8,
+            "kitchen": 8,
+            "kitchen/mugs": 8,
+        }
+        for row in rows:
+            assert (await get("/v1/products", params={"category": row["id"]})).json()["total"] == row["n_products"]
+
+        detail = (await get("/v1/products/" + quote("p 0/ä", safe=""))).json()
+        assert detail["attributes"] == {"color": ["red"]}
+        assert detail["images"][0] == detail["image"] == everything["data"][0]["image"]
+        for view, address in enumerate(detail["images"]):
+            picture = await get(address)
+            assert picture.content == jpeg(view)
+            assert picture.headers["Content-Type"] == "image/jpeg"
+            assert "immutable" in picture.headers["Cache-Control"]
+            again = await get(address, headers={"If-None-Match": picture.headers["ETag"]})
+            assert (again.status_code, again.content) == (304, b"")
+        assert "immutable" not in (await get("/v1/images/0000-0")).headers["Cache-Control"]
+        for path in ("/v1/images/nope", "/v1/images/..%2f..%2fmanifest.json", "/v1/products/nope"):
+            assert (await get(path)).status_code == 404
+
+    running(body, search=True)
+
+
+def test_an_index_is_served_only_with_its_own_version_and_dataset(
+    running: Any, package: Path, shop: Dataset, tmp_path: Path
+) -> None:
+    index = str(make_index(tmp_path / "index", package, shop, 1))
+
+    async def body(service: Service) -> None:
+        with pytest.raises(ShoplensError, match="was built for eclip/1"):
+            await service.gateway.prepare(Release("eclip", "eclip/2", index, "a"))
+        with pytest.raises(ShoplensError, match="holds no index"):
+            await service.gateway.prepare(Release("eclip", "eclip/2", str(tmp_path), "a"))
+        assert service.gateway.serving() == {}
+
+    running(body, search=True)
+
+
+def test_page_and_openapi(running: Any) -> None:
+    async def body(service: Service) -> None:
+        page = await service.http.get("/")
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+        assert "unsafe-inline" not in page.headers["Content-Security-Policy"]
+        for name, kind in (("app.js", "text/javascript"), ("style.css", "text/css"), ("icon.svg", "image/svg+xml")):
+            file = await service.http.get(f"/static/{name}")
+            assert file.headers["Content-Type"].startswith(kind)
+            assert file.headers["X-Content-Type-Options"] == "nosniff"
+        assert (await service.http.get("/static/..%2fgateway.py")).status_code == 404
+        paths = (await service.http.get("/openapi.json")).json()["paths"]
+        assert set(paths) == {
+            "/v1/embeddings",
+            "/v1/models",
+            "/v1/similar",
+            "/v1/products",
+            "/v1/products/{product_id}",
+            "/v1/images/{image_id}",
+            "/v1/categories",
+            "/healthz",
+        }
+        assert "422" not in paths["/v1/products"]["get"]["responses"]
+
+    running(body, search=True)

@@ -20,7 +20,7 @@ from serve_apps.shop import app
 from shoplens.datasets.format import Dataset
 from shoplens.registry import packages
 from tests.registry.conftest import Server, mlflow_server  # noqa: F401
-from tests.serve_apps.conftest import make_package
+from tests.serve_apps.conftest import make_index, make_package
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,10 @@ def registry(mlflow_server: Server, shop: Dataset, tmp_path_factory: pytest.Temp
     for seed in (1, 2):
         run = mlflow_server.client.create_run(experiment)
         package = make_package(root / f"package{seed}", shop, seed)
-        assert packages.register(run.info.run_id, "eclip", package, tracking_uri=uri) == seed
+        index = make_index(root / f"index{seed}", package, shop, seed)
+        assert (
+            packages.register(run.info.run_id, "eclip", package, tags={"index": str(index)}, tracking_uri=uri) == seed
+        )
     return uri
 
 
@@ -41,7 +44,6 @@ def url(ray_local: None, registry: str, tmp_path_factory: pytest.TempPathFactory
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = Settings(
-        search=False,
         page=False,
         poll_s=0.5,
         tracking_uri=registry,
@@ -54,24 +56,25 @@ def url(ray_local: None, registry: str, tmp_path_factory: pytest.TempPathFactory
 
 
 class Traffic(threading.Thread):
-    """Asks the same again and again, and keeps (status, version) and the vectors of each version."""
+    """Asks the same again and again, and keeps (status, version) and what each version answered."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, path: str, body: dict[str, object]) -> None:
         super().__init__(daemon=True)
         self.answers: list[tuple[int, str]] = []
-        self.vectors: dict[str, list[np.ndarray]] = {}
-        self._url, self._over = url, threading.Event()
+        self.numbers: dict[str, list[list[float]]] = {}
+        self._url, self._path, self._body, self._over = url, path, body, threading.Event()
 
     def run(self) -> None:
         with httpx.Client(base_url=self._url, timeout=120) as http:
             while not self._over.is_set():
-                answer = http.post("/v1/embeddings", json={"model": "eclip", "input": "a red mug"})
+                answer = http.post(self._path, json=self._body)
                 version = answer.headers.get("X-Model-Version", answer.text)
                 self.answers.append((answer.status_code, version))
                 if answer.status_code == 200:
                     assert answer.json()["model"] == version
-                    vector = np.array(answer.json()["data"][0]["embedding"], np.float32)
-                    self.vectors.setdefault(version, []).append(vector)
+                    data = answer.json()["data"]
+                    numbers = data[0].get("embedding") or [product["score"] for product in data]
+                    self.numbers.setdefault(version, []).append(numbers)
 
     def stop(self) -> None:
         self._over.set()
@@ -99,7 +102,12 @@ def test_from_no_champion_to_a_promotion_to_a_lost_replica(url: str, registry: s
     client.set_registered_model_alias("eclip", "champion", "1")
     wait_for(lambda: health(url)["model"] == "eclip/1")
 
-    traffic = [Traffic(url) for _ in range(4)]
+    traffic = [
+        Traffic(url, "/v1/embeddings", {"model": "eclip", "input": "a red mug"}),
+        Traffic(url, "/v1/embeddings", {"model": "eclip", "input": [{"type": "product", "product_id": "p3"}]}),
+        Traffic(url, "/v1/similar", {"text": "a red mug", "k": 5}),
+        Traffic(url, "/v1/similar", {"product_id": "p3", "k": 5}),
+    ]
     for thread in traffic:
         thread.start()
     wait_for(lambda: all(len(thread.answers) > 10 for thread in traffic))
@@ -117,10 +125,11 @@ def test_from_no_champion_to_a_promotion_to_a_lost_replica(url: str, registry: s
     for thread in traffic:
         versions = [version for _, version in thread.answers]
         assert versions == sorted(versions)
-    one, two = (np.concatenate([t.vectors[v] for t in traffic]) for v in ("eclip/1", "eclip/2"))
-    assert np.allclose(one, one[0], atol=1e-5)
-    assert np.allclose(two, two[0], atol=1e-5)
-    assert not np.allclose(one[0], two[0], atol=1e-2)
+    for thread in traffic:
+        one, two = np.array(thread.numbers["eclip/1"]), np.array(thread.numbers["eclip/2"])
+        assert np.allclose(one, one[0], atol=1e-4)
+        assert np.allclose(two, two[0], atol=1e-4)
+        assert not np.allclose(one[0], two[0], atol=1e-3)
     assert [row["id"] for row in httpx.get(f"{url}/v1/models", timeout=60).json()["data"]] == [
         "eclip/2",
         "eclip/1",

@@ -88,9 +88,7 @@ def test_inputs_keep_their_order_and_say_where_they_stand() -> None:
         (b'{"model":"eclip","input":"x","dimensions":' + b"9" * 5000 + b"}", "invalid_json", None),
     ],
 )
-def test_a_bad_embedding_request_is_a_400_that_names_the_place(
-    body: bytes, code: str, param: str | None
-) -> None:
+def test_a_bad_embedding_request_is_a_400_that_names_the_place(body: bytes, code: str, param: str | None) -> None:
     error = refused(EmbeddingRequest, body)
     assert (error.code, error.param) == (code, param)
 

@@ -38,9 +38,7 @@ class Photo:
     format: str
 
 
-def decode(
-    data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, draft: int | None = None
-) -> Photo:
+def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, draft: int | None = None) -> Photo:
     """Bytes -> photo; `width` and `height` are the file's own, upright.
 
     With `draft`, a JPEG may be decoded at a reduced scale whose shorter side is still at least `draft`

@@ -106,11 +106,15 @@ class Evaluation:
             summary = json.loads((folder / "evaluation.json").read_text())
             packed = (folder / "outcomes.npz").read_bytes()
         except FileNotFoundError as error:
-            raise ShoplensError(f"{folder} holds no evaluation ({error.filename} is missing): evaluate the model first") from error
+            raise ShoplensError(
+                f"{folder} holds no evaluation ({error.filename} is missing): evaluate the model first"
+            ) from error
         except json.JSONDecodeError as error:
             raise ShoplensError(f"{folder}/evaluation.json is damaged ({error}): evaluate the model again") from error
         if summary.get("format_version") != FORMAT_VERSION:
-            raise ShoplensError(f"{folder} is of evaluation format {summary.get('format_version')}: evaluate the model again")
+            raise ShoplensError(
+                f"{folder} is of evaluation format {summary.get('format_version')}: evaluate the model again"
+            )
         if hashlib.sha256(packed).hexdigest() != summary["outcomes_sha256"]:
             raise ShoplensError(f"{folder}/outcomes.npz does not belong to evaluation.json: evaluate the model again")
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:

@@ -90,7 +90,9 @@ def showcases(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset, *,
             continue
         task = make(split)
         if len(task) != len(outcomes):
-            raise ShoplensError(f"the evaluation has {len(outcomes)} queries of {name}, the split {len(task)}: evaluate again")
+            raise ShoplensError(
+                f"the evaluation has {len(outcomes)} queries of {name}, the split {len(task)}: evaluate again"
+            )
         rng = np.random.default_rng(evaluation.about.get("seed", 0))
         hits, misses = (
             [

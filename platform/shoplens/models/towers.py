@@ -88,9 +88,9 @@ class TextTower(nn.Module):
 
         if config.name is not None:
             return AutoConfig.from_pretrained(config.name)
-        options = dict(config.config or {})
-        options.setdefault("max_position_embeddings", config.max_tokens)
-        return AutoConfig.for_model(options.pop("model_type"), vocab_size=vocab_size, **options)
+        sizes = {"vocab_size": vocab_size, "max_position_embeddings": config.max_tokens}
+        options = {**sizes, **(config.config or {})}
+        return AutoConfig.for_model(options.pop("model_type"), **options)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids int64 [n, t], mask bool [n, t] -> [n, dim], not normalised."""

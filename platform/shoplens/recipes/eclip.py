@@ -28,7 +28,7 @@ from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_t
 from shoplens.embedding import embed_photos, embed_texts
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.evaluation import Evaluation
-from shoplens.evaluation.report import render, showcases
+from shoplens.evaluation.report import report
 from shoplens.evaluation.tasks import EmbeddedSplit, evaluate_retrieval
 from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig
 from shoplens.models.embedder import Embedder
@@ -232,7 +232,7 @@ def evaluate(package: str | Path, dataset: Dataset, split: str | None, about: Ma
         "split": split,
     }
     found = evaluate_retrieval(embedded, seed=0, about=about)
-    return found, render(found, showcases(found, embedded, dataset))
+    return found, report(found, embedded, dataset)
 
 
 def embed_split(

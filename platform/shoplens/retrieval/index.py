@@ -114,7 +114,9 @@ class Index:
         if vectors.ndim != 2 or vectors.dtype != np.float32:
             raise ShoplensError(f"vectors must be float32 [n, d], not {vectors.dtype} {list(vectors.shape)}")
         if len(vectors) != items.num_rows or not len(vectors):
-            raise ShoplensError(f"{len(vectors)} vectors for {items.num_rows} photos: give one for each, and at least one")
+            raise ShoplensError(
+                f"{len(vectors)} vectors for {items.num_rows} photos: give one for each, and at least one"
+            )
         if not all(np.isfinite(block).all() for block in _blocks(vectors)):
             raise ShoplensError("some vectors are not finite: the model that made them has diverged")
         items = items.select(ITEMS.names).cast(ITEMS).combine_chunks()
@@ -161,7 +163,7 @@ class Index:
                     if _sha256(folder / name) != summary["sha256"][name]:
                         raise ShoplensError(f"{folder}/{name} is damaged: build the index again")
             vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
-            tables = [pq.read_table(folder / name).combine_chunks() for name in FILES[1:]]
+            items, categories = (pq.read_table(folder / name).combine_chunks() for name in FILES[1:])
         except FileNotFoundError as error:
             raise ShoplensError(
                 f"{folder} holds no index ({Path(error.filename).name} is missing): build it with workloads.build_index"
@@ -170,7 +172,7 @@ class Index:
             raise ShoplensError(f"{folder}/index.json is damaged ({error}): build the index again") from error
         if vectors.shape != (summary["counts"]["photos"], summary["dimension"]):
             raise ShoplensError(f"{folder}/vectors.npy does not belong to index.json: build the index again")
-        return cls(vectors, *tables, summary["about"])
+        return cls(vectors, items, categories, summary["about"])
 
     @property
     def dim(self) -> int:
@@ -206,11 +208,15 @@ class Index:
             raise ShoplensError(f"k is {k}: ask for 1 to {MAX_K} products")
         queries = np.atleast_2d(np.asarray(queries, dtype=np.float32))
         if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise ShoplensError(f"queries have shape {list(queries.shape)}; the index holds vectors of {self.dim} numbers")
+            raise ShoplensError(
+                f"queries have shape {list(queries.shape)}; the index holds vectors of {self.dim} numbers"
+            )
         if not np.isfinite(queries).all():
             raise ShoplensError("a query vector is not finite")
         low, high = self._slice(category)
-        allowed = low + np.flatnonzero(self._allowed(low, high, price_min, price_max, exclude_products, exclude_catalogs))
+        allowed = low + np.flatnonzero(
+            self._allowed(low, high, price_min, price_max, exclude_products, exclude_catalogs)
+        )
         if not len(allowed):
             return [[] for _ in queries]
         step = max(1, _SCORES_AT_ONCE // (high - low))

@@ -40,9 +40,7 @@ from shoplens.schema import Product
 
 def jpeg(seed: int, side: int = 48) -> bytes:
     buffer = io.BytesIO()
-    Image.frombytes("RGB", (4, 4), random.Random(seed).randbytes(48)).resize((side, side)).save(
-        buffer, "JPEG"
-    )
+    Image.frombytes("RGB", (4, 4), random.Random(seed).randbytes(48)).resize((side, side)).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
@@ -84,9 +82,7 @@ def run_here(
     staging.begin()
     chunks = list(plan_import(source, staging, per_shard))
     random.Random(seed).shuffle(chunks)
-    while waiting := [chunk for chunk in chunks if not staging.is_done(chunk)] or reopen_repeated(
-        staging, chunks
-    ):
+    while waiting := [chunk for chunk in chunks if not staging.is_done(chunk)] or reopen_repeated(staging, chunks):
         for chunk in waiting:
             write_shard(staging, chunk, rules or PhotoRules())
     return staging.finish(source.name, {})
@@ -131,9 +127,7 @@ def test_the_digest_depends_on_the_input_alone(tmp_path: Path, ray_local: None) 
     path = shop(tmp_path / "shop", products=9)
     digests = {
         import_dataset("jsonl", path, str(tmp_path / "ray"), photos_per_shard=2, progress=False).digest,
-        import_dataset(
-            "jsonl", path, str(tmp_path / "ray"), photos_per_shard=2, progress=False, overwrite=True
-        ).digest,
+        import_dataset("jsonl", path, str(tmp_path / "ray"), photos_per_shard=2, progress=False, overwrite=True).digest,
         run_here(Table(path), tmp_path / "one", per_shard=2, seed=1).digest,
         run_here(Table(path), tmp_path / "two", per_shard=2, seed=2).digest,
     }
@@ -270,9 +264,7 @@ def test_every_bad_row_and_photo_is_listed_with_its_reason(tmp_path: Path) -> No
         ],
         key=str,
     )
-    assert dataset.manifest.rejects_by_reason == dict(
-        Counter(sorted(reason for reason, *_ in rejects(dataset)))
-    )
+    assert dataset.manifest.rejects_by_reason == dict(Counter(sorted(reason for reason, *_ in rejects(dataset))))
     details = {row["source"]: row["detail"] for row in dataset.table("rejects").to_pylist()}
     assert details["products.jsonl:5"] == "title: Field required"
     assert details["products.jsonl:6"] == "price: Input should be greater than or equal to 0 (-1)"
@@ -472,9 +464,7 @@ def test_other_peoples_webdataset_shards(tmp_path: Path) -> None:
             "a/006.txt": b"no photo",
         },
     )
-    cut = Path(
-        tar_of(tmp_path / "w/zz.tar", {"z.txt": b"z", "z.jpg": jpeg(7), "y.txt": b"y", "y.jpg": jpeg(8)})
-    )
+    cut = Path(tar_of(tmp_path / "w/zz.tar", {"z.txt": b"z", "z.jpg": jpeg(7), "y.txt": b"y", "y.jpg": jpeg(8)}))
     cut.write_bytes(cut.read_bytes()[: 6 * 512 + len(jpeg(7)) // 512 * 512])
     dataset = run_here(WebDataset(str(tmp_path / "w")), tmp_path / "out")
     assert [(row["product_id"], row["role"], row["split"]) for row in dataset.images.to_pylist()] == [
@@ -484,9 +474,7 @@ def test_other_peoples_webdataset_shards(tmp_path: Path) -> None:
         ("five", "front", "val"),
         ("five", "back", "val"),
     ]
-    titles = dict(
-        zip(*(dataset.products[column].to_pylist() for column in ("product_id", "title")), strict=True)
-    )
+    titles = dict(zip(*(dataset.products[column].to_pylist() for column in ("product_id", "title")), strict=True))
     assert titles == {"a/001": "빨간 셔츠", "a/002": "hat", "five": "two views", "z": "z"}
     assert {row[:2] for row in rejects(dataset)} >= {
         ("no_text", "val-00001.tar:a/003"),
@@ -566,9 +554,7 @@ def large_shop(tmp_path: Path) -> str:
     return shop(tmp_path / "shop", products=240, photos=2)
 
 
-def test_a_killed_import_is_taken_up_and_ends_the_same(
-    tmp_path: Path, large_shop: str, ray_local: None
-) -> None:
+def test_a_killed_import_is_taken_up_and_ends_the_same(tmp_path: Path, large_shop: str, ray_local: None) -> None:
     out, parts = tmp_path / "out", tmp_path / "out.partial/parts"
     script = (
         "import sys, ray\n"
@@ -582,7 +568,7 @@ def test_a_killed_import_is_taken_up_and_ends_the_same(
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while len(list(parts.glob("t*.done"))) < 2:
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -610,9 +596,7 @@ def test_a_killed_import_is_taken_up_and_ends_the_same(
     assert resumed.manifest.counts["images"] == 480
 
 
-def test_an_import_resumes_only_what_it_began(
-    tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_import_resumes_only_what_it_began(tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks that are done are kept; where the table changed in between, everything starts anew."""
     path = shop(tmp_path / "shop")
     out = str(tmp_path / "out")

@@ -35,9 +35,7 @@ def test_grocery(shop_data: Path) -> None:
         ("base",): 60,
         ("novel",): 12,
     }
-    assert all(
-        item.product.texts.keys() <= {"retail_title", "description_sv", "information"} for item in items
-    )
+    assert all(item.product.texts.keys() <= {"retail_title", "description_sv", "information"} for item in items)
     assert sum("retail_title" not in item.product.texts for item in items) == 1
 
 
@@ -59,9 +57,9 @@ def test_fashion_with_its_low_resolution_part(shop_data: Path, tmp_path: Path) -
     assert write_shard(staging, chunk, PhotoRules()) == (150, 0)
     planned = [photo for photo in planned_photos(staging, chunk) if photo["offset"] is not None]
     assert len(planned) == 150
-    assert {
-        (row["width"], row["height"]) for row in staging.chunk_rows(chunk, "images", ["width", "height"])
-    } == {(60, 80)}
+    assert {(row["width"], row["height"]) for row in staging.chunk_rows(chunk, "images", ["width", "height"])} == {
+        (60, 80)
+    }
 
 
 def test_luma(shop_data: Path) -> None:
@@ -73,9 +71,7 @@ def test_luma(shop_data: Path) -> None:
     assert items[0].product.title == "Chaz Kangeroo Hoodie Black"
     assert items[0].product.attributes["also_in"] == ("Collections/Eco Friendly",)
     assert {item.product.currency for item in items} == {"USD"}
-    assert not [
-        item.product.title for item in items if "&" in item.product.title and ";" in item.product.title
-    ]
+    assert not [item.product.title for item in items if "&" in item.product.title and ";" in item.product.title]
 
 
 def test_clothing(shop_data: Path) -> None:

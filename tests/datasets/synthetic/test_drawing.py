@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shoplens.datasets.synthetic.catalogue import Catalogue, Design
-from shoplens.datasets.synthetic.departments import LEAVES_OF_SHOP
+from shoplens.datasets.synthetic.departments import LEAVES_OF_SHOP, Leaf
 from shoplens.datasets.synthetic.photography import VIEWPOINTS, photograph, view
 from shoplens.datasets.synthetic.sellers import BACKDROPS, seller, styled
 from shoplens.datasets.synthetic.surfaces import paint
@@ -25,8 +25,8 @@ def photo(design: Design, by: int = 1, size: int = 64, seed: int = 0) -> np.ndar
 
 
 @pytest.mark.parametrize("leaf", LEAVES_OF_SHOP, ids=lambda leaf: leaf.id)
-def test_every_variant_of_a_leaf_is_a_silhouette_of_its_own(leaf) -> None:
-    base = DESIGNS[leaf.id]
+def test_every_variant_of_a_leaf_is_a_silhouette_of_its_own(leaf: Leaf) -> None:
+    base = replace(DESIGNS[leaf.id], rgb=(200, 120, 90), accent_rgb=(60, 90, 160))
     for key, words in leaf.shapes.items():
         drawn = []
         for word in words:

@@ -29,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     shop = SyntheticShop(
         products=1700,
         sellers=12,
-        image_size=64,
+        image_size=48,
         catalog_noise=0.1,
         missing_catalog=0.05,
         flaws=0.2,
@@ -149,7 +149,7 @@ def test_flaws_are_recorded_and_there(made: Dataset, rows: list[Row]) -> None:
     of = {row["product_id"]: (row["flaws"] or [None])[0] for row in rows}
     for sample, row in enumerate(made.images.to_pylist()):
         flaw, size = of[row["product_id"]], (row["width"], row["height"])
-        assert (max(size) < 32) == (flaw == "tiny_image")
+        assert (max(size) < 20) == (flaw == "tiny_image")
         assert (size[0] != size[1]) == (flaw == "white_margin")
         if flaw == "white_margin":
             pixels = np.asarray(Image.open(io.BytesIO(made.read_image(sample))))

@@ -104,9 +104,7 @@ def summary(dataset: Dataset) -> str:
         f"digest {manifest.digest[:12]}, in {dataset.path}",
     ]
     if counts["rejects"]:
-        lines.append(
-            f"kept out: {counts['rejects']:,}, each with its reason in {dataset.path}/rejects.parquet"
-        )
+        lines.append(f"kept out: {counts['rejects']:,}, each with its reason in {dataset.path}/rejects.parquet")
         by_count = sorted(manifest.rejects_by_reason.items(), key=lambda item: (-item[1], item[0]))
         lines += [f"  {reason:<20} {count:>9,}" for reason, count in by_count]
     else:

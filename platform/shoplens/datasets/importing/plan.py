@@ -126,9 +126,7 @@ class _Check:
             photo.path.encode()
             photo.role.encode()
         except (ValidationError, UnicodeEncodeError):
-            detail = (
-                f"split {split!r} is not of a-z, 0-9 and _" if photo.split else "the path is not valid text"
-            )
+            detail = f"split {split!r} is not of a-z, 0-9 and _" if photo.split else "the path is not valid text"
             return Reject("invalid_photo", detail, where, product.id, photo.path)
         if "://" in photo.path and not is_url(photo.path) and not photo.path.startswith(f"{photo.root}/"):
             detail = "only paths below the source's folder and http or https URLs are taken"
@@ -167,9 +165,7 @@ class _Plan:
         self._parts = 0
         self.chunks: dict[str, int] = {}
 
-    def add(
-        self, product: Product | None, photos: Sequence[dict[str, Any]], rejects: Sequence[dict[str, Any]]
-    ) -> None:
+    def add(self, product: Product | None, photos: Sequence[dict[str, Any]], rejects: Sequence[dict[str, Any]]) -> None:
         if product is not None:
             self._products.append(product_row(product))
         self._rejects.extend(rejects)
@@ -196,9 +192,7 @@ class _Plan:
 
     def _write_products(self) -> None:
         # The dot keeps the name apart from every split's.
-        self._staging.write_chunk(
-            f"rows.{self._parts:06d}", {"products": self._products, "rejects": self._rejects}
-        )
+        self._staging.write_chunk(f"rows.{self._parts:06d}", {"products": self._products, "rejects": self._rejects})
         self._parts += 1
         self._products, self._rejects = [], []
 
@@ -244,9 +238,7 @@ def _reject_row(reject: Reject) -> dict[str, Any]:
     return reject_row(reject.where, reject.product_id, reject.image, reject.reason, reject.detail)
 
 
-def reject_row(
-    source: str, product_id: str | None, image: str | None, reason: str, detail: str
-) -> dict[str, Any]:
+def reject_row(source: str, product_id: str | None, image: str | None, reason: str, detail: str) -> dict[str, Any]:
     """A row of `rejects.parquet`; texts from outside are made valid and cut to a readable length."""
 
     def told(text: str | None) -> str | None:

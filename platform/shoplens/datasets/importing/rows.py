@@ -168,9 +168,7 @@ def photos_of(row: Mapping[str, Any], root: str, where: str) -> list[PhotoRef | 
     if listed is None:
         return []
     if isinstance(listed, str):
-        listed = (
-            _json(listed) if listed.lstrip().startswith("[") else [p for p in listed.split("|") if p.strip()]
-        )
+        listed = _json(listed) if listed.lstrip().startswith("[") else [p for p in listed.split("|") if p.strip()]
     if not isinstance(listed, Sequence) or isinstance(listed, str):
         listed = [listed]
     return [_photo(item, root, where, _id(row)) for item in listed]
@@ -180,9 +178,7 @@ def _photo(item: Any, root: str, where: str, product_id: str | None) -> PhotoRef
     if isinstance(item, str):
         item = {"path": item}
     if not isinstance(item, Mapping):
-        return Reject(
-            "invalid_photo", "a photo is neither a path nor an object", where, product_id, repr(item)
-        )
+        return Reject("invalid_photo", "a photo is neither a path nor an object", where, product_id, repr(item))
     path, role, split = item.get("path") or item.get("url"), item.get("role") or "photo", item.get("split")
     if not isinstance(path, str) or not isinstance(role, str) or not isinstance(split, str | None):
         detail = "a photo needs `path` or `url`, and `role` and `split`, if given, are text"

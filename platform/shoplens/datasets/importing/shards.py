@@ -79,9 +79,7 @@ def write_shard(staging: Staging, chunk: str, rules: PhotoRules) -> tuple[int, i
                     raise ImageRejected("duplicate_photo", "the product has this very photo already")
             except (ImageRejected, UrlRejected) as refused:
                 rejects.append(
-                    reject_row(
-                        photo["source"], photo["product_id"], photo["path"], refused.reason, str(refused)
-                    )
+                    reject_row(photo["source"], photo["product_id"], photo["path"], refused.reason, str(refused))
                 )
                 continue
             seen.add((photo["product_id"], sha256))
@@ -167,18 +165,14 @@ def _read(photo: dict[str, Any], rules: PhotoRules) -> bytes | ImageRejected | U
                 file.seek(start)
                 data = file.read(wanted)
         if photo["length"] is not None and len(data) < wanted:
-            return ImageRejected(
-                "truncated", f"the shard ends {wanted - len(data)} bytes before the photo does"
-            )
+            return ImageRejected("truncated", f"the shard ends {wanted - len(data)} bytes before the photo does")
         return data
     except (ImageRejected, UrlRejected) as refused:
         return refused
     except OSError as error:
         if error.errno is not None and error.errno not in _NOT_THERE:
             raise
-        return ImageRejected(
-            "missing_file", f"the photo cannot be read: {error.strerror or type(error).__name__}"
-        )
+        return ImageRejected("missing_file", f"the photo cannot be read: {error.strerror or type(error).__name__}")
 
 
 def _within(path: str, root: str) -> str:

@@ -41,9 +41,7 @@ class WebDataset:
         else:
             found = fs.glob(path)
         if not found:
-            raise ShoplensError(
-                f"{self.path} holds no .tar shards: give a tar, a folder of tars or a pattern"
-            )
+            raise ShoplensError(f"{self.path} holds no .tar shards: give a tar, a folder of tars or a pattern")
         self._shards = sorted(fs.unstrip_protocol(shard) if "://" in self.path else shard for shard in found)
         self.name = self.name or PurePosixPath(path).name.partition(".")[0].rstrip("-*") or "webdataset"
 

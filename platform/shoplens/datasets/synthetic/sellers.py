@@ -32,6 +32,7 @@ BACKDROPS = (
     "dark",
     "duo",
 )
+LANGUAGES = ("ko", "mixed", "ko", "en", "ko")
 FIELDS = ("brand", "group", "colour", "pattern", "material", "shape", "category")
 
 
@@ -148,7 +149,7 @@ def seller(seed: int, number: int) -> Seller:
         mirror=bool(rng.random() < 0.4),
         jpeg_quality=int(rng.integers(78, 93)),
     )
-    language = str(rng.choice(["ko", "ko", "ko", "mixed", "en"]))
+    language = LANGUAGES[number % len(LANGUAGES)]
     badges, tails = (_BADGES_EN, _TAILS_EN) if language == "en" else (_BADGES_KO, _TAILS_KO)
     order = rng.permutation(FIELDS[:-1]).tolist()
     order.insert(int(rng.integers(3, len(FIELDS))), "category")

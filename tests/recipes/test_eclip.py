@@ -1,0 +1,94 @@
+"""The recipe: its arms, its batches, its configuration."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from shoplens.config import ConfigError
+from shoplens.errors import ShoplensError
+from shoplens.recipes import find, names
+from tests.training.conftest import MakeRecipe, noise_shop, small_recipe
+
+__all__ = ["noise_shop", "small_recipe"]
+
+
+def test_arms_are_configurations(small_recipe: MakeRecipe) -> None:
+    told = {
+        arm: (c.targets, c.near_duplicates, c.negatives)
+        for arm in ("clip", "eclip", "filter", "hard")
+        for c in [small_recipe(f"arm={arm}").config]
+    }
+    assert told == {
+        "clip": ("sample", "keep", "uniform"),
+        "eclip": ("catalog", "keep", "uniform"),
+        "filter": ("catalog", "drop", "uniform"),
+        "hard": ("catalog", "keep", "category"),
+    }
+    mixed = small_recipe("arm=clip", "negatives=category").config
+    assert (mixed.targets, mixed.negatives) == ("sample", "category")
+
+
+def test_clip_has_unique_targets_and_eclip_shares_a_catalogs(small_recipe: MakeRecipe) -> None:
+    clip, eclip = small_recipe("arm=clip"), small_recipe("arm=eclip")
+    samples = clip.plan(0)[0]
+    assert len(np.unique(clip.collate(samples, 0)["catalog"])) == 16
+    shared = eclip.collate(np.arange(16), 0)["catalog"]
+    assert len(np.unique(shared)) == 4, "16 photos of 8 products in 4 catalogs"
+    pixels = clip.collate(samples, 0)["pixels"]
+    np.testing.assert_array_equal(pixels, eclip.collate(samples, 0)["pixels"])
+    assert not np.array_equal(pixels, clip.collate(samples, 1)["pixels"]), "augmented anew each epoch"
+
+
+def test_hard_batches_begin_at_their_step(small_recipe: MakeRecipe) -> None:
+    negatives = "category_negatives={start_step: 8, catalogs: 4, offers: 2, uniform_share: 0.0}"
+    hard, uniform = small_recipe("arm=hard", negatives), small_recipe()
+    assert hard.steps_per_epoch == 6
+    same = [np.array_equal(a, b) for epoch in (0, 1) for a, b in zip(hard.plan(epoch), uniform.plan(epoch), strict=True)]
+    assert same == [True] * 8 + [False] * 4
+
+
+def test_a_recipe_travels_to_workers_as_configuration_and_tokenizer(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe()
+    _ = recipe.samples, recipe.texts
+    pickled = pickle.dumps(recipe)
+    assert len(pickled) < 100_000
+    other = pickle.loads(pickled)
+    assert other.config == recipe.config
+    for name, value in recipe.collate(np.arange(8), 3).items():
+        np.testing.assert_array_equal(other.collate(np.arange(8), 3)[name], value)
+
+
+def test_the_same_seed_builds_the_same_model(small_recipe: MakeRecipe) -> None:
+    models = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        models.append(small_recipe().build().state_dict())
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("arm=eclipp", "arm"),
+        ("training.epochs=0", "training.epochs"),
+        ("model.text.confg={}", "did you mean config"),
+        ("model.text.name=bert", "either `name`"),
+        ("promotion.gates=[{metric: x}]", "at_least, max_drop or both"),
+        ("evaluation.prompt=[1]", "evaluation.prompt"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(small_recipe: MakeRecipe, assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small_recipe(assignment)
+
+
+def test_an_unknown_split_and_recipe_are_said(small_recipe: MakeRecipe) -> None:
+    with pytest.raises(ShoplensError, match=r"no photo in split nowhere; it has train \(96\)"):
+        small_recipe("splits=[nowhere]")
+    with pytest.raises(ConfigError, match="there is no recipe 'clik'"):
+        find("clik")
+    assert names() == ["eclip"]
