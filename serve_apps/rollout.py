@@ -110,7 +110,7 @@ class Convergence:
             raise
         except Exception as error:
             self._failed[wanted] = time.monotonic()
-            self.trouble[name] = f"{wanted.version} could not be loaded: {error}"
+            self.trouble[name] = f"{wanted.version} could not be loaded: {getattr(error, 'cause', error)}"
             log.exception("%s could not be rolled out; %s goes on", wanted.version, self.serving.get(name))
             return
         self.serving[name] = wanted

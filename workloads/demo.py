@@ -15,7 +15,7 @@ from shoplens.cluster import attach
 from shoplens.errors import ShoplensError
 from workloads.job import parser, run
 
-PRODUCTS, EPOCHS = 2000, 8
+PRODUCTS, EPOCHS = 2000, 20
 READY_S = 180
 
 
