@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
@@ -26,7 +27,7 @@ FAILURES: dict[int | str, dict[str, Any]] = {
 
 
 def build(gateway: Gateway) -> FastAPI:
-    app = FastAPI(
+    app = FastAPIOffline(
         title="shoplens",
         version=metadata.version("shoplens"),
         description="Embeddings of products by photo and text, and the products most similar to one.",
