@@ -25,7 +25,9 @@ def ray_local() -> Iterator[None]:
     """A Ray cluster of this process alone, for tests that need Ray but neither jobs nor Serve."""
     import ray
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 * 2**20, logging_level="ERROR")
+    ray.init(
+        address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 * 2**20, logging_level="ERROR"
+    )
     yield
     ray.shutdown()
 

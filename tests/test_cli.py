@@ -49,9 +49,7 @@ def commands(app: object = cli.app, before: tuple[str, ...] = ()) -> Iterator[tu
 
 
 def test_help_imports_nothing_heavy() -> None:
-    ask = (
-        "import sys, shoplens.cli; print(*{'ray', 'torch', 'mlflow', 'pyarrow', 'numpy'} & set(sys.modules))"
-    )
+    ask = "import sys, shoplens.cli; print(*{'ray', 'torch', 'mlflow', 'pyarrow', 'numpy'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == ""
 
@@ -168,9 +166,7 @@ def test_contact_sheet(shop: Path, tmp_path: Path) -> None:
     ("out", "said"),
     [("sheet.txt", "is not the name of a picture"), ("missing/sheet.png", "there is no folder")],
 )
-def test_contact_sheet_says_what_is_wrong_with_its_output(
-    shop: Path, tmp_path: Path, out: str, said: str
-) -> None:
+def test_contact_sheet_says_what_is_wrong_with_its_output(shop: Path, tmp_path: Path, out: str, said: str) -> None:
     with pytest.raises(ShoplensError, match=said):
         invoke("dataset", "contact-sheet", str(shop), str(tmp_path / out))
 
@@ -208,9 +204,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, MlflowClien
 
 
 @pytest.fixture
-def registry(
-    tracking: tuple[str, MlflowClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> MlflowClient:
+def registry(tracking: tuple[str, MlflowClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     uri, client = tracking
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("SHOPLENS_STORAGE", str(tmp_path))

@@ -147,9 +147,7 @@ def test_no_slip_of_one_letter_passes(level: str, data: st.DataObject) -> None:
 def test_free_sections_may_hold_anything() -> None:
     section = application(
         args={"models": ["eclip"], "anything": {"deep": 1}},
-        deployments=[
-            {"name": "d", "user_config": {"x": {"y": 1}}, "ray_actor_options": {"resources": {"disk": 1}}}
-        ],
+        deployments=[{"name": "d", "user_config": {"x": {"y": 1}}, "ray_actor_options": {"resources": {"disk": 1}}}],
     )
     assert list(serve_faults(section)) == []
 
@@ -180,9 +178,7 @@ def test_train_workers_come_from_the_cluster_that_the_process_runs_on(
     assert train_workers() == TrainWorkers(num_workers=3, resources_per_worker={"CPU": 0.5})
 
 
-def test_attach_fills_in_what_the_environment_leaves_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attach_fills_in_what_the_environment_leaves_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     for name in (

@@ -35,9 +35,7 @@ def test_import_platform_is_the_standard_library(python_path: str) -> None:
 def test_import_platform_in_a_ray_worker(ray_local: None) -> None:
     import ray
 
-    @ray.remote(
-        num_cpus=0.1, runtime_env={"env_vars": {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}"}}
-    )
+    @ray.remote(num_cpus=0.1, runtime_env={"env_vars": {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}"}})
     def where() -> tuple[str, str]:
         import platform
 

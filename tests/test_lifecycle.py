@@ -51,9 +51,7 @@ def run(code: str, mark: str) -> tuple[Started, list[psutil.Process]]:
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [
-        process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.parametrize("code", [FAMILY, STUBBORN], ids=["willing", "stubborn"])
@@ -149,9 +147,7 @@ def test_status_of_nothing(tmp_path: Path) -> None:
 
 
 SHOP = {
-    "applications": [
-        {"name": "shop", "import_path": "serve_apps.shop:app", "runtime_env": {"env_vars": {"A": "1"}}}
-    ]
+    "applications": [{"name": "shop", "import_path": "serve_apps.shop:app", "runtime_env": {"env_vars": {"A": "1"}}}]
 }
 
 

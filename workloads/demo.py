@@ -15,7 +15,7 @@ from shoplens.cluster import attach
 from shoplens.errors import ShoplensError
 from workloads.job import parser, run
 
-PRODUCTS, EPOCHS = 2000, 20
+PRODUCTS = 2000
 READY_S = 180
 
 
@@ -34,9 +34,7 @@ def main() -> None:
     type_in(f"shoplens up {given.cluster}")
     cluster = attach(given.cluster)
     submit = f"ray job submit --address {cluster.dashboard} --working-dir . --"
-    version = trained(
-        f"{submit} python -m workloads.train workloads/configs/eclip.yaml dataset={shop} training.epochs={EPOCHS}"
-    )
+    version = trained(f"{submit} python -m workloads.train workloads/configs/eclip.yaml dataset={shop} arm=hard")
     type_in(f"{submit} python -m workloads.evaluate --model eclip/{version} dataset={shop} split=test")
     type_in(f"{submit} python -m workloads.build_index --model eclip/{version} dataset={shop}")
     type_in(f"shoplens promote eclip {version} --alias champion --reason demo --dataset {shop}")
@@ -90,7 +88,9 @@ def show_calls(endpoint: str) -> None:
         ("/v1/similar", {"text": "검정 운동화", "k": 3}),
     ]
     for path, body in calls:
-        print(f"\n$ curl -s {endpoint}{path} -H 'content-type: application/json' -d '{json.dumps(body, ensure_ascii=False)}'")
+        print(
+            f"\n$ curl -s {endpoint}{path} -H 'content-type: application/json' -d '{json.dumps(body, ensure_ascii=False)}'"
+        )
         answer = httpx.post(endpoint + path, json=body, timeout=60)
         if answer.status_code != 200:
             raise ShoplensError(f"{path} answered {answer.status_code}: {answer.text:.300}")

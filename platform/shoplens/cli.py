@@ -117,18 +117,14 @@ def synthesize(
     catalog_noise: Annotated[
         float, typer.Option(min=0, max=1, help="Share of offers with the id of another catalog.")
     ] = 0.02,
-    missing_catalog: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of offers without a catalog id.")
-    ] = 0.02,
+    missing_catalog: Annotated[float, typer.Option(min=0, max=1, help="Share of offers without a catalog id.")] = 0.02,
     flaws: Annotated[
         float, typer.Option(min=0, max=1, help="Share of offers with a raw flaw in photo or title.")
     ] = 0.0,
     image_size: Annotated[int, typer.Option(min=48, max=1024, help="Pixels along a side.")] = 128,
     photos_per_product: Annotated[int, typer.Option(min=1, max=8)] = 1,
     impressions_per_product: Annotated[float, typer.Option(min=0, help="Mean rows in the click log.")] = 8.0,
-    val: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of catalogs held out for validation.")
-    ] = 0.1,
+    val: Annotated[float, typer.Option(min=0, max=1, help="Share of catalogs held out for validation.")] = 0.1,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share of catalogs held out for testing.")] = 0.1,
     name: Annotated[str, typer.Option(help="What the dataset is called.")] = "synthetic",
     workers: Annotated[
@@ -170,9 +166,7 @@ def import_(
     kind: Annotated[SourceKind, typer.Argument(help="What SRC is.")],
     src: Annotated[str, typer.Argument(metavar="SRC", help="Folder or table of the source.")],
     out: OutArgument,
-    name: Annotated[
-        str | None, typer.Option(help="What the dataset is called; the source's name if not set.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="What the dataset is called; the source's name if not set.")] = None,
     images: Annotated[
         str | None, typer.Option(help="Folder that a table's photo paths start at, if not the table's own.")
     ] = None,
@@ -180,9 +174,7 @@ def import_(
         bool, typer.Option("--lowres", help="With fashion: also the low-resolution photos beside SRC.")
     ] = False,
     photos_per_shard: Annotated[int, typer.Option(min=1)] = 1000,
-    min_side: Annotated[
-        int, typer.Option(min=1, help="Photos with a shorter side than this are kept out.")
-    ] = 8,
+    min_side: Annotated[int, typer.Option(min=1, help="Photos with a shorter side than this are kept out.")] = 8,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Take photos by URL from this host only; may be repeated.")
     ] = None,
@@ -222,9 +214,7 @@ def import_(
 
 
 @dataset_app.command()
-def show(
-    directory: DatasetArgument, titles: Annotated[int, typer.Option(min=0, help="Example titles.")] = 8
-) -> None:
+def show(directory: DatasetArgument, titles: Annotated[int, typer.Option(min=0, help="Example titles.")] = 8) -> None:
     """Counts, splits, what was kept out and why, the category tree, and a few titles."""
     from shoplens.datasets.format import Dataset
 
@@ -331,16 +321,12 @@ def down(cluster_file: ClusterFile = None) -> None:
     cluster = current(cluster_file)
     with _progress() as report:
         stopped = lifecycle.down(cluster, report)
-    console.print(
-        Text(f"stopped; logs stay in {lifecycle.log_dir(cluster)}" if stopped else "nothing is running")
-    )
+    console.print(Text(f"stopped; logs stay in {lifecycle.log_dir(cluster)}" if stopped else "nothing is running"))
 
 
 @app.command()
 def manifests(
-    cluster_file: Annotated[
-        Path, typer.Argument(metavar="CLUSTERFILE", help="A file like clusters/kubernetes.yaml.")
-    ],
+    cluster_file: Annotated[Path, typer.Argument(metavar="CLUSTERFILE", help="A file like clusters/kubernetes.yaml.")],
 ) -> None:
     """Prints the KubeRay manifest of a cluster file, for `kubectl apply -f -`."""
     from shoplens.cluster import current
@@ -373,9 +359,7 @@ def _print_status(cluster: Cluster) -> bool:
     colours = {"up": "green", "elsewhere": "green", "starting": "yellow", "down": "dim", "failed": "red"}
     table = Table("", "state", "address", "", box=None, header_style="dim", padding=(0, 2, 0, 0))
     for part in parts:
-        table.add_row(
-            part.name, Text(part.health, style=colours[part.health]), part.address, Text(part.message)
-        )
+        table.add_row(part.name, Text(part.health, style=colours[part.health]), part.address, Text(part.message))
     console.print(Text(f"{cluster.name}  {cluster.file}", style="bold"))
     console.print(table)
     running = {part.name: part.health in ("up", "elsewhere") for part in parts}
@@ -438,9 +422,7 @@ def promote(
             show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Past failing gates; this leaves a trace.")] = False,
     cluster: ClusterOption = None,
 ) -> None:
@@ -479,9 +461,7 @@ def rollback(
     name: Annotated[str, typer.Argument(help="Registered model, such as eclip.")],
     alias: AliasOption = "champion",
     reason: Annotated[str, typer.Option(help="Why; kept in the history.")] = "",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
     cluster: ClusterOption = None,
 ) -> None:
     """Points an alias back at the version that held it before; again, at the one before that."""
@@ -495,9 +475,7 @@ def rollback(
 
 @app.command()
 def models(
-    name: Annotated[
-        str | None, typer.Argument(help="Only this model, with every version.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="Only this model, with every version.", show_default=False)] = None,
     cluster: ClusterOption = None,
 ) -> None:
     """The registered models: versions, aliases, gate, and figures of their evaluations."""
@@ -525,9 +503,7 @@ def models(
         padding=(0, 2, 0, 0),
     )
     for model in registered.values() if name is None else [registered[name]]:
-        versions = sorted(
-            tracking.search_model_versions(f"name='{model.name}'"), key=lambda v: -int(v.version)
-        )
+        versions = sorted(tracking.search_model_versions(f"name='{model.name}'"), key=lambda v: -int(v.version))
         for version in versions if name else versions[:5]:
             held = [alias for alias, number in model.aliases.items() if int(number) == int(version.version)]
             run = tracking.get_run(version.run_id) if version.run_id else None

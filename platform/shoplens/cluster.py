@@ -138,9 +138,7 @@ class Cluster(Config):
         if self.kubernetes and not self.mlflow.uri:
             raise ValueError("pods cannot reach a server on this machine: set mlflow.uri")
         if (self.kubernetes or self.ray.address) and not re.match(r"/|[a-z0-9]+://", self.storage):
-            raise ValueError(
-                "other machines need an absolute path or a URI: set storage to one that they share"
-            )
+            raise ValueError("other machines need an absolute path or a URI: set storage to one that they share")
         if self.ray.address and not self.mlflow.uri:
             raise ValueError("a cluster elsewhere needs an MLflow server that it can reach: set mlflow.uri")
         return self
@@ -246,9 +244,7 @@ def current(file: str | os.PathLike[str] | None = None) -> Cluster:
         file = os.environ.get("SHOPLENS_CLUSTER")
     if file is None:
         here = Path.cwd()
-        near = (
-            folder / DEFAULT_FILE for folder in (here, *here.parents, Path(__file__).resolve().parents[2])
-        )
+        near = (folder / DEFAULT_FILE for folder in (here, *here.parents, Path(__file__).resolve().parents[2]))
         file = next((path for path in near if path.is_file()), DEFAULT_FILE)
     return Cluster.load(file)
 

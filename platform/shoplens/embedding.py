@@ -28,9 +28,7 @@ def embed_photos(
     preprocessing = Embedder.load(package).preprocessing
     rows = ray.data.from_numpy(np.array_split(samples, max(1, -(-len(samples) // ROWS))))
     rows.context.execution_options = ExecutionOptions(preserve_order=True)
-    vectors = rows.map_batches(
-        _read, fn_args=(dataset, preprocessing), batch_size=ROWS, num_cpus=0.5
-    ).map_batches(
+    vectors = rows.map_batches(_read, fn_args=(dataset, preprocessing), batch_size=ROWS, num_cpus=0.5).map_batches(
         _Encode,
         fn_constructor_args=(str(package),),
         batch_size=ROWS,

@@ -32,17 +32,13 @@ def gates_of(version: ModelVersion, file: str | None = None) -> Gates:
         try:
             path = client().download_artifacts(version.run_id, "config.yaml", scratch)
         except OSError:
-            raise ConfigError(
-                f"the run of {version} holds no config.yaml: name a file with --gates"
-            ) from None
+            raise ConfigError(f"the run of {version} holds no config.yaml: name a file with --gates") from None
         return _gates(read_yaml(path), f"the configuration of {version}")
 
 
 def _gates(tree: Mapping[str, Any], where: str) -> Gates:
     if not isinstance(tree.get("promotion"), Mapping):
-        raise ConfigError(
-            f"{where} has no section `promotion:` with gates: add one, or name a file with --gates"
-        )
+        raise ConfigError(f"{where} has no section `promotion:` with gates: add one, or name a file with --gates")
     return validate(Gates, tree["promotion"], f"{where}, promotion")
 
 

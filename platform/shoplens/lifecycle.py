@@ -144,9 +144,7 @@ def status(cluster: Cluster) -> list[Part]:
         if not ours:
             return Part(name, "elsewhere" if answers else "down", address)
         if name.lower() in alive:
-            return Part(
-                name, "up" if answers else "starting", address, "" if answers else "does not answer yet"
-            )
+            return Part(name, "up" if answers else "starting", address, "" if answers else "does not answer yet")
         crashed = state is not None and name.lower() in state.processes
         return Part(name, "failed" if crashed else "down", address, "its process is gone" if crashed else "")
 
@@ -186,9 +184,7 @@ def _start(cluster: Cluster, report: Report) -> None:
             _stop(cluster, state, missing, report)
         if state.processes and state.settings != settings:
             changed = ", ".join(key for key in settings if settings[key] != state.settings.get(key))
-            raise ClusterError(
-                f"{changed} changed in {cluster.file} since it was started: run `shoplens down` first"
-            )
+            raise ClusterError(f"{changed} changed in {cluster.file} since it was started: run `shoplens down` first")
     if state is None or not state.processes:
         state = State(str(cluster.file), settings=settings)
     _check_ports(cluster, state)
@@ -269,9 +265,7 @@ def _start_ray(cluster: Cluster, temp_dir: Path, mark: str) -> Started:
 
 
 def _ray_environment(cluster: Cluster, temp_dir: Path) -> dict[str, str]:
-    inherited = {
-        key: value for key, value in os.environ.items() if not key.startswith(("RAY_ADDRESS", "RAY_JOB_"))
-    }
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_ADDRESS", "RAY_JOB_"))}
     replica_port = cluster.ray.replica_ports or _free_block(30000, 100)
     environment = {
         **inherited,
@@ -356,9 +350,7 @@ def _deploy(cluster: Cluster, report: Report, seconds: float) -> None:
     while True:
         state = State.read(cluster)
         if state and any(process.process() is None for process in state.processes.values()):
-            raise ClusterError(
-                f"Ray or MLflow stopped while the applications started; see {log_dir(cluster)}"
-            )
+            raise ClusterError(f"Ray or MLflow stopped while the applications started; see {log_dir(cluster)}")
         deployed = _applications(cluster)
         waiting = []
         for name in names:
@@ -404,9 +396,7 @@ def code_digest(root: Path) -> str:
     for folder in (root / "serve_apps", root / "platform" / "shoplens"):
         for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
-                digest.update(
-                    f"{path.relative_to(root)}\0".encode() + hashlib.sha256(path.read_bytes()).digest()
-                )
+                digest.update(f"{path.relative_to(root)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
@@ -432,9 +422,7 @@ def _health(application: dict[str, Any]) -> tuple[Health, str]:
         for name, part in application.get("deployments", {}).items()
         if part.get("message") and part.get("status") not in ("HEALTHY",)
     ]
-    return health, "" if health == "up" else "; ".join(
-        filter(None, [_gist(application.get("message", "")), *messages])
-    )
+    return health, "" if health == "up" else "; ".join(filter(None, [_gist(application.get("message", "")), *messages]))
 
 
 def _gist(message: str) -> str:
@@ -472,9 +460,7 @@ def _stop(cluster: Cluster, state: State, names: list[str], report: Report) -> N
         (cluster.state_dir / "cluster.json").unlink(missing_ok=True)
 
 
-def _send(
-    signal: Literal["terminate", "kill"], targets: set[psutil.Process], seconds: float
-) -> set[psutil.Process]:
+def _send(signal: Literal["terminate", "kill"], targets: set[psutil.Process], seconds: float) -> set[psutil.Process]:
     """Sends the signal, waits until the processes are gone, and returns those that are not."""
     for process in targets:
         with _gone_is_fine():
@@ -555,9 +541,7 @@ def _check_ports(cluster: Cluster, state: State) -> None:
         if sum(port == other for other in wanted.values()) > 1:
             raise ClusterError(f"port {port} is given twice in {cluster.file}")
         if not _is_free(port):
-            raise ClusterError(
-                f"port {port} is taken by {_listener(port)}: stop it, or set {key} in {cluster.file}"
-            )
+            raise ClusterError(f"port {port} is taken by {_listener(port)}: stop it, or set {key} in {cluster.file}")
 
 
 def _is_free(port: int) -> bool:
@@ -619,9 +603,7 @@ def _alone(cluster: Cluster) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ClusterError(
-            f"another `shoplens up` or `down` of {cluster.file} is at work; wait for it"
-        ) from None
+        raise ClusterError(f"another `shoplens up` or `down` of {cluster.file} is at work; wait for it") from None
     try:
         yield
     finally:

@@ -71,8 +71,6 @@ def narrow_replica() -> None:
     bind: Callable[[Any, str], Any] = tls_utils.add_port_to_grpc_server
 
     def bind_on_loopback(server: Any, address: str) -> Any:
-        return bind(
-            server, f"{ADDRESS}{address.removeprefix('[::]')}" if address.startswith("[::]:") else address
-        )
+        return bind(server, f"{ADDRESS}{address.removeprefix('[::]')}" if address.startswith("[::]:") else address)
 
     tls_utils.add_port_to_grpc_server = bind_on_loopback

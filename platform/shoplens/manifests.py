@@ -15,9 +15,7 @@ def manifests(cluster: Cluster) -> str:
     """One YAML document. Raises ConfigError if the file has no section `kubernetes:`."""
     if cluster.kubernetes is None:
         raise ConfigError(f"{cluster.file} has no section `kubernetes:`; see clusters/kubernetes.yaml")
-    return yaml.dump(
-        ray_service(cluster, cluster.kubernetes), Dumper=_Dumper, sort_keys=False, allow_unicode=True
-    )
+    return yaml.dump(ray_service(cluster, cluster.kubernetes), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -26,9 +24,7 @@ class _Dumper(yaml.SafeDumper):
 
 _Dumper.add_representer(
     str,
-    lambda dumper, text: dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
-    ),
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
 )
 
 
@@ -99,7 +95,5 @@ def _pod(cluster: Cluster, kubernetes: Kubernetes, container: str, pod: Pod, por
     template: dict[str, Any] = {"containers": [spec]}
     if kubernetes.storage_claim:
         spec["volumeMounts"] = [{"name": "storage", "mountPath": cluster.storage}]
-        template["volumes"] = [
-            {"name": "storage", "persistentVolumeClaim": {"claimName": kubernetes.storage_claim}}
-        ]
+        template["volumes"] = [{"name": "storage", "persistentVolumeClaim": {"claimName": kubernetes.storage_claim}}]
     return {"spec": template}

@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_tokenizer
 from shoplens.errors import ShoplensError
 
-CORPUS = ["빨간 스트라이프 원피스 무료배송", "red striped dress", "[정품] 나이키 에어 270 화이트", "머그컵 350ml 화이트"] * 5
+CORPUS = [
+    "빨간 스트라이프 원피스 무료배송",
+    "red striped dress",
+    "[정품] 나이키 에어 270 화이트",
+    "머그컵 350ml 화이트",
+] * 5
 TOKENIZER = train_tokenizer(CORPUS, 500, 64)
 
 

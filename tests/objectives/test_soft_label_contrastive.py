@@ -40,7 +40,10 @@ def test_value_and_gradients_equal_the_dense_form(n: int, d: int, catalogs: int,
     ours = torch.autograd.grad(soft_label_contrastive(image, text, catalog, scale).loss, (image, text, scale))
     theirs = torch.autograd.grad(dense(image, text, catalog, scale), (image, text, scale))
     torch.testing.assert_close(
-        soft_label_contrastive(image, text, catalog, scale).loss, dense(image, text, catalog, scale), rtol=1e-12, atol=1e-12
+        soft_label_contrastive(image, text, catalog, scale).loss,
+        dense(image, text, catalog, scale),
+        rtol=1e-12,
+        atol=1e-12,
     )
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12)

@@ -47,7 +47,9 @@ def test_hard_batches_begin_at_their_step(small_recipe: MakeRecipe) -> None:
     negatives = "category_negatives={start_step: 8, catalogs: 4, offers: 2, uniform_share: 0.0}"
     hard, uniform = small_recipe("arm=hard", negatives), small_recipe()
     assert hard.steps_per_epoch == 6
-    same = [np.array_equal(a, b) for epoch in (0, 1) for a, b in zip(hard.plan(epoch), uniform.plan(epoch), strict=True)]
+    same = [
+        np.array_equal(a, b) for epoch in (0, 1) for a, b in zip(hard.plan(epoch), uniform.plan(epoch), strict=True)
+    ]
     assert same == [True] * 8 + [False] * 4
 
 

@@ -61,9 +61,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     ]
     quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (root / "server.log").open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=root, env=quiet, stdout=output, stderr=output, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=root, env=quiet, stdout=output, stderr=output, start_new_session=True)
     uri = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 120
@@ -164,9 +162,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from shoplens.datasets.tokenizers import train_tokenizer
 
     torch.manual_seed(0)
-    text = {
-        "config": {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    }
+    text = {"config": {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}}
     text["config"]["intermediate_size"] = 32
     config = DualEncoderConfig.model_validate(
         {"image": {"name": "test_convnext"}, "text": {**text, "max_tokens": 16, "vocab_size": 300}, "dim": 8}
@@ -175,7 +171,5 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     preprocessing = Preprocessing(size=32)
     model = DualEncoder(config, preprocessing, tokenizer.get_vocab_size(), pretrained=False)
     folder = tmp_path_factory.mktemp("package") / "eclip"
-    Embedder("eclip", config, preprocessing, tokenizer, model).save(
-        folder, "# A tiny model\n", {"recipe": "eclip"}
-    )
+    Embedder("eclip", config, preprocessing, tokenizer, model).save(folder, "# A tiny model\n", {"recipe": "eclip"})
     return folder

@@ -24,9 +24,7 @@ outcome_lists = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_si
 
 
 @given(outcome_lists, st.integers(0, 20), st.integers(0, 20))
-def test_a_gate_passes_above_its_floor_and_within_its_drop(
-    pairs: list[tuple[int, int]], floor: int, drop: int
-) -> None:
+def test_a_gate_passes_above_its_floor_and_within_its_drop(pairs: list[tuple[int, int]], floor: int, drop: int) -> None:
     """Against exact arithmetic on counts of hits."""
     n = len(pairs)
     ours, theirs = (sum(hit) for hit in zip(*pairs, strict=True))

@@ -42,9 +42,7 @@ def registered(
 ) -> ModelVersion:
     """A package registered by explicit tracking URI, nothing being set in the environment."""
     uri, shop = mlflow_server.uri, make_shop(tmp_path_factory.mktemp("shop"))
-    register(
-        runs.start_run("packages", "shared", {}, shop, tracking_uri=uri), "shared", package, tracking_uri=uri
-    )
+    register(runs.start_run("packages", "shared", {}, shop, tracking_uri=uri), "shared", package, tracking_uri=uri)
     return resolve("shared@candidate", tracking_uri=uri)
 
 
@@ -68,24 +66,16 @@ def test_registered_fetched_and_the_same_to_the_byte(
     assert len(run.outputs.model_outputs) == 2
 
 
-def test_no_pickle_is_in_the_registered_model(
-    server: Server, registered: ModelVersion, tmp_path: Path
-) -> None:
-    model = mlflow.artifacts.download_artifacts(
-        registered.uri, dst_path=str(tmp_path), tracking_uri=server.uri
-    )
+def test_no_pickle_is_in_the_registered_model(server: Server, registered: ModelVersion, tmp_path: Path) -> None:
+    model = mlflow.artifacts.download_artifacts(registered.uri, dst_path=str(tmp_path), tracking_uri=server.uri)
     for path in Path(model).rglob("*"):
         if path.is_file():
             assert path.suffix not in {".pkl", ".pt", ".pth", ".bin"}
             with pytest.raises(Exception):  # noqa: B017 - many classes, all of them refusals
                 pickle.loads(path.read_bytes())
     requirements = (Path(model) / "requirements.txt").read_text().split()
-    assert f"torch=={torch.__version__.partition('+')[0]}" in [
-        line.partition("+")[0] for line in requirements
-    ]
-    assert not any(line.startswith("shoplens") for line in requirements), (
-        "no index has it: the name could be anyone's"
-    )
+    assert f"torch=={torch.__version__.partition('+')[0]}" in [line.partition("+")[0] for line in requirements]
+    assert not any(line.startswith("shoplens") for line in requirements), "no index has it: the name could be anyone's"
 
 
 def test_a_damaged_cache_is_fetched_again(

@@ -48,18 +48,14 @@ def add(
 
 
 def aliases(server: Server, name: str) -> dict[str, int]:
-    return {
-        alias: int(version) for alias, version in server.client.get_registered_model(name).aliases.items()
-    }
+    return {alias: int(version) for alias, version in server.client.get_registered_model(name).aliases.items()}
 
 
 def state(server: Server) -> list[str]:
     """Every row of every table, and every file: what a dry run must not change."""
     with sqlite3.connect(server.root / "mlflow.db") as database:
         rows = list(database.iterdump())
-    return rows + sorted(
-        f"{path} {path.stat().st_mtime_ns}" for path in (server.root / "artifacts").rglob("*")
-    )
+    return rows + sorted(f"{path} {path.stat().st_mtime_ns}" for path in (server.root / "artifacts").rglob("*"))
 
 
 def test_a_stored_evaluation_is_found_again_and_logged_to_the_run(
@@ -274,9 +270,7 @@ def test_promoting_what_is_there_already_does_nothing(
     assert state(server) == before
 
 
-def test_versions_that_cannot_be_promoted(
-    server: Server, model_name: str, add: Callable[[float], int]
-) -> None:
+def test_versions_that_cannot_be_promoted(server: Server, model_name: str, add: Callable[[float], int]) -> None:
     version, failed, deleted = add(0.5), add(0.5), add(0.5)
     with sqlite3.connect(server.root / "mlflow.db") as database:
         database.execute(
@@ -306,9 +300,7 @@ def test_versions_that_cannot_be_promoted(
         rollback(model_name)
 
 
-def test_other_aliases_have_a_way_of_their_own(
-    server: Server, model_name: str, add: Callable[[float], int]
-) -> None:
+def test_other_aliases_have_a_way_of_their_own(server: Server, model_name: str, add: Callable[[float], int]) -> None:
     first, second = add(0.5), add(0.6)
     promote(model_name, first, gates=GATES, evaluate=_never)
     for version in (first, second):

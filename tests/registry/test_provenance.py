@@ -22,9 +22,7 @@ def test_versions_are_those_of_the_imported_libraries() -> None:
 
 def _git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-    done = subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -47,9 +45,7 @@ def test_outside_of_a_checkout_there_is_no_commit(tmp_path: Path) -> None:
     assert provenance._checkout(tmp_path / "absent") is None
 
 
-@pytest.mark.parametrize(
-    ("given", "state"), [("abc123", ("abc123", None)), ("abc123-dirty", ("abc123", True))]
-)
+@pytest.mark.parametrize(("given", "state"), [("abc123", ("abc123", None)), ("abc123-dirty", ("abc123", True))])
 def test_commit_by_environment_goes_first(
     monkeypatch: pytest.MonkeyPatch, given: str, state: tuple[str, bool | None]
 ) -> None:

@@ -35,9 +35,7 @@ def test_a_run_says_all_that_is_needed_to_repeat_it(
     server: Server, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOPLENS_GIT_COMMIT", "0123abc-dirty")
-    monkeypatch.setenv(
-        "RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"metadata": {"job_submission_id": "raysubmit_7"}})
-    )
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"metadata": {"job_submission_id": "raysubmit_7"}}))
     run_id = runs.start_run("whole", "first", CONFIG, shop, {"arm": "eclip"})
     run = server.client.get_run(run_id)
     assert run.info.status == "RUNNING"
@@ -64,9 +62,7 @@ def test_a_run_says_all_that_is_needed_to_repeat_it(
         "eclip",
     )
     assert tags["ray_job_submission_id"] == "raysubmit_7"
-    assert {
-        f"version.{library}" for library in ("python", "ray", "torch", "timm", "mlflow", "shoplens")
-    } <= tags.keys()
+    assert {f"version.{library}" for library in ("python", "ray", "torch", "timm", "mlflow", "shoplens")} <= tags.keys()
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.name == shop.name
     assert shop.digest.startswith(dataset.dataset.digest)
@@ -86,9 +82,7 @@ def test_a_deleted_experiment_is_named(server: Server, shop: Shop) -> None:
         runs.start_run("deleted", "b", {}, shop)
 
 
-def test_without_a_tracking_uri_nothing_is_made(
-    monkeypatch: pytest.MonkeyPatch, shop: Shop, tmp_path: object
-) -> None:
+def test_without_a_tracking_uri_nothing_is_made(monkeypatch: pytest.MonkeyPatch, shop: Shop, tmp_path: object) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(str(tmp_path))
     for make in (lambda: runs.start_run("e", "r", {}, shop), lambda: runs.MetricLog("0" * 32)):
@@ -96,9 +90,7 @@ def test_without_a_tracking_uri_nothing_is_made(
             make()
 
 
-def test_a_server_that_is_away_is_reported_within_seconds(
-    monkeypatch: pytest.MonkeyPatch, shop: Shop
-) -> None:
+def test_a_server_that_is_away_is_reported_within_seconds(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")

@@ -93,9 +93,7 @@ def test_a_worker_killed_in_mid_epoch_changes_nothing(
     np.testing.assert_array_equal(undisturbed[1], losses(tmp_path / "curves"))
 
 
-def test_two_workers_have_the_loss_curve_of_one(
-    ray_local: None, small_recipe: MakeRecipe, tmp_path: Path
-) -> None:
+def test_two_workers_have_the_loss_curve_of_one(ray_local: None, small_recipe: MakeRecipe, tmp_path: Path) -> None:
     """Same global batches; dropout off, since its noise belongs to a worker."""
     text = "model.text.config"
     recipe = small_recipe(
@@ -149,9 +147,7 @@ def test_a_checkpoint_restores_weights_optimizer_and_random_states(tmp_path: Pat
     torch.testing.assert_close(torch.rand(4), expected[0], rtol=0, atol=0)
     np.testing.assert_array_equal(np.random.rand(4), expected[1])
     assert torch.equal(other.weight, model.weight)
-    assert torch.equal(
-        its_optimizer.state_dict()["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"]
-    )
+    assert torch.equal(its_optimizer.state_dict()["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
 
 
 def test_learning_rate_warms_up_and_falls_to_zero() -> None:

@@ -42,9 +42,7 @@ def contact_sheet(
     chosen = sorted(chosen, key=lambda sample: (str(leaf[sample]), sample))
 
     margin, lines = 8, 34
-    sheet = Image.new(
-        "RGB", (columns * (side + margin) + margin, rows * (side + lines + margin) + margin), "white"
-    )
+    sheet = Image.new("RGB", (columns * (side + margin) + margin, rows * (side + lines + margin) + margin), "white")
     draw = ImageDraw.Draw(sheet)
     for place, sample in enumerate(chosen):
         x = margin + (place % columns) * (side + margin)

@@ -34,9 +34,7 @@ class Samples:
 
     def keep(self, mask: np.ndarray) -> Samples:
         """The rows where `mask` (bool [n]) is true."""
-        return Samples(
-            self.sample[mask], self.product[mask], self.catalog[mask], self.category[mask], self.phash[mask]
-        )
+        return Samples(self.sample[mask], self.product[mask], self.catalog[mask], self.category[mask], self.phash[mask])
 
     @classmethod
     def of(cls, dataset: Dataset, splits: Sequence[str], roles: Sequence[str] | None = None) -> Samples:

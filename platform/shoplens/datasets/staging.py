@@ -159,9 +159,7 @@ class Staging:
                     rows += part.num_rows
         return rows
 
-    def finish(
-        self, name: str, provenance: Mapping[str, Any], extra: Mapping[str, pa.Schema] | None = None
-    ) -> Dataset:
+    def finish(self, name: str, provenance: Mapping[str, Any], extra: Mapping[str, pa.Schema] | None = None) -> Dataset:
         """Merges the chunks, writes the category table and the manifest, and moves the folder to OUT.
 
         `extra` tables (name -> schema) are merged beside those of the format, counted and hashed with them.
@@ -211,7 +209,9 @@ class Staging:
         categories = CategoryTree.of(places.items())
         counts["categories"] = self._merge("categories", [_category_table(categories, n_products)])
         if not counts["images"]:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in by_reason.most_common()) or "the source is empty"
+            reasons = (
+                ", ".join(f"{count} {reason}" for reason, count in by_reason.most_common()) or "the source is empty"
+            )
             self._fs.rm(f"{self.root}/fingerprint.json")
             raise ShoplensError(f"no photo is left ({reasons}); see {self.root}/rejects.parquet")
 

@@ -218,7 +218,9 @@ def load(tree: Mapping[str, Any], where: str) -> EclipRecipe:
     return EclipRecipe(validate(EclipConfig, tree, where))
 
 
-def evaluate(package: str | Path, dataset: Dataset, split: str | None, about: Mapping[str, Any]) -> tuple[Evaluation, str]:
+def evaluate(
+    package: str | Path, dataset: Dataset, split: str | None, about: Mapping[str, Any]
+) -> tuple[Evaluation, str]:
     """Retrieval in both directions, product matching and zero-shot categories on one split, and the report."""
     settings = json.loads((Path(package) / "config.json").read_text())
     evaluation = EvaluationConfig.model_validate(settings["evaluation"])

@@ -79,11 +79,7 @@ def _verdict(gate: Gate, candidate: Evaluation, holder: Evaluation | None) -> Ve
         near = difflib.get_close_matches(name, candidate.metrics, n=1, cutoff=0.5)
         raise ShoplensError(
             f"the gate on {name!r} cannot be judged, the evaluation did not measure it"
-            + (
-                f"; did you mean {near[0]}?"
-                if near
-                else f": it measured {', '.join(sorted(candidate.metrics))}"
-            )
+            + (f"; did you mean {near[0]}?" if near else f": it measured {', '.join(sorted(candidate.metrics))}")
         )
     metric = candidate.metrics[name]
     faults, found = [], [f"{metric.value:.4f}"]
@@ -99,9 +95,7 @@ def _verdict(gate: Gate, candidate: Evaluation, holder: Evaluation | None) -> Ve
         faults.append(f"falls by more than {gate.max_drop:g}")
     elif gate.max_drop is not None:
         found.append(
-            "nothing holds the alias to fall behind"
-            if holder is None
-            else f"a fall of {gate.max_drop:g} is allowed"
+            "nothing holds the alias to fall behind" if holder is None else f"a fall of {gate.max_drop:g} is allowed"
         )
     return Verdict(
         gate=gate,

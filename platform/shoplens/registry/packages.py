@@ -162,9 +162,7 @@ def as_version(found: RegisteredVersion) -> ModelVersion:
             + (f": {found.status_message}" if found.status_message else "")
             + "): register the package again"
         )
-    return ModelVersion(
-        found.name, int(found.version), found.run_id or "", dict(found.tags), found.source or ""
-    )
+    return ModelVersion(found.name, int(found.version), found.run_id or "", dict(found.tags), found.source or "")
 
 
 def download(version: ModelVersion, cache_dir: str | Path, *, tracking_uri: str | None = None) -> Path:
@@ -197,9 +195,7 @@ def download(version: ModelVersion, cache_dir: str | Path, *, tracking_uri: str 
                 registry_uri=os.environ.get("MLFLOW_REGISTRY_URI", uri),
             )
             if checksums(Path(fetched)) != expected:
-                raise ShoplensError(
-                    f"the files of {version} in the registry are not the ones that were registered"
-                )
+                raise ShoplensError(f"the files of {version} in the registry are not the ones that were registered")
             Path(fetched).rename(folder)
     return folder
 

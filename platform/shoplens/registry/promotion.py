@@ -251,9 +251,7 @@ def _carry_out(tracking: MlflowClient, decision: Decision) -> None:
         tracking.set_registered_model_alias(name, alias, str(decision.after))
         now = _holder(tracking, name, alias)
         if now is None or now.version != decision.after:
-            raise ShoplensError(
-                f"{alias} of {name} is {now or 'nothing'}, not {decision.after}: someone moved it too"
-            )
+            raise ShoplensError(f"{alias} of {name} is {now or 'nothing'}, not {decision.after}: someone moved it too")
         if alias == "champion":
             previous = _version_before(tracking, name, alias, decision.after)
             if previous is not None:
@@ -284,9 +282,7 @@ def _version_before(tracking: MlflowClient, name: str, alias: str, version: int 
     """The newest version, of those still there, that the alias left for `version`."""
     entries = [decision for decision in _history(tracking, name) if decision.alias == alias]
     there = {
-        int(found.version)
-        for found in tracking.search_model_versions(f"name='{name}'")
-        if found.status == "READY"
+        int(found.version) for found in tracking.search_model_versions(f"name='{name}'") if found.status == "READY"
     }
     return next((earlier for earlier in reversed(beneath(entries, version)) if earlier in there), None)
 
@@ -333,9 +329,7 @@ def _check_alias(alias: str) -> None:
     if not re.fullmatch(r"(?![vV]\d+$)[\w-]{1,255}", alias):
         raise ShoplensError(f"{alias!r} cannot be an alias: use letters, digits, - and _ (and not v3)")
     if alias in KEPT_BY_SHOPLENS:
-        raise ShoplensError(
-            f"the alias {alias!r} is kept by shoplens itself: promote to champion or challenger"
-        )
+        raise ShoplensError(f"the alias {alias!r} is kept by shoplens itself: promote to champion or challenger")
 
 
 def _dataset(tracking: MlflowClient, candidate: ModelVersion, dataset: str | None) -> tuple[str, str]:
@@ -344,9 +338,7 @@ def _dataset(tracking: MlflowClient, candidate: ModelVersion, dataset: str | Non
         return dataset, Dataset(dataset).digest
     tags = tracking.get_run(candidate.run_id).data.tags if candidate.run_id else {}
     if "dataset_path" not in tags or "dataset_digest" not in tags:
-        raise ShoplensError(
-            f"{candidate} does not say which dataset it was trained on: name one to judge it on"
-        )
+        raise ShoplensError(f"{candidate} does not say which dataset it was trained on: name one to judge it on")
     return tags["dataset_path"], tags["dataset_digest"]
 
 
@@ -360,7 +352,5 @@ def _evaluated(evaluate: Evaluate, version: ModelVersion, path: str, digest: str
     made = evaluate(version, path, split)
     on = made.about.get("dataset_digest"), made.about.get("split")
     if on != (digest, split):
-        raise ShoplensError(
-            f"{version} was evaluated on {on[1]} of dataset {on[0]}, asked was {split} of {digest}"
-        )
+        raise ShoplensError(f"{version} was evaluated on {on[1]} of dataset {on[0]}, asked was {split} of {digest}")
     return made

@@ -31,9 +31,7 @@ class PackagedEmbedder(mlflow.pyfunc.PythonModel):
 
         self.embedder = Embedder.load(context.artifacts["package"])
 
-    def predict(
-        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> pd.DataFrame:
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Raises ShoplensError naming the row that cannot be embedded, and why."""
         absent = [None] * len(model_input)
         rows = list(zip(model_input.get("text", absent), model_input.get("image", absent), strict=True))
@@ -47,9 +45,7 @@ class PackagedEmbedder(mlflow.pyfunc.PythonModel):
             vectors[texts] = self.embedder.encode_texts([str(rows[row][0]) for row in texts])
         for start in range(0, len(images), IMAGES_AT_ONCE):
             chunk = images[start : start + IMAGES_AT_ONCE]
-            vectors[chunk] = self.embedder.encode_images(
-                np.stack([self._pixels(row, rows[row][1]) for row in chunk])
-            )
+            vectors[chunk] = self.embedder.encode_images(np.stack([self._pixels(row, rows[row][1]) for row in chunk]))
         return pd.DataFrame({"embedding": vectors.tolist()}, index=model_input.index)
 
     def _pixels(self, row: int, image: bytes | str) -> np.ndarray:
@@ -70,9 +66,7 @@ def _bytes(image: bytes | str) -> bytes:
     if len(image) < 4096 and not image.startswith("data:") and Path(image).is_file():
         return Path(image).read_bytes()
     try:
-        return base64.b64decode(
-            image.partition(",")[2] if image.startswith("data:") else image, validate=True
-        )
+        return base64.b64decode(image.partition(",")[2] if image.startswith("data:") else image, validate=True)
     except (binascii.Error, ValueError):
         raise ImageRejected(
             "unreadable",

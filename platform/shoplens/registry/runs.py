@@ -110,18 +110,12 @@ def start_run(
         tags={key: _cut(value, MAX_TAG_VAL_LENGTH) for key, value in entries.items()},
     )
     run_id: str = run.info.run_id
-    params = [
-        Param(metric_key(key), _cut(value, MAX_PARAM_VAL_LENGTH)) for key, value in flatten(config).items()
-    ]
+    params = [Param(metric_key(key), _cut(value, MAX_PARAM_VAL_LENGTH)) for key, value in flatten(config).items()]
     for start in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
         tracking.log_batch(run_id, params=params[start : start + MAX_PARAMS_TAGS_PER_BATCH])
-    source = Dataset(
-        dataset.name, dataset.digest[:MAX_DATASET_DIGEST_SIZE], "local", json.dumps({"uri": dataset.path})
-    )
+    source = Dataset(dataset.name, dataset.digest[:MAX_DATASET_DIGEST_SIZE], "local", json.dumps({"uri": dataset.path}))
     tracking.log_inputs(run_id, [DatasetInput(source)])
-    tracking.log_text(
-        run_id, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "config.yaml"
-    )
+    tracking.log_text(run_id, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "config.yaml")
     return run_id
 
 
@@ -202,9 +196,7 @@ class MetricLog:
         """`every`: seconds between sendings. Raises ShoplensError without a tracking URI, but never later."""
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         if not uri:
-            raise ShoplensError(
-                "MLFLOW_TRACKING_URI is not set, so there is nowhere to log the curves of this run"
-            )
+            raise ShoplensError("MLFLOW_TRACKING_URI is not set, so there is nowhere to log the curves of this run")
         self._uri, self._run_id, self._every = uri, run_id, every
         self._client = MlflowClient(tracking_uri=uri)
         self._points: deque[Metric] = deque()

@@ -26,9 +26,7 @@ class CategoryNegatives(Config):
     start_step: int = Field(0, ge=0)
 
 
-def category_plan(
-    samples: Samples, batch_size: int, options: CategoryNegatives, seed: int, epoch: int
-) -> np.ndarray:
+def category_plan(samples: Samples, batch_size: int, options: CategoryNegatives, seed: int, epoch: int) -> np.ndarray:
     """As many batches as a uniform epoch has, int64 [steps, batch_size], no sample twice in a batch.
 
     A category is drawn with probability proportional to its number of catalogs.
@@ -84,7 +82,10 @@ class _Categories:
         catalogs = rng.choice(np.arange(low, high), size=min(self._options.catalogs, high - low), replace=False)
         offers = self._options.offers
         return np.concatenate(
-            [rng.choice(group, size=min(offers, len(group)), replace=False) for group in map(self._groups.__getitem__, catalogs)]
+            [
+                rng.choice(group, size=min(offers, len(group)), replace=False)
+                for group in map(self._groups.__getitem__, catalogs)
+            ]
         )
 
 

@@ -94,7 +94,9 @@ def from_ray(shard: DataIterator, prefetch: int) -> Iterator[tuple[int, Batch]]:
         yield step, {name: torch.tensor(values[0]) for name, values in row.items()}
 
 
-def from_loader(batches: MicroBatches, start: int, total: int, workers: int, prefetch: int) -> Iterator[tuple[int, Batch]]:
+def from_loader(
+    batches: MicroBatches, start: int, total: int, workers: int, prefetch: int
+) -> Iterator[tuple[int, Batch]]:
     """The same pairs, read by `workers` processes of a torch DataLoader inside the training worker."""
     loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
         batches,  # type: ignore[arg-type]

@@ -55,6 +55,8 @@ def _show(progress: ActorHandle, total: int, stop: threading.Event) -> None:
             bar.update(step - bar.n)
             if not terminal and step and (ending or time.monotonic() - last > LINE_EVERY_S):
                 last = time.monotonic()
-                print(f"training  {step:>6}/{total} steps  {100 * step / total:3.0f} %  {rate:.0f} samples/s", flush=True)
+                print(
+                    f"training  {step:>6}/{total} steps  {100 * step / total:3.0f} %  {rate:.0f} samples/s", flush=True
+                )
             if ending:
                 return

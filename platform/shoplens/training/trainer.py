@@ -41,7 +41,12 @@ class TrainingFailed(ShoplensError):
 
 
 def train(
-    recipe: Recipe, *, name: str, storage: str | Path, workers: Workers | None = None, open_curves: OpenCurves | None = None
+    recipe: Recipe,
+    *,
+    name: str,
+    storage: str | Path,
+    workers: Workers | None = None,
+    open_curves: OpenCurves | None = None,
 ) -> tuple[nn.Module, dict[str, float]]:
     """Trains `recipe` and returns the model, on the CPU, with a summary.
 
