@@ -275,6 +275,8 @@ def _ray_environment(cluster: Cluster, temp_dir: Path) -> dict[str, str]:
         "RAY_API_SERVER_ADDRESS": cluster.dashboard,
         "RAY_AUTH_MODE": "disabled",
         **loopback.head_environment(),
+        # Workers, replicas and feed share few cores: torch's threads must sleep at a barrier, not spin.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "AUTOSCALER_METRIC_PORT": str(_free_port()),
         "DASHBOARD_METRIC_PORT": str(_free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
