@@ -4,6 +4,8 @@
 # make down    stops what `make demo` left running
 
 PYTHON ?= python3
+# The pins hold for Python 3.11 to 3.13; some of their versions never supported 3.10.
+PINS   := $(shell $(PYTHON) -c "import sys; print('-c constraints.txt' if sys.version_info >= (3, 11) else '')")
 VENV   := .venv
 BIN    := $(VENV)/bin
 SHOP   := $(CURDIR)/data/demo
@@ -15,7 +17,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet $(PINS) -e '.[test]'
 	touch $@
 
 demo: setup

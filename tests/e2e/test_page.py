@@ -1,0 +1,144 @@
+"""The page in a real browser, as a merchandiser uses it."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PATIENCE_MS = 20_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here; `make browser` installs Debian's")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, demo_url: str) -> Iterator[Page]:
+    """The page, opened and loaded; at the end there must be no error in its console."""
+    page = browser.new_page(viewport={"width": 1360, "height": 1000})
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(demo_url)
+    expect(page.get_by_test_id("card").first).to_be_visible()
+    yield page
+    page.close()
+    refused = "the server responded with a status of 4"  # a request the test meant to be refused
+    assert [error for error in errors if refused not in error] == []
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Saves what the browser shows into SHOPLENS_SCREENSHOTS, if that is set."""
+    if folder := os.environ.get("SHOPLENS_SCREENSHOTS"):
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def shown(page: Page) -> list[str]:
+    """Ids of the products in the grid."""
+    return (
+        page.get_by_test_id("grid").get_by_test_id("card").evaluate_all("cards => cards.map(c => c.dataset.productId)")
+    )
+
+
+def answered(page: Page) -> None:
+    expect(page.get_by_test_id("grid")).to_have_attribute("aria-busy", "false")
+    expect(page.get_by_test_id("status")).to_contain_text("nearest first")
+
+
+def test_the_shop_and_the_model_are_shown(page: Page, champion: int) -> None:
+    expect(page.get_by_test_id("model-version")).to_have_text(f"eclip/{champion}")
+    card = page.get_by_test_id("card").first
+    expect(card).to_contain_text("›")
+    expect(card).to_contain_text(re.compile(r"[₩\d]"))
+    photo = card.locator("img")
+    expect(photo).to_have_class(re.compile("loaded"))
+    assert photo.evaluate("image => image.naturalWidth") > 0
+    keep_picture(page, "browse")
+
+
+@pytest.mark.parametrize("words", ["빨간 원피스", "black sneakers"])
+def test_a_search_in_words_shows_what_the_endpoint_answers(page: Page, demo_url: str, words: str) -> None:
+    page.get_by_test_id("search-input").fill(words)
+    page.get_by_test_id("search-button").click()
+    answered(page)
+    expected = httpx.post(f"{demo_url}/v1/similar", json={"text": words, "k": 60}, timeout=60).json()["data"]
+    assert shown(page) == [product["product_id"] for product in expected]
+    expect(page.get_by_test_id("card-score").first).to_contain_text(f"{expected[0]['score']:.3f}")
+    keep_picture(page, f"search-{words.split()[-1]}")
+
+
+def test_a_search_by_photo_finds_the_product(page: Page, demo_url: str) -> None:
+    product = httpx.get(f"{demo_url}/v1/products?limit=40", timeout=30).json()["data"][17]
+    photo = httpx.get(demo_url + product["image"], timeout=30).content
+    page.get_by_test_id("photo-input").set_input_files({"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": photo})
+    answered(page)
+    expect(page.get_by_test_id("query-photo")).to_be_visible()
+    assert product["product_id"] in shown(page)[:5]
+    keep_picture(page, "search-photo")
+
+
+def test_a_product_opens_with_its_neighbours_and_back_returns(page: Page) -> None:
+    first = shown(page)[0]
+    page.get_by_test_id("card").first.click()
+    detail = page.get_by_test_id("detail")
+    expect(detail.locator("h1")).to_be_visible()
+    neighbours = page.get_by_test_id("similar-grid").get_by_test_id("card")
+    expect(neighbours.first).to_be_visible()
+    ids = neighbours.evaluate_all("cards => cards.map(c => c.dataset.productId)")
+    assert len(ids) == 24
+    assert first not in ids
+    keep_picture(page, "product")
+    same = page.get_by_test_id("similar-grid").locator(".tag")
+    expect(same.first).to_be_visible()
+    detail.locator(".exclude").click()
+    expect(same).to_have_count(0)
+    page.go_back()
+    expect(page.get_by_test_id("grid").get_by_test_id("card").first).to_be_visible()
+
+
+def test_category_and_price_narrow_the_shop(page: Page, demo_url: str) -> None:
+    page.get_by_test_id("category-filter").get_by_text("Shoes", exact=True).click()
+    expect(page.get_by_test_id("grid").get_by_test_id("card").first).to_contain_text("Shoes")
+    page.get_by_test_id("price-max").fill("60000")
+    page.get_by_test_id("price-max").press("Enter")
+    expect(page.get_by_test_id("status")).to_contain_text("at this price")
+    expect(page.get_by_test_id("grid")).to_have_attribute("aria-busy", "false")
+    listed = shown(page)
+    assert listed
+    for product_id in listed[:10]:
+        product = httpx.get(f"{demo_url}/v1/products/{product_id}", timeout=30).json()
+        assert product["category_path"][0] == "Shoes"
+        assert product["price"] <= 60000
+
+
+def test_a_photo_cut_short_gets_a_sentence(page: Page) -> None:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(256, size=(200, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "PNG")
+    page.get_by_test_id("photo-input").set_input_files(
+        {"name": "cut.png", "mimeType": "image/png", "buffer": buffer.getvalue()[:300]}
+    )
+    status = page.get_by_test_id("status")
+    expect(status).to_have_class(re.compile("bad"))
+    expect(page.get_by_test_id("grid")).to_be_visible()
+    keep_picture(page, "cut-photo")
