@@ -16,6 +16,8 @@ from shoplens.errors import ShoplensError
 from workloads.job import parser, run
 
 PRODUCTS = 2000
+SETTINGS = "arm=hard category_negatives.start_step=160 training_texts=[[title_ko],[title_en],[category]]"
+"""Half of the training uniform, then batches of one category; clean names beside the sellers' noisy titles."""
 READY_S = 180
 
 
@@ -34,7 +36,7 @@ def main() -> None:
     type_in(f"shoplens up {given.cluster}")
     cluster = attach(given.cluster)
     submit = f"ray job submit --address {cluster.dashboard} --working-dir . --"
-    version = trained(f"{submit} python -m workloads.train workloads/configs/eclip.yaml dataset={shop} arm=hard")
+    version = trained(f"{submit} python -m workloads.train workloads/configs/eclip.yaml dataset={shop} {SETTINGS}")
     type_in(f"{submit} python -m workloads.evaluate --model eclip/{version} dataset={shop} split=test")
     type_in(f"{submit} python -m workloads.build_index --model eclip/{version} dataset={shop}")
     type_in(f"shoplens promote eclip {version} --alias champion --reason demo --dataset {shop}")

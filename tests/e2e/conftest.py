@@ -69,7 +69,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("platform")
     tree = yaml.safe_load((ROOT / "clusters/local.yaml").read_text())
@@ -88,14 +88,14 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         platform.type_in("shoplens", "down", str(file))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shop(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shop") / "demo"
     platform.type_in("shoplens", "dataset", "synthesize", str(out), "--products", "500", "--seed", "7")
     return out
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def champion(platform: Platform, shop: Path) -> int:
     """The version that is trained, indexed, promoted and served."""
     version = platform.train(shop, "training.epochs=6")

@@ -42,7 +42,6 @@ def test_the_package_is_a_pyfunc(
     platform: Platform, champion: int, demo_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", platform.cluster.mlflow_uri)
-    mlflow.set_tracking_uri(platform.cluster.mlflow_uri)
     model = mlflow.pyfunc.load_model("models:/eclip@champion")
     vectors = np.array(model.predict(pd.DataFrame({"text": ["빨간 원피스", "black boots"]}))["embedding"].tolist())
     answer = httpx.post(f"{demo_url}/v1/embeddings", json={"model": "eclip", "input": ["빨간 원피스", "black boots"]})

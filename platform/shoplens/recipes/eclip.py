@@ -54,7 +54,11 @@ class EvaluationConfig(Config):
 
 
 class EclipConfig(Config):
-    """`arm` sets `targets`, `near_duplicates` and `negatives`; each may also be set by itself."""
+    """`arm` sets `targets`, `near_duplicates` and `negatives`; each may also be set by itself.
+
+    text_fields     fields of a product that are joined to its text
+    training_texts  further texts, each a list of fields: training draws one of all a photo and epoch
+    """
 
     recipe: Literal["eclip"]
     name: str = Field("eclip", pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -67,6 +71,7 @@ class EclipConfig(Config):
     splits: tuple[str, ...] = ("train",)
     roles: tuple[str, ...] | None = None
     text_fields: tuple[str, ...] = Field(("title",), min_length=1)
+    training_texts: tuple[tuple[str, ...], ...] = ()
     duplicate_distance: int = Field(2, ge=0, le=16)
     category_negatives: CategoryNegatives = CategoryNegatives()
     preprocessing: Preprocessing = Preprocessing()
@@ -106,8 +111,9 @@ class EclipRecipe:
         return Dataset(self.config.dataset)
 
     @cached_property
-    def texts(self) -> list[str]:
-        return self.dataset.texts(self.config.text_fields)
+    def texts(self) -> list[list[str]]:
+        """[texts][products]: those that training draws from, the one of `text_fields` first."""
+        return [self.dataset.texts(fields) for fields in (self.config.text_fields, *self.config.training_texts)]
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -118,7 +124,7 @@ class EclipRecipe:
         """The training photos; without the near-duplicate pairs where the arm says so."""
         samples = Samples.of(self.dataset, self.config.splits, self.config.roles)
         if self.config.near_duplicates == "drop":
-            texts = [self.texts[row] for row in samples.product]
+            texts = [self.texts[0][row] for row in samples.product]
             samples = samples.keep(first_of_duplicates(samples.phash, texts, self.config.duplicate_distance))
         return samples
 
@@ -145,10 +151,14 @@ class EclipRecipe:
     def collate(self, samples: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         """`pixels` uint8 [n, 3, s, s], `ids` int64 and `mask` bool [n, t], `catalog` int64 [n]."""
         rows = self._row_of_sample[samples]
-        ids, mask = tokenize(self.tokenizer, [self.texts[row] for row in self.samples.product[rows]])
+        ids, mask = tokenize(self.tokenizer, [self._text(int(row), epoch) for row in rows])
         catalog = self.samples.catalog[rows] if self.config.targets == "catalog" else samples
         pixels = np.stack([self._pixels(int(sample), epoch) for sample in samples])
         return {"pixels": pixels, "ids": ids, "mask": mask, "catalog": np.asarray(catalog, dtype=np.int64)}
+
+    def _text(self, row: int, epoch: int) -> str:
+        drawn = np.random.default_rng((self.seed, epoch, row, 1)).integers(len(self.texts))
+        return self.texts[drawn][self.samples.product[row]]
 
     def _pixels(self, sample: int, epoch: int) -> np.ndarray:
         preprocessing, augmentation = self.config.preprocessing, self.config.augmentation
@@ -208,7 +218,7 @@ class EclipRecipe:
         if text.name is not None:
             return str(pretrained_tokenizer(text.name, text.max_tokens).to_str())
         samples = Samples.of(self.dataset, self.config.splits, self.config.roles)
-        corpus = [self.texts[row] for row in np.unique(samples.product)]
+        corpus = [texts[row] for texts in self.texts for row in np.unique(samples.product)]
         corpus += [node.name for node in self.dataset.categories]
         return str(train_tokenizer(corpus, text.vocab_size, text.max_tokens).to_str())
 

@@ -97,7 +97,10 @@ def from_ray(shard: DataIterator, prefetch: int) -> Iterator[tuple[int, Batch]]:
 def from_loader(
     batches: MicroBatches, start: int, total: int, workers: int, prefetch: int
 ) -> Iterator[tuple[int, Batch]]:
-    """The same pairs, read by `workers` processes of a torch DataLoader inside the training worker."""
+    """The same pairs, read by `workers` processes of a torch DataLoader inside the training worker.
+
+    The loader seeds its processes from a generator of its own, so that it leaves the model's random state alone.
+    """
     loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
         batches,  # type: ignore[arg-type]
         batch_size=None,
@@ -105,5 +108,6 @@ def from_loader(
         num_workers=workers,
         prefetch_factor=prefetch,
         multiprocessing_context="forkserver",
+        generator=torch.Generator(),
     )
     return zip(range(start, total), loader, strict=True)
