@@ -38,6 +38,8 @@ def main() -> None:
         cpus=plan.resources_per_worker.get("CPU", 1),
     )
     config = recipe.config.model_dump(mode="json")
+    if given.resume:
+        runs.take_up(given.resume, config)
     run_id = given.resume or runs.start_run(config["recipe"], config["name"], config, recipe.dataset)
     print(
         f"run {run_id}: {config['recipe']} on {recipe.dataset.name}, "

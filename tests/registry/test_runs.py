@@ -70,6 +70,18 @@ def test_a_run_says_all_that_is_needed_to_repeat_it(
     assert server.client.get_run(run_id).info.status == "FAILED"
 
 
+def test_a_run_that_was_cut_off_is_taken_up_with_the_same_settings_only(server: Server, shop: Shop) -> None:
+    run_id = runs.start_run("cut", "off", CONFIG, shop)
+    runs.finish(run_id, "FAILED")
+    with pytest.raises(ShoplensError, match=r"model\.dim=64, not 65"):
+        runs.take_up(run_id, {**CONFIG, "model": {**CONFIG["model"], "dim": 65}})  # type: ignore[dict-item]
+    assert server.client.get_run(run_id).info.status == "FAILED"
+    runs.take_up(run_id, CONFIG)
+    assert server.client.get_run(run_id).info.status == "RUNNING"
+    with pytest.raises(ShoplensError, match="there is no run"):
+        runs.take_up("0" * 32, CONFIG)
+
+
 def test_hundreds_of_parameters(server: Server, shop: Shop) -> None:
     run_id = runs.start_run("whole", "many", {f"key{n}": n for n in range(250)}, shop)
     assert len(server.client.get_run(run_id).data.params) == 250

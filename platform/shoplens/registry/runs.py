@@ -6,11 +6,13 @@ import json
 import logging
 import os
 import re
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
@@ -117,6 +119,28 @@ def start_run(
     tracking.log_inputs(run_id, [DatasetInput(source)])
     tracking.log_text(run_id, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), "config.yaml")
     return run_id
+
+
+def take_up(run_id: str, config: Mapping[str, Any], *, tracking_uri: str | None = None) -> None:
+    """Marks a run that was cut off as running again.
+
+    Raises ShoplensError if there is no such run, or if it was configured otherwise (naming the first setting).
+    """
+    tracking = client(tracking_uri)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = tracking.download_artifacts(run_id, "config.yaml", scratch)
+            before = flatten(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except (MlflowException, OSError) as error:
+        raise ShoplensError(f"there is no run {run_id} to go on with: {error}") from error
+    now = flatten(config)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise ShoplensError(
+                f"run {run_id} was configured with {key}={before.get(key)}, not {now.get(key)}: "
+                "go on with the same settings, or start a new run"
+            )
+    tracking.update_run(run_id, status="RUNNING")
 
 
 def finish(
