@@ -16,8 +16,10 @@ from shoplens.errors import ShoplensError
 from workloads.job import parser, run
 
 PRODUCTS = 2000
-SETTINGS = "arm=hard category_negatives.start_step=160 training_texts=[[title_ko],[title_en],[category]]"
-"""Half of the training uniform, then batches of one category; clean names beside the sellers' noisy titles."""
+SETTINGS = (
+    "training.epochs=12 arm=hard category_negatives.start_step=100 training_texts=[[title_ko],[title_en],[category]]"
+)
+"""The first half uniform, then batches of one category; clean names beside the sellers' noisy titles."""
 READY_S = 180
 
 
