@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from shoplens.errors import ShoplensError
+from shoplens.quiet import quieten
 
 
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:
@@ -39,20 +39,9 @@ def connect() -> None:
     from shoplens.cluster import attach
 
     attach()
-    _quieten()
+    quieten()
     if not ray.is_initialized():
         ray.init(logging_level="WARNING")
-
-
-def _quieten() -> None:
-    """Leaves the job's own lines readable in a log: no progress of every dataset, download and registration."""
-    from ray.data import DataContext
-
-    if not sys.stderr.isatty():
-        DataContext.get_current().enable_progress_bars = False
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for chatty in ("ray.data", "ray.train", "httpx", "mlflow.store"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def run(job: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ from shoplens import recipes
 from shoplens.config import ConfigError, read_yaml, validate
 from shoplens.datasets.format import Dataset
 from shoplens.evaluation.evaluation import Evaluation
+from shoplens.quiet import quieten
 from shoplens.registry.gates import Gates
 from shoplens.registry.packages import ModelVersion, download
 from shoplens.registry.runs import client
@@ -44,6 +45,7 @@ def _gates(tree: Mapping[str, Any], where: str) -> Gates:
 
 def evaluate(version: ModelVersion, dataset: str, split: str) -> Evaluation:
     """Evaluates the version on a split of a dataset by its recipe, on a Ray of this process alone."""
+    quieten()
     with _ray():
         return evaluate_package(download(version, cache_dir()), dataset, split, str(version))[0]
 
