@@ -22,6 +22,7 @@ def main() -> None:
     from shoplens.registry import packages, runs
     from shoplens.registry.evaluations import store_evaluation
     from shoplens.training.picture import log_sample_batch
+    from shoplens.training.recipe import Timeline
     from shoplens.training.trainer import Workers, train
 
     if "=" in given.config:
@@ -43,7 +44,7 @@ def main() -> None:
     run_id = given.resume or runs.start_run(config["recipe"], config["name"], config, recipe.dataset)
     print(
         f"run {run_id}: {config['recipe']} on {recipe.dataset.name}, "
-        f"{recipe.training.epochs} epochs of {recipe.steps_per_epoch} steps, {workers.count} worker(s)",
+        f"{recipe.training.epochs} epochs, {Timeline(recipe).total} steps, {workers.count} worker(s)",
         flush=True,
     )
     try:

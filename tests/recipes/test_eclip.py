@@ -18,24 +18,23 @@ __all__ = ["noise_shop", "small_recipe"]
 
 def test_arms_are_configurations(small_recipe: MakeRecipe) -> None:
     told = {
-        arm: (c.targets, c.near_duplicates, c.negatives)
+        arm: (c.objective.kind, c.near_duplicates, c.negatives)
         for arm in ("clip", "eclip", "filter", "hard")
         for c in [small_recipe(f"arm={arm}").config]
     }
     assert told == {
-        "clip": ("sample", "keep", "uniform"),
-        "eclip": ("catalog", "keep", "uniform"),
-        "filter": ("catalog", "drop", "uniform"),
-        "hard": ("catalog", "keep", "category"),
+        "clip": ("clip", "keep", "uniform"),
+        "eclip": ("soft", "keep", "uniform"),
+        "filter": ("soft", "drop", "uniform"),
+        "hard": ("soft", "keep", "category"),
     }
     mixed = small_recipe("arm=clip", "negatives=category").config
-    assert (mixed.targets, mixed.negatives) == ("sample", "category")
+    assert (mixed.objective.kind, mixed.negatives) == ("clip", "category")
 
 
-def test_clip_has_unique_targets_and_eclip_shares_a_catalogs(small_recipe: MakeRecipe) -> None:
-    clip, eclip = small_recipe("arm=clip"), small_recipe("arm=eclip")
+def test_batches_know_catalogs_and_augment_anew(small_recipe: MakeRecipe) -> None:
+    clip, eclip = small_recipe("arm=clip"), small_recipe("objective.kind=graded")
     samples = clip.plan(0)[0]
-    assert len(np.unique(clip.collate(samples, 0)["catalog"])) == 16
     shared = eclip.collate(np.arange(16), 0)["catalog"]
     assert len(np.unique(shared)) == 4, "16 photos of 8 products in 4 catalogs"
     pixels = clip.collate(samples, 0)["pixels"]
@@ -46,7 +45,7 @@ def test_clip_has_unique_targets_and_eclip_shares_a_catalogs(small_recipe: MakeR
 def test_hard_batches_begin_at_their_step(small_recipe: MakeRecipe) -> None:
     negatives = "category_negatives={start_step: 8, catalogs: 4, offers: 2, uniform_share: 0.0}"
     hard, uniform = small_recipe("arm=hard", negatives), small_recipe()
-    assert hard.steps_per_epoch == 6
+    assert hard.steps(0) == 6
     same = [
         np.array_equal(a, b) for epoch in (0, 1) for a, b in zip(hard.plan(epoch), uniform.plan(epoch), strict=True)
     ]

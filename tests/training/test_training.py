@@ -17,6 +17,7 @@ import torch
 from shoplens.training import checkpoints
 from shoplens.training.feed import MicroBatches
 from shoplens.training.loop import learning_rate_factor
+from shoplens.training.recipe import Timeline
 from shoplens.training.trainer import TrainingFailed, Workers, train
 from tests.training.conftest import MakeRecipe
 
@@ -123,8 +124,8 @@ def test_shares_of_the_workers_are_the_plan(small_recipe: MakeRecipe) -> None:
     recipe = small_recipe()
     for world_size in (1, 2, 4):
         shares = [MicroBatches(recipe, rank, world_size) for rank in range(world_size)]
-        for step in (0, recipe.steps_per_epoch + 1):
-            epoch, row = divmod(step, recipe.steps_per_epoch)
+        for step in (0, recipe.steps(0) + 1):
+            epoch, row = divmod(step, recipe.steps(0))
             whole = recipe.collate(recipe.plan(epoch)[row], epoch)
             parts = [share[step] for share in shares]
             for name in ("pixels", "catalog"):
@@ -150,10 +151,12 @@ def test_a_checkpoint_restores_weights_optimizer_and_random_states(tmp_path: Pat
     assert torch.equal(its_optimizer.state_dict()["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
 
 
-def test_learning_rate_warms_up_and_falls_to_zero() -> None:
-    factors = [learning_rate_factor(step, total=100, warmup=10) for step in range(101)]
+def test_learning_rate_warms_up_and_falls_to_zero(small_recipe: MakeRecipe) -> None:
+    timeline = Timeline(small_recipe("training.epochs=10"))
+    assert timeline.total == 60
+    factors = [learning_rate_factor(timeline, step, warmup=10) for step in range(61)]
     assert factors[0] == pytest.approx(0.1)
     assert factors[9] == factors[10] == 1
-    assert factors[55] == pytest.approx(0.5)
-    assert factors[100] == pytest.approx(0, abs=1e-12)
+    assert factors[35] == pytest.approx(0.5)
+    assert factors[60] == pytest.approx(0, abs=1e-12)
     assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))

@@ -19,15 +19,17 @@ class DualEncoderConfig(Config):
     text: TextTowerConfig
     dim: int = 256
     initial_temperature: float = 0.07
+    initial_logit_bias: float | None = None
     max_logit_scale: float = 100.0
 
 
 class Encoded(NamedTuple):
-    """Unit rows `image` and `text` [n, dim], and the scalar `logit_scale` = 1/temperature."""
+    """Unit rows `image` and `text` [n, dim], scalars `logit_scale` = 1/temperature and, if there is one, `logit_bias`."""
 
     image: Tensor
     text: Tensor
     logit_scale: Tensor
+    logit_bias: Tensor | None
 
 
 class DualEncoder(nn.Module):
@@ -44,6 +46,8 @@ class DualEncoder(nn.Module):
         self.image = ImageTower(image, preprocessing.size, config.dim)
         self.text = TextTower(config.text, vocab_size, config.dim, pretrained=pretrained)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.initial_temperature)))
+        bias = config.initial_logit_bias
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
         self._max_log_scale = math.log(config.max_logit_scale)
         for name, values in (("pixel_mean", preprocessing.mean), ("pixel_std", preprocessing.std)):
             self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1), persistent=False)
@@ -58,6 +62,10 @@ class DualEncoder(nn.Module):
         return functional.normalize(self.text(ids, mask).float(), dim=-1)
 
     def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> Encoded:
+        return self.compared(self.encode_image(pixels), self.encode_text(ids, mask))
+
+    def compared(self, image: Tensor, text: Tensor) -> Encoded:
+        """Rows with the scale and bias of their scores; the scale is clamped first."""
         with torch.no_grad():
             self.logit_scale.clamp_(max=self._max_log_scale)
-        return Encoded(self.encode_image(pixels), self.encode_text(ids, mask), self.logit_scale.exp())
+        return Encoded(image, text, self.logit_scale.exp(), self.logit_bias)

@@ -1,9 +1,8 @@
-"""Rows of every worker, in rank order, with gradients that find their way back."""
+"""How rows and sums meet across workers, in rank order."""
 
 from __future__ import annotations
 
 from torch import Tensor, distributed
-from torch.distributed._functional_collectives import all_gather_tensor, all_gather_tensor_autograd
 
 
 def world_size() -> int:
@@ -11,16 +10,29 @@ def world_size() -> int:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """[n, ...] on each of W workers (equal n) -> [W n, ...] on all.
+    """[n, ...] on each of W workers (equal n) -> [W n, ...] on all; without gradients."""
+    if world_size() == 1:
+        return rows.detach()
+    gathered = rows.new_empty((world_size() * len(rows), *rows.shape[1:]))
+    distributed.all_gather_into_tensor(gathered, rows.detach().contiguous())
+    return gathered
 
-    The gradient of a row is the sum of the gradients that all workers' losses have for it; with DDP's
-    averaging of parameter gradients, a loss that is the mean of the workers' losses is differentiated exactly.
-    """
+
+def sum_to_owner(rows: Tensor) -> Tensor:
+    """[W n, ...] on each of W workers -> [n, ...]: this worker's rows of the sum over all."""
     if world_size() == 1:
         return rows
-    assert distributed.group.WORLD is not None
-    gather = all_gather_tensor_autograd if rows.requires_grad else all_gather_tensor
-    return gather(rows.contiguous(), gather_dim=0, group=distributed.group.WORLD)
+    share = rows.new_empty((len(rows) // world_size(), *rows.shape[1:]))
+    distributed.reduce_scatter_tensor(share, rows.contiguous())
+    return share
+
+
+def largest_over_workers(values: Tensor) -> Tensor:
+    return _all_reduce(values, distributed.ReduceOp.MAX)
+
+
+def sum_over_workers(values: Tensor) -> Tensor:
+    return _all_reduce(values, distributed.ReduceOp.SUM)
 
 
 def own_rows(total: int) -> slice:
@@ -29,3 +41,10 @@ def own_rows(total: int) -> slice:
         return slice(0, total)
     share = total // world_size()
     return slice(distributed.get_rank() * share, (distributed.get_rank() + 1) * share)
+
+
+def _all_reduce(values: Tensor, operation: distributed.ReduceOp.RedOpType) -> Tensor:
+    values = values.clone()
+    if world_size() > 1:
+        distributed.all_reduce(values, operation)
+    return values

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -30,16 +31,16 @@ from shoplens.errors import ShoplensError
 from shoplens.evaluation.evaluation import Evaluation
 from shoplens.evaluation.report import report
 from shoplens.evaluation.tasks import EmbeddedSplit, evaluate_retrieval
-from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig
+from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
 from shoplens.models.embedder import Embedder
-from shoplens.objectives.soft_label_contrastive import soft_label_contrastive
+from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
 from shoplens.registry.gates import Gates
 from shoplens.sampling.category import CategoryNegatives, category_plan
 from shoplens.sampling.uniform import steps_per_epoch, uniform_plan
-from shoplens.training.recipe import Batch, TrainingConfig
+from shoplens.training.recipe import Batch, Timeline, TrainingConfig
 
-ARMS: dict[str, dict[str, str]] = {
-    "clip": {"targets": "sample"},
+ARMS: dict[str, dict[str, Any]] = {
+    "clip": {"objective": {"kind": "clip"}},
     "eclip": {},
     "filter": {"near_duplicates": "drop"},
     "hard": {"negatives": "category"},
@@ -54,7 +55,7 @@ class EvaluationConfig(Config):
 
 
 class EclipConfig(Config):
-    """`arm` sets `targets`, `near_duplicates` and `negatives`; each may also be set by itself.
+    """`arm` sets `objective.kind`, `near_duplicates` and `negatives`; each may also be set by itself.
 
     text_fields     fields of a product that are joined to its text
     training_texts  further texts, each a list of fields: training draws one of all a photo and epoch
@@ -65,7 +66,7 @@ class EclipConfig(Config):
     dataset: str
     seed: int = 7
     arm: Literal["clip", "eclip", "filter", "hard"] = "eclip"
-    targets: Literal["catalog", "sample"] = "catalog"
+    objective: ObjectiveConfig = ObjectiveConfig()
     near_duplicates: Literal["keep", "drop"] = "keep"
     negatives: Literal["uniform", "category"] = "uniform"
     splits: tuple[str, ...] = ("train",)
@@ -84,11 +85,19 @@ class EclipConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _expand_arm(cls, tree: Any) -> Any:
-        return {**ARMS.get(tree.get("arm", "eclip"), {}), **tree} if isinstance(tree, Mapping) else tree
+        if not isinstance(tree, Mapping):
+            return tree
+        arm = ARMS.get(tree.get("arm", "eclip"), {})
+        objective = tree.get("objective", {})
+        if isinstance(objective, Mapping):
+            objective = {**arm.get("objective", {}), **objective}
+        return {**arm, **tree, "objective": objective}
 
 
 class EclipRecipe:
-    """A `training.recipe.Recipe`. Pickles as its configuration and tokenizer; data is opened where it is used."""
+    """A `Recipe` and `Streamed`. Pickles as its configuration and tokenizer; data is opened where it is used."""
+
+    towers = MappingProxyType({"image": ("pixels",), "text": ("ids", "mask")})
 
     def __init__(self, config: EclipConfig, tokenizer_json: str | None = None) -> None:
         """The tokenizer is trained on the texts of the training splits unless it is given or pretrained."""
@@ -134,27 +143,31 @@ class EclipRecipe:
         row_of[self.samples.sample] = np.arange(len(self.samples))
         return row_of
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return steps_per_epoch(self.samples, self.training.batch_size)
+    def steps(self, epoch: int) -> int:
+        return steps_per_epoch(self.samples, self.training.batch_size_of(epoch))
 
     def plan(self, epoch: int) -> np.ndarray:
-        batch_size, seed = self.training.batch_size, self.seed
+        batch_size, seed = self.training.batch_size_of(epoch), self.seed
         plan = uniform_plan(self.samples, batch_size, seed, epoch)
         hard = self.config.category_negatives
-        first = hard.start_step - epoch * self.steps_per_epoch
-        if self.config.negatives == "category" and first < self.steps_per_epoch:
+        first = hard.start_step - sum(map(self.steps, range(epoch)))
+        if self.config.negatives == "category" and first < len(plan):
             first = max(0, first)
             plan[first:] = category_plan(self.samples, batch_size, hard, seed, epoch)[first:]
         return plan
 
     def collate(self, samples: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
-        """`pixels` uint8 [n, 3, s, s], `ids` int64 and `mask` bool [n, t], `catalog` int64 [n]."""
+        """`pixels` uint8 [n, 3, s, s], `ids` int64 and `mask` bool [n, t], `catalog` int64 [n].
+
+        Graded targets also need `category` int64 [n, levels], the leaf first.
+        """
         rows = self._row_of_sample[samples]
         ids, mask = tokenize(self.tokenizer, [self._text(int(row), epoch) for row in rows])
-        catalog = self.samples.catalog[rows] if self.config.targets == "catalog" else samples
         pixels = np.stack([self._pixels(int(sample), epoch) for sample in samples])
-        return {"pixels": pixels, "ids": ids, "mask": mask, "catalog": np.asarray(catalog, dtype=np.int64)}
+        batch = {"pixels": pixels, "ids": ids, "mask": mask, "catalog": self.samples.catalog[rows]}
+        if self.config.objective.kind == "graded":
+            batch["category"] = np.ascontiguousarray(self.samples.category[rows, ::-1])
+        return batch
 
     def _text(self, row: int, epoch: int) -> str:
         drawn = np.random.default_rng((self.seed, epoch, row, 1)).integers(len(self.texts))
@@ -176,9 +189,30 @@ class EclipRecipe:
         return DualEncoder(self.config.model, self.config.preprocessing, self.tokenizer.get_vocab_size())
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        encoded = model(batch["pixels"], batch["ids"], batch["mask"])
-        terms = soft_label_contrastive(encoded.image, encoded.text, batch["catalog"], encoded.logit_scale)
-        return {**terms._asdict(), "logit_scale": encoded.logit_scale}
+        return self._compare(model(batch["pixels"], batch["ids"], batch["mask"]), batch)
+
+    def encode(self, model: nn.Module, tower: str, inputs: Batch) -> Tensor:
+        assert isinstance(model, DualEncoder)
+        if tower == "image":
+            return model.encode_image(inputs["pixels"])
+        return model.encode_text(inputs["ids"], inputs["mask"])
+
+    def compare(self, model: nn.Module, rows: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(model, DualEncoder)
+        return self._compare(model.compared(rows["image"], rows["text"]), batch)
+
+    def _compare(self, encoded: Encoded, batch: Batch) -> dict[str, Tensor]:
+        terms = contrastive(
+            encoded.image,
+            encoded.text,
+            batch["catalog"],
+            encoded.logit_scale,
+            self.config.objective,
+            logit_bias=encoded.logit_bias,
+            category=batch.get("category"),
+        )
+        learnt = {"logit_scale": encoded.logit_scale, "logit_bias": encoded.logit_bias}
+        return {**terms._asdict(), **{name: value for name, value in learnt.items() if value is not None}}
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Writes the package of a trained model."""
@@ -205,7 +239,7 @@ class EclipRecipe:
                 "",
                 f"- towers: {config.model.image.name} at {config.preprocessing.size} px, {text}; {parameters:,} parameters",
                 f"- trained on {data.name} (`{data.digest[:12]}`), splits {', '.join(config.splits)}: {len(self.samples):,} photos",
-                f"- {config.training.epochs} epochs of {self.steps_per_epoch} steps, batch {config.training.batch_size}, seed {config.seed}",
+                f"- {config.training.epochs} epochs, {Timeline(self).total} steps, batch {config.training.batch_size}, seed {config.seed}",
                 f"- text: {' + '.join(config.text_fields)}, cut at {config.model.text.max_tokens} tokens",
                 "",
                 "Meant for retrieval among products like those it was trained on; it knows nothing of others.",

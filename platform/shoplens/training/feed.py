@@ -16,7 +16,7 @@ import torch
 from ray import cloudpickle
 from ray.train import DataConfig
 
-from shoplens.training.recipe import Batch, Recipe
+from shoplens.training.recipe import Batch, Recipe, Timeline
 
 if TYPE_CHECKING:
     from ray.data import DataIterator, Dataset
@@ -28,9 +28,10 @@ class MicroBatches:
     def __init__(self, recipe: Recipe, rank: int, world_size: int) -> None:
         self._recipe, self._rank, self._world_size = recipe, rank, world_size
         self._epoch, self._plan = -1, np.empty((0, 0), np.int64)
+        self._timeline = Timeline(recipe)
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        epoch, row = divmod(step, self._recipe.steps_per_epoch)
+        epoch, row = self._timeline.locate(step)
         if epoch != self._epoch:
             self._epoch, self._plan = epoch, self._recipe.plan(epoch)
         share = self._plan.shape[1] // self._world_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -19,8 +20,8 @@ from ray.actor import ActorHandle
 from torch import distributed, nn
 
 from shoplens.errors import ShoplensError
-from shoplens.training import checkpoints, feed
-from shoplens.training.recipe import Batch, Recipe, TrainingConfig
+from shoplens.training import checkpoints, feed, streams
+from shoplens.training.recipe import Batch, Recipe, Timeline, TrainingConfig
 
 
 class Curves(Protocol):
@@ -59,15 +60,18 @@ def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle) -> dict
         _parameter_groups(built, config.weight_decay), lr=config.learning_rate, betas=config.betas
     )
     torch.manual_seed(recipe.seed + 1 + rank)
-    total = config.epochs * recipe.steps_per_epoch
-    start = 0
+    timeline = Timeline(recipe)
+    start, total = 0, timeline.total
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             start = checkpoints.load(Path(folder), built, optimizer, rank)
-    model = ray.train.torch.prepare_model(built, move_to_device=False)
+    if config.stream_size:
+        streams.check(recipe, built, config.stream_size)
+    model = built if config.stream_size else ray.train.torch.prepare_model(built, move_to_device=False)
+    autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=device.type == "cuda")
 
-    meter = _Meter(config, world_size)
+    meter = _Meter(timeline, start)
     batches = iter(_batches(recipe, config, start, total, rank, world_size))
     for step in range(start, total):
         with meter.waiting():
@@ -75,11 +79,15 @@ def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle) -> dict
         if arrived != step:
             raise ShoplensError(f"the data feed delivered step {arrived} where step {step} was due")
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(step, total, config.warmup_steps)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            terms = recipe.loss(model, {name: value.to(device, non_blocking=True) for name, value in batch.items()})
+            group["lr"] = config.learning_rate * learning_rate_factor(timeline, step, config.warmup_steps)
         optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
+        if config.stream_size:
+            assert isinstance(recipe, streams.Streamed)
+            terms = streams.accumulate(recipe, built, batch, config.stream_size, device, autocast)
+        else:
+            with autocast():
+                terms = recipe.loss(model, {name: value.to(device, non_blocking=True) for name, value in batch.items()})
+            terms["loss"].backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         optimizer.step()
 
@@ -89,7 +97,8 @@ def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle) -> dict
                 raise ShoplensError(f"the loss is {metrics['train/loss']} at step {step}: lower training.learning_rate")
             if curves is not None:
                 rate = {"train/learning_rate": optimizer.param_groups[0]["lr"], "train/grad_norm": float(norm)}
-                curves.log({**metrics, **rate, **meter.rates(), "train/epoch": step / recipe.steps_per_epoch}, step)
+                seen = {"train/epoch": timeline.epochs(step), "train/samples_seen": float(timeline.seen(step))}
+                curves.log({**metrics, **rate, **meter.rates(), **seen}, step)
         meter.count()
         if rank == 0:
             progress.set.remote(step + 1, meter.rates()["train/samples_per_second"])
@@ -100,11 +109,13 @@ def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle) -> dict
     return {"steps": float(total), **meter.rates()}
 
 
-def learning_rate_factor(step: int, total: int, warmup: int) -> float:
-    """Linear from 0 (excluded) to 1 over `warmup` steps, then half a cosine down to 0."""
+def learning_rate_factor(timeline: Timeline, step: int, warmup: int) -> float:
+    """Linear from 0 (excluded) to 1 over `warmup` steps, then half a cosine over the remaining samples, down to 0."""
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    warmed = timeline.seen(min(warmup, timeline.total))
+    done = (timeline.seen(step) - warmed) / max(1, timeline.total_samples - warmed)
+    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _batches(
@@ -136,8 +147,9 @@ def _mean_over_workers(terms: dict[str, torch.Tensor]) -> dict[str, float]:
 class _Meter:
     """Samples per second since the second step, and the share of that time spent waiting for data."""
 
-    def __init__(self, config: TrainingConfig, world_size: int) -> None:
-        self._batch, self._steps, self._waited, self._began = config.batch_size, 0, 0.0, time.perf_counter()
+    def __init__(self, timeline: Timeline, start: int) -> None:
+        self._timeline, self._start, self._step = timeline, start, start
+        self._waited, self._began = 0.0, time.perf_counter()
 
     def waiting(self) -> _Meter:
         return self
@@ -149,13 +161,14 @@ class _Meter:
         self._waited += time.perf_counter() - self._asked
 
     def count(self) -> None:
-        self._steps += 1
-        if self._steps == 1:
+        self._step += 1
+        if self._step == self._start + 1:
             self._waited, self._began = 0.0, time.perf_counter()
 
     def rates(self) -> dict[str, float]:
         elapsed = max(time.perf_counter() - self._began, 1e-9)
+        measured = self._timeline.seen(self._step) - self._timeline.seen(min(self._start + 1, self._step))
         return {
-            "train/samples_per_second": max(0, self._steps - 1) * self._batch / elapsed,
+            "train/samples_per_second": measured / elapsed,
             "train/data_wait_share": self._waited / elapsed,
         }

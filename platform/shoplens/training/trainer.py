@@ -23,7 +23,7 @@ from shoplens.training import checkpoints
 from shoplens.training.feed import PlanConfig, steps_from
 from shoplens.training.loop import OpenCurves, train_loop
 from shoplens.training.progress import shown
-from shoplens.training.recipe import Recipe
+from shoplens.training.recipe import Recipe, Timeline
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,16 @@ def train(
     """
     workers = workers or Workers()
     config = recipe.training
-    if config.batch_size % workers.count:
-        raise ShoplensError(f"batch_size {config.batch_size} is not a multiple of {workers.count} workers")
+    for size in (config.batch_size, *config.batch_sizes.values()):
+        if size % workers.count:
+            raise ShoplensError(f"batch_size {size} is not a multiple of {workers.count} workers")
     run_folder = Path(storage).absolute() / name
 
     def first_step() -> int:
         checkpoint = checkpoints.latest(run_folder)
         return checkpoints.steps_done(checkpoint) if checkpoint else 0
 
-    total = config.epochs * recipe.steps_per_epoch
+    total = Timeline(recipe).total
     feeds: dict[str, Any] = {}
     if config.feed == "ray":
         feeds = {

@@ -1,0 +1,214 @@
+"""Contrastive losses of photos and texts whose targets know the catalog, exact and in O(N d) memory.
+
+With scores S = s X Y^T every one of them is `partition(S) - <targets, S>`: the first term is reduced from tiles
+(`tiles`), the second needs only group means (`targets`), since sum_j T_ij s x_i.y_j = s x_i.(T Y)_i. T is
+symmetric, so that term is the same in both directions and image rows need never travel.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, autograd
+from torch.autograd.function import once_differentiable
+
+from shoplens.config import Config
+from shoplens.errors import ShoplensError
+from shoplens.objectives import tiles
+from shoplens.objectives.gather import gather_rows, largest_over_workers, own_rows, sum_over_workers, sum_to_owner
+from shoplens.objectives.targets import Level, Targets, nested
+
+Kind = Literal["clip", "mask", "soft", "graded", "sigmoid"]
+
+
+class ObjectiveConfig(Config):
+    """Which pairs are drawn together and which are pushed apart; the symmetric loss is taken over the batch.
+
+    clip     each photo to its own text (InfoNCE)
+    mask     the same, with the other offers of the catalog left out of the negatives
+    soft     each photo to the texts of its catalog in equal shares (e-CLIP)
+    graded   as soft, and a share of `grades` to the texts of its category, the category's parent, ...
+    sigmoid  each pair by itself, positive within a catalog (SigLIP with several positives)
+
+    own_pair is the share that the pair's own target keeps apart from its catalog (soft, graded, sigmoid):
+    the more catalog ids are wrong, the larger. 1 would be CLIP.
+    """
+
+    kind: Kind = "soft"
+    own_pair: float = Field(0.0, ge=0, le=1)
+    grades: tuple[float, ...] = (0.05, 0.02)
+
+    @model_validator(mode="after")
+    def _shares(self) -> ObjectiveConfig:
+        if any(grade < 0 for grade in self.grades) or self.own_pair + sum(self.grades) > 1:
+            raise ValueError("own_pair and grades are shares: none may be negative, nor may they exceed 1 together")
+        return self
+
+
+class ContrastiveTerms(NamedTuple):
+    """Scalars of this worker's rows; their mean over workers is the value of the global batch.
+
+    `excess` is the loss minus the least it can be (the entropy of its targets), so that batches with different
+    shares of duplicates compare.
+    """
+
+    loss: Tensor
+    excess: Tensor
+
+
+def contrastive(
+    image: Tensor,
+    text: Tensor,
+    catalog: Tensor,
+    logit_scale: Tensor,
+    objective: ObjectiveConfig,
+    *,
+    logit_bias: Tensor | None = None,
+    category: Tensor | None = None,
+) -> ContrastiveTerms:
+    """The loss of the batch that all workers hold together.
+
+    image, text   unit rows [n, d] of this worker, n the same on each; inside autocast they are taken in its type
+    catalog       int64 [n], equal numbers mean the same product
+    logit_scale   scalar 1/temperature; `logit_bias` (sigmoid) is a scalar too
+    category      int64 [n, levels], the leaf first, negative where unknown (graded)
+
+    The gradient of a row is that of the sum of all workers' losses: what DDP's mean of gradients expects.
+    """
+    device = image.device.type
+    if torch.is_autocast_enabled(device):
+        image, text = (rows.to(torch.get_autocast_dtype(device)) for rows in (image, text))
+    with torch.autocast(device, enabled=False):
+        catalogs = gather_rows(catalog)
+        own = own_rows(len(catalogs))
+        targets = targets_of(objective, catalogs, None if category is None else gather_rows(category))
+        if objective.kind == "sigmoid":
+            bias = torch.zeros_like(logit_scale) if logit_bias is None else logit_bias
+            loss = _Sigmoid.apply(image, text, logit_scale, bias, targets, own)
+        else:
+            excluded = tiles.Excluded(catalogs[own], catalogs, own.start) if objective.kind == "mask" else None
+            loss = _Softmax.apply(image, text, logit_scale, targets, own, excluded)
+    return ContrastiveTerms(loss, loss.detach() - targets.entropy(own).mean().to(loss.dtype))
+
+
+def targets_of(objective: ObjectiveConfig, catalog: Tensor, category: Tensor | None = None) -> Targets:
+    """The targets of a whole batch: catalog int64 [N], category int64 [N, levels]."""
+    own = torch.arange(len(catalog), device=catalog.device)
+    if objective.kind in ("clip", "mask"):
+        return Targets((Level.of(1.0, own),))
+    grades: list[tuple[float, Tensor]] = []
+    if objective.kind == "graded":
+        if category is None:
+            raise ShoplensError("graded targets need the category of every product, and the dataset gives none")
+        grades = list(zip(objective.grades, nested(catalog, category), strict=False))
+    shared = 1 - objective.own_pair - sum(weight for weight, _ in grades)
+    levels = [(objective.own_pair, own), (shared, catalog), *grades]
+    return Targets(tuple(Level.of(*level) for level in levels if level[0]), share=objective.kind != "sigmoid")
+
+
+class _Softmax(autograd.Function):
+    """Mean over own rows of (logsumexp_j S_ij + logsumexp_i S_ij) / 2 - sum_j T_ij S_ij."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        image: Tensor,
+        text: Tensor,
+        scale: Tensor,
+        targets: Targets,
+        own: slice,
+        excluded: tiles.Excluded | None,
+    ) -> Tensor:
+        image, texts = image.detach().contiguous(), gather_rows(text)
+        by_row, by_column = _engine(image).reduce_scores(image, texts, scale, excluded)
+        largest = largest_over_workers(by_column.largest)
+        of_rows = by_row.logsumexp
+        of_columns = largest + sum_over_workers(by_column.relative_to(largest)).log()
+        ctx.save_for_backward(image, texts, scale, of_rows, of_columns)
+        ctx.targets, ctx.own, ctx.excluded = targets, own, excluded
+        partition = (of_rows + of_columns[own]).mean() / 2
+        return (partition - scale * targets.aligned(image, texts, own).mean()).to(scale.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        image, texts, scale, of_rows, of_columns = ctx.saved_tensors
+        stripes = functools.partial(
+            _engine(image).softmax_gradient, image, texts, scale, of_rows, of_columns, ctx.excluded
+        )
+        found = _rows_gradient(stripes, image, texts, ctx.targets, ctx.own, 0.5, gradient * scale)
+        return found.image, found.text, (found.along / scale).to(scale.dtype), None, None, None
+
+
+class _Sigmoid(autograd.Function):
+    """Mean over own rows of sum_j log(1 + exp(S_ij + b)) - T_ij (S_ij + b)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, targets: Targets, own: slice
+    ) -> Tensor:
+        image, texts = image.detach().contiguous(), gather_rows(text)
+        ctx.save_for_backward(image, texts, scale, bias)
+        ctx.targets, ctx.own = targets, own
+        partition = _engine(image).softplus_sum(image, texts, scale, bias).mean()
+        aligned = scale * targets.aligned(image, texts, own).mean() + bias * targets.mass(own).mean()
+        return (partition - aligned).to(scale.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        image, texts, scale, bias = ctx.saved_tensors
+        mass = torch.zeros(len(image), dtype=tiles.accumulator(image), device=image.device)
+
+        def stripes(along_y: Tensor) -> Iterator[tuple[slice, Tensor]]:
+            return _engine(image).sigmoid_gradient(image, texts, scale, bias, along_y, mass)
+
+        found = _rows_gradient(stripes, image, texts, ctx.targets, ctx.own, 1.0, gradient * scale)
+        of_bias = gradient * (mass - ctx.targets.mass(ctx.own)).mean()
+        return found.image, found.text, (found.along / scale).to(scale.dtype), of_bias.to(bias.dtype), None, None
+
+
+class _RowsGradient(NamedTuple):
+    """Of own rows [n, d] each, and `along` = sum_i x_i . gradient_i."""
+
+    image: Tensor
+    text: Tensor
+    along: Tensor
+
+
+def _rows_gradient(
+    stripes: Callable[[Tensor], Iterator[tuple[slice, Tensor]]],
+    image: Tensor,
+    texts: Tensor,
+    targets: Targets,
+    own: slice,
+    half: float,
+    gradient: Tensor,
+) -> _RowsGradient:
+    """gradient / n (half G - T) times the texts, and transposed times the images; `stripes` gives G's part.
+
+    The target rows wait in the image gradient until their stripe comes, so only the texts need sums beside it.
+    """
+    factor = gradient.double() / len(image)
+    of_image = targets.rows(texts, own)
+    along_y = torch.zeros(texts.shape, dtype=tiles.accumulator(texts), device=texts.device)
+    targets.add_columns(image, own, -1 / half, along_y)
+    along = torch.zeros((), dtype=torch.float64, device=image.device)
+    for rows, along_x in stripes(along_y):
+        along_x.mul_(half).sub_(of_image[rows]).mul_(factor)
+        along += (along_x * image[rows]).sum()
+        of_image[rows] = along_x.to(image.dtype)
+    return _RowsGradient(of_image, sum_to_owner(along_y.mul_(half * factor)).to(texts.dtype), along)
+
+
+def _engine(rows: Tensor) -> ModuleType:
+    if rows.is_cuda and rows.dtype != torch.float64 and find_spec("triton"):
+        return import_module("shoplens.objectives.tiles_triton")
+    return tiles

@@ -1,0 +1,158 @@
+"""What a contrastive loss needs of all pairs of a batch, from tiles of scores that are never kept.
+
+The scores are S = s X Y^T + b for images X [n, d] and texts Y [m, d]. A forward sweep reduces them, a backward
+sweep computes them again and multiplies them away; memory is O((n + m) d) and one tile. Everything is
+accumulated in float32, or float64 where the inputs are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ROWS, COLUMNS = 1024, 2048
+"""Scores of one tile; twice this is held at a time."""
+
+
+class Excluded(NamedTuple):
+    """Pairs that are no negatives: those of equal key, but for the row's own (row i is column `first` + i)."""
+
+    rows: Tensor
+    columns: Tensor
+    first: int
+
+
+class Reduced(NamedTuple):
+    """Of each row or column: the largest score, and sum exp(score - largest)."""
+
+    largest: Tensor
+    mass: Tensor
+
+    @classmethod
+    def empty(cls, size: int, like: Tensor) -> Reduced:
+        largest = torch.full((size,), -torch.inf, dtype=accumulator(like), device=like.device)
+        return cls(largest, torch.zeros_like(largest))
+
+    @property
+    def logsumexp(self) -> Tensor:
+        return self.largest + self.mass.log()
+
+    def relative_to(self, largest: Tensor) -> Tensor:
+        """The mass that exp(score - largest) would add up to."""
+        return self.mass * _shifted(self.largest, largest).exp()
+
+    def merge(self, other: Reduced) -> Reduced:
+        largest = torch.maximum(self.largest, other.largest)
+        return Reduced(largest, self.relative_to(largest) + other.relative_to(largest))
+
+
+def accumulator(inputs: Tensor) -> torch.dtype:
+    return torch.float64 if inputs.dtype == torch.float64 else torch.float32
+
+
+def reduce_scores(x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None) -> tuple[Reduced, Reduced]:
+    """Rows [n] and columns [m] of S = scale X Y^T, both from the same tiles."""
+    by_row, by_column = Reduced.empty(len(x), x), Reduced.empty(len(y), x)
+    for rows, _, tiles in _stripes(x, y, scale, excluded):
+        for columns, scores in tiles:
+            _merge_into(by_row, rows, _reduce(scores))
+            _merge_into(by_column, columns, _reduce(scores.T))
+    return by_row, by_column
+
+
+def softmax_gradient(
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    by_row: Tensor,
+    by_column: Tensor,
+    excluded: Excluded | None,
+    along_y: Tensor,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of G Y, a stripe at a time, for G = softmax of rows + softmax of columns, given both logsumexps.
+
+    G^T X is added to `along_y` [m, d].
+    """
+    for rows, along_x, tiles in _stripes(x, y, scale, excluded):
+        for columns, scores in tiles:
+            weights = (scores - by_row[rows, None]).exp_()
+            weights += scores.sub_(by_column[None, columns]).exp_()
+            _multiply_away(weights, x[rows], y[columns], along_x, along_y[columns])
+        yield rows, along_x
+
+
+def softplus_sum(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """[n] sum_j log(1 + exp(S_ij)) for S = scale X Y^T + bias."""
+    sums = torch.zeros(len(x), dtype=accumulator(x), device=x.device)
+    for rows, _, tiles in _stripes(x, y, scale, None):
+        for _, scores in tiles:
+            sums[rows] += functional.softplus(scores.add_(bias)).sum(1)
+    return sums
+
+
+def sigmoid_gradient(
+    x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, along_y: Tensor, mass: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of G Y, a stripe at a time, for G = sigmoid(scale X Y^T + bias).
+
+    G^T X is added to `along_y` [m, d], the sum of each row of G to `mass` [n].
+    """
+    for rows, along_x, tiles in _stripes(x, y, scale, None):
+        for columns, scores in tiles:
+            weights = scores.add_(bias).sigmoid_()
+            mass[rows] += weights.sum(1)
+            _multiply_away(weights, x[rows], y[columns], along_x, along_y[columns])
+        yield rows, along_x
+
+
+def _stripes(
+    x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None
+) -> Iterator[tuple[slice, Tensor, Iterator[tuple[slice, Tensor]]]]:
+    """(rows, zeros for their products, tiles of their scores by columns)."""
+    for start in range(0, len(x), ROWS):
+        rows = slice(start, min(start + ROWS, len(x)))
+        along_x = torch.zeros(x[rows].shape, dtype=accumulator(x), device=x.device)
+        yield rows, along_x, _tiles(rows, x, y, scale, excluded)
+
+
+def _tiles(
+    rows: slice, x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None
+) -> Iterator[tuple[slice, Tensor]]:
+    scaled = scale.to(accumulator(x)) * x[rows].to(accumulator(x))
+    for start in range(0, len(y), COLUMNS):
+        columns = slice(start, min(start + COLUMNS, len(y)))
+        scores = scaled @ y[columns].to(accumulator(x)).T
+        if excluded is not None:
+            scores.masked_fill_(_excluded_in(excluded, rows, columns), -torch.inf)
+        yield columns, scores
+
+
+def _excluded_in(excluded: Excluded, rows: slice, columns: slice) -> Tensor:
+    same = excluded.rows[rows, None] == excluded.columns[None, columns]
+    own = torch.arange(rows.start, rows.stop, device=same.device) + excluded.first
+    return same & (own[:, None] != torch.arange(columns.start, columns.stop, device=same.device))
+
+
+def _reduce(scores: Tensor) -> Reduced:
+    largest = scores.amax(1)
+    return Reduced(largest, _shifted(scores, largest[:, None]).exp_().sum(1))
+
+
+def _merge_into(whole: Reduced, part: slice, found: Reduced) -> None:
+    merged = Reduced(*(values[part] for values in whole)).merge(found)
+    for values, new in zip(whole, merged, strict=True):
+        values[part] = new
+
+
+def _shifted(scores: Tensor, largest: Tensor) -> Tensor:
+    """scores - largest, where a row without any score (-inf - -inf) stays -inf."""
+    return scores - largest.masked_fill(largest == -torch.inf, 0)
+
+
+def _multiply_away(weights: Tensor, x: Tensor, y: Tensor, along_x: Tensor, along_y: Tensor) -> None:
+    along_x.addmm_(weights, y.to(weights.dtype))
+    along_y.addmm_(weights.T, x.to(weights.dtype))
