@@ -40,7 +40,8 @@ class CurveFile:
         self._file.close()
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        self._file.write(json.dumps([step, metrics["train/loss"]]) + "\n")
+        if "train/loss" in metrics:
+            self._file.write(json.dumps([step, metrics["train/loss"]]) + "\n")
 
 
 def main() -> None:

@@ -203,6 +203,18 @@ def test_excess_of_the_sigmoid_form_counts_pairs_of_doubtful_targets() -> None:
     assert terms.excess.item() == pytest.approx(3 * np.log(2))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_hardness_is_the_mean_similarity_to_other_catalogs(kind: Kind) -> None:
+    drawn = Drawn(29, 6, 9, 8)
+    terms = contrastive(
+        drawn.image, drawn.text, drawn.catalog, drawn.scale, ObjectiveConfig(kind=kind), category=drawn.category
+    )
+    other = drawn.catalog[:, None] != drawn.catalog
+    similarity = drawn.image @ drawn.text.T
+    expected = torch.stack([row[out].mean() for row, out in zip(similarity, other, strict=True)]).mean()
+    torch.testing.assert_close(terms.hardness, expected.detach())
+
+
 def test_graded_targets_need_categories() -> None:
     drawn = Drawn(5, 3, 2, 0)
     with pytest.raises(ShoplensError, match="category"):

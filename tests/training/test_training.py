@@ -21,6 +21,9 @@ from shoplens.training.recipe import Timeline
 from shoplens.training.trainer import TrainingFailed, Workers, train
 from tests.training.conftest import MakeRecipe
 
+MINED = ("training.epochs=10", "negatives=mined", "mined_negatives={start_epoch: 2}")
+"""Plans that depend on the weights, so that a wrong one shows."""
+
 
 class CurvesFile:
     """Curves as JSON lines: step -> loss."""
@@ -35,8 +38,9 @@ class CurvesFile:
         self._file.close()
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
-        self._file.flush()
+        if "train/loss" in metrics:
+            self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+            self._file.flush()
 
 
 def losses(path: Path) -> np.ndarray:
@@ -60,7 +64,7 @@ def undisturbed(
 ) -> tuple[dict[str, torch.Tensor], np.ndarray]:
     """Weights and losses of 60 steps on one worker."""
     storage = tmp_path_factory.mktemp("undisturbed")
-    recipe = small_recipe("training.epochs=10", "training.checkpoint_every=60")
+    recipe = small_recipe(*MINED, "training.checkpoint_every=60")
     curves = functools.partial(CurvesFile, storage / "curves")
     model, summary = train(recipe, name="whole", storage=storage, open_curves=curves)
     assert summary["steps"] == 60
@@ -82,7 +86,7 @@ def test_a_worker_killed_in_mid_epoch_changes_nothing(
 
     killer = threading.Thread(target=kill_after_first_checkpoint, daemon=True)
     killer.start()
-    recipe = small_recipe("training.epochs=10", "training.checkpoint_every=7")
+    recipe = small_recipe(*MINED, "training.checkpoint_every=7")
     curves = functools.partial(CurvesFile, tmp_path / "curves")
     model, _ = train(recipe, name="killed", storage=tmp_path, open_curves=curves)
     killer.join(timeout=5)
@@ -94,23 +98,25 @@ def test_a_worker_killed_in_mid_epoch_changes_nothing(
     np.testing.assert_array_equal(undisturbed[1], losses(tmp_path / "curves"))
 
 
-def test_two_workers_have_the_loss_curve_of_one(ray_local: None, small_recipe: MakeRecipe, tmp_path: Path) -> None:
-    """Same global batches; dropout off, since its noise belongs to a worker."""
-    text = "model.text.config"
-    recipe = small_recipe(
-        "training.epochs=3", f"{text}.hidden_dropout_prob=0.0", f"{text}.attention_probs_dropout_prob=0.0"
-    )
-    for count in (1, 2):
+def test_two_workers_in_streams_have_the_loss_curve_of_one(
+    ray_local: None, small_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    """Same global batches, larger from the third epoch on; dropout off, since its noise belongs to a worker."""
+    settings = [f"model.text.config.{name}_dropout_prob=0.0" for name in ("hidden", "attention_probs")]
+    settings += ["training.epochs=3", "training.batch_sizes={2: 32}"]
+    for count, streams in ((1, []), (2, ["training.stream_size={image: 3, text: 8}"])):
+        recipe = small_recipe(*settings, *streams)
         workers = Workers(count=count, cpus=0.5, feed_tasks=1)
         curves = functools.partial(CurvesFile, tmp_path / str(count))
         train(recipe, name=f"w{count}", storage=tmp_path, workers=workers, open_curves=curves)
+    assert len(losses(tmp_path / "1")) == 6 + 6 + 3
     np.testing.assert_allclose(losses(tmp_path / "1"), losses(tmp_path / "2"), rtol=1e-4)
 
 
 def test_a_dataloader_feeds_the_same_batches(
     undisturbed: tuple[dict[str, torch.Tensor], np.ndarray], small_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
-    model, _ = train(small_recipe("training.epochs=10", "training.feed=loader"), name="loader", storage=tmp_path)
+    model, _ = train(small_recipe(*MINED, "training.feed=loader"), name="loader", storage=tmp_path)
     assert_bitwise_equal(undisturbed[0], weights(model))
 
 
@@ -120,10 +126,10 @@ def test_a_diverging_run_fails_with_a_reason(ray_local: None, small_recipe: Make
         train(recipe, name="diverges", storage=tmp_path)
 
 
-def test_shares_of_the_workers_are_the_plan(small_recipe: MakeRecipe) -> None:
+def test_shares_of_the_workers_are_the_plan(small_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = small_recipe()
     for world_size in (1, 2, 4):
-        shares = [MicroBatches(recipe, rank, world_size) for rank in range(world_size)]
+        shares = [MicroBatches(recipe, rank, world_size, tmp_path) for rank in range(world_size)]
         for step in (0, recipe.steps(0) + 1):
             epoch, row = divmod(step, recipe.steps(0))
             whole = recipe.collate(recipe.plan(epoch)[row], epoch)

@@ -55,12 +55,14 @@ class ObjectiveConfig(Config):
 class ContrastiveTerms(NamedTuple):
     """Scalars of this worker's rows; their mean over workers is the value of the global batch.
 
-    `excess` is the loss minus the least it can be (the entropy of its targets), so that batches with different
-    shares of duplicates compare.
+    excess     the loss minus the least it can be (the entropy of its targets), so that batches with different
+               shares of duplicates compare
+    hardness   mean similarity of a photo to the texts of other catalogs
     """
 
     loss: Tensor
     excess: Tensor
+    hardness: Tensor
 
 
 def contrastive(
@@ -89,13 +91,14 @@ def contrastive(
         catalogs = gather_rows(catalog)
         own = own_rows(len(catalogs))
         targets = targets_of(objective, catalogs, None if category is None else gather_rows(category))
+        mates = Targets((Level.of(1.0, catalogs),), share=False)
         if objective.kind == "sigmoid":
             bias = torch.zeros_like(logit_scale) if logit_bias is None else logit_bias
-            loss = _Sigmoid.apply(image, text, logit_scale, bias, targets, own)
+            loss, hardness = _Sigmoid.apply(image, text, logit_scale, bias, targets, mates, own)
         else:
             excluded = tiles.Excluded(catalogs[own], catalogs, own.start) if objective.kind == "mask" else None
-            loss = _Softmax.apply(image, text, logit_scale, targets, own, excluded)
-    return ContrastiveTerms(loss, loss.detach() - targets.entropy(own).mean().to(loss.dtype))
+            loss, hardness = _Softmax.apply(image, text, logit_scale, targets, mates, own, excluded)
+    return ContrastiveTerms(loss, loss.detach() - targets.entropy(own).mean().to(loss.dtype), hardness)
 
 
 def targets_of(objective: ObjectiveConfig, catalog: Tensor, category: Tensor | None = None) -> Targets:
@@ -123,9 +126,10 @@ class _Softmax(autograd.Function):
         text: Tensor,
         scale: Tensor,
         targets: Targets,
+        mates: Targets,
         own: slice,
         excluded: tiles.Excluded | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         image, texts = image.detach().contiguous(), gather_rows(text)
         by_row, by_column = _engine(image).reduce_scores(image, texts, scale, excluded)
         largest = largest_over_workers(by_column.largest)
@@ -134,17 +138,18 @@ class _Softmax(autograd.Function):
         ctx.save_for_backward(image, texts, scale, of_rows, of_columns)
         ctx.targets, ctx.own, ctx.excluded = targets, own, excluded
         partition = (of_rows + of_columns[own]).mean() / 2
-        return (partition - scale * targets.aligned(image, texts, own).mean()).to(scale.dtype)
+        loss = partition - scale * targets.aligned(image, texts, own).mean()
+        return loss.to(scale.dtype), _hardness(ctx, image, texts, mates, own)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         image, texts, scale, of_rows, of_columns = ctx.saved_tensors
         stripes = functools.partial(
             _engine(image).softmax_gradient, image, texts, scale, of_rows, of_columns, ctx.excluded
         )
         found = _rows_gradient(stripes, image, texts, ctx.targets, ctx.own, 0.5, gradient * scale)
-        return found.image, found.text, (found.along / scale).to(scale.dtype), None, None, None
+        return found.image, found.text, (found.along / scale).to(scale.dtype), None, None, None, None
 
 
 class _Sigmoid(autograd.Function):
@@ -152,18 +157,25 @@ class _Sigmoid(autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, targets: Targets, own: slice
-    ) -> Tensor:
+        ctx: Any,
+        image: Tensor,
+        text: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        targets: Targets,
+        mates: Targets,
+        own: slice,
+    ) -> tuple[Tensor, Tensor]:
         image, texts = image.detach().contiguous(), gather_rows(text)
         ctx.save_for_backward(image, texts, scale, bias)
         ctx.targets, ctx.own = targets, own
         partition = _engine(image).softplus_sum(image, texts, scale, bias).mean()
         aligned = scale * targets.aligned(image, texts, own).mean() + bias * targets.mass(own).mean()
-        return (partition - aligned).to(scale.dtype)
+        return (partition - aligned).to(scale.dtype), _hardness(ctx, image, texts, mates, own)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         image, texts, scale, bias = ctx.saved_tensors
         mass = torch.zeros(len(image), dtype=tiles.accumulator(image), device=image.device)
 
@@ -172,7 +184,7 @@ class _Sigmoid(autograd.Function):
 
         found = _rows_gradient(stripes, image, texts, ctx.targets, ctx.own, 1.0, gradient * scale)
         of_bias = gradient * (mass - ctx.targets.mass(ctx.own)).mean()
-        return found.image, found.text, (found.along / scale).to(scale.dtype), of_bias.to(bias.dtype), None, None
+        return found.image, found.text, (found.along / scale).to(scale.dtype), of_bias.to(bias.dtype), None, None, None
 
 
 class _RowsGradient(NamedTuple):
@@ -206,6 +218,15 @@ def _rows_gradient(
         along += (along_x * image[rows]).sum()
         of_image[rows] = along_x.to(image.dtype)
     return _RowsGradient(of_image, sum_to_owner(along_y.mul_(half * factor)).to(texts.dtype), along)
+
+
+def _hardness(ctx: Any, image: Tensor, texts: Tensor, mates: Targets, own: slice) -> Tensor:
+    """Mean over own rows of the mean of x_i.y_j over the j of other catalogs; of sums alone, in O(N d)."""
+    everything = image.to(tiles.accumulator(image)) @ texts.sum(0, dtype=tiles.accumulator(texts))
+    others = len(texts) - mates.mass(own)
+    hardness = ((everything - mates.aligned(image, texts, own)) / others.clamp(min=1)).mean().to(everything.dtype)
+    ctx.mark_non_differentiable(hardness)
+    return hardness
 
 
 def _engine(rows: Tensor) -> ModuleType:

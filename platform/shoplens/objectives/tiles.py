@@ -59,8 +59,8 @@ def reduce_scores(x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None
     by_row, by_column = Reduced.empty(len(x), x), Reduced.empty(len(y), x)
     for rows, _, tiles in _stripes(x, y, scale, excluded):
         for columns, scores in tiles:
-            _merge_into(by_row, rows, _reduce(scores))
-            _merge_into(by_column, columns, _reduce(scores.T))
+            _merge_into(by_row, rows, _reduce(scores, 1))
+            _merge_into(by_column, columns, _reduce(scores, 0))
     return by_row, by_column
 
 
@@ -137,9 +137,9 @@ def _excluded_in(excluded: Excluded, rows: slice, columns: slice) -> Tensor:
     return same & (own[:, None] != torch.arange(columns.start, columns.stop, device=same.device))
 
 
-def _reduce(scores: Tensor) -> Reduced:
-    largest = scores.amax(1)
-    return Reduced(largest, _shifted(scores, largest[:, None]).exp_().sum(1))
+def _reduce(scores: Tensor, dim: int) -> Reduced:
+    largest = scores.amax(dim)
+    return Reduced(largest, _shifted(scores, largest.unsqueeze(dim)).exp_().sum(dim))
 
 
 def _merge_into(whole: Reduced, part: slice, found: Reduced) -> None:

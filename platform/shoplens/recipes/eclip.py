@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -36,6 +37,8 @@ from shoplens.models.embedder import Embedder
 from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
 from shoplens.registry.gates import Gates
 from shoplens.sampling.category import CategoryNegatives, category_plan
+from shoplens.sampling.mined import Mined, MinedNegatives, mine, mined_plan
+from shoplens.sampling.statistics import plan_statistics
 from shoplens.sampling.uniform import steps_per_epoch, uniform_plan
 from shoplens.training.recipe import Batch, Timeline, TrainingConfig
 
@@ -68,13 +71,14 @@ class EclipConfig(Config):
     arm: Literal["clip", "eclip", "filter", "hard"] = "eclip"
     objective: ObjectiveConfig = ObjectiveConfig()
     near_duplicates: Literal["keep", "drop"] = "keep"
-    negatives: Literal["uniform", "category"] = "uniform"
+    negatives: Literal["uniform", "category", "mined"] = "uniform"
     splits: tuple[str, ...] = ("train",)
     roles: tuple[str, ...] | None = None
     text_fields: tuple[str, ...] = Field(("title",), min_length=1)
     training_texts: tuple[tuple[str, ...], ...] = ()
     duplicate_distance: int = Field(2, ge=0, le=16)
     category_negatives: CategoryNegatives = CategoryNegatives()
+    mined_negatives: MinedNegatives = MinedNegatives()
     preprocessing: Preprocessing = Preprocessing()
     augmentation: Augmentation | None = Augmentation()
     model: DualEncoderConfig
@@ -155,6 +159,24 @@ class EclipRecipe:
             first = max(0, first)
             plan[first:] = category_plan(self.samples, batch_size, hard, seed, epoch)[first:]
         return plan
+
+    def plan_statistics(self, plan: np.ndarray) -> dict[str, float]:
+        return plan_statistics(plan, self.samples)
+
+    def mines(self, epoch: int) -> bool:
+        return self.config.negatives == "mined" and epoch >= self.config.mined_negatives.start_epoch
+
+    @property
+    def mined_samples(self) -> np.ndarray:
+        return self.samples.sample
+
+    def mine(self, rows: Mapping[str, Tensor]) -> Mined:
+        catalog = torch.tensor(self.samples.catalog, device=rows["image"].device)
+        return mine(rows["image"], rows["text"], catalog, self.config.mined_negatives)
+
+    def mined_plan(self, epoch: int, neighbours: np.ndarray) -> np.ndarray:
+        batch_size = self.training.batch_size_of(epoch)
+        return mined_plan(self.samples, neighbours, batch_size, self.config.mined_negatives, self.seed, epoch)
 
     def collate(self, samples: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         """`pixels` uint8 [n, 3, s, s], `ids` int64 and `mask` bool [n, t], `catalog` int64 [n].

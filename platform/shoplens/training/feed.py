@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from ray import cloudpickle
 from ray.train import DataConfig
 
+from shoplens.training.mining import Mining, wait_for_neighbours
 from shoplens.training.recipe import Batch, Recipe, Timeline
 
 if TYPE_CHECKING:
@@ -25,25 +27,32 @@ if TYPE_CHECKING:
 class MicroBatches:
     """Rank `rank`'s share of every global step: a consecutive slice of the batch, read and collated."""
 
-    def __init__(self, recipe: Recipe, rank: int, world_size: int) -> None:
-        self._recipe, self._rank, self._world_size = recipe, rank, world_size
+    def __init__(self, recipe: Recipe, rank: int, world_size: int, run_folder: Path) -> None:
+        self._recipe, self._rank, self._world_size, self._run_folder = recipe, rank, world_size, run_folder
         self._epoch, self._plan = -1, np.empty((0, 0), np.int64)
         self._timeline = Timeline(recipe)
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         epoch, row = self._timeline.locate(step)
         if epoch != self._epoch:
-            self._epoch, self._plan = epoch, self._recipe.plan(epoch)
+            self._epoch, self._plan = epoch, plan_of(self._recipe, epoch, self._run_folder)
         share = self._plan.shape[1] // self._world_size
         return self._recipe.collate(self._plan[row, self._rank * share : (self._rank + 1) * share], epoch)
+
+
+def plan_of(recipe: Recipe, epoch: int, run_folder: Path) -> np.ndarray:
+    """Waits for the workers to mine the epoch where its plan needs that."""
+    if isinstance(recipe, Mining) and recipe.mines(epoch):
+        return recipe.mined_plan(epoch, wait_for_neighbours(run_folder, epoch))
+    return recipe.plan(epoch)
 
 
 class PlanConfig(DataConfig):
     """Gives every rank its own share of each step. Ray Train calls `configure` at each start of its workers."""
 
-    def __init__(self, recipe: Recipe, concurrency: int) -> None:
+    def __init__(self, recipe: Recipe, concurrency: int, run_folder: Path) -> None:
         super().__init__()
-        self._recipe, self._concurrency = recipe, concurrency
+        self._recipe, self._concurrency, self._run_folder = recipe, concurrency, run_folder
 
     def configure(
         self, datasets: dict[str, Dataset], world_size: int, *_args: Any, **_kwargs: Any
@@ -52,7 +61,7 @@ class PlanConfig(DataConfig):
 
         shards = []
         for rank in range(world_size):
-            pickled = cloudpickle.dumps(MicroBatches(self._recipe, rank, world_size))
+            pickled = cloudpickle.dumps(MicroBatches(self._recipe, rank, world_size, self._run_folder))
             read = functools.partial(_read_row, pickled)
             shard = datasets["steps"].map(read, num_cpus=0.5, compute=TaskPoolStrategy(self._concurrency))
             shard.context.execution_options = ExecutionOptions(preserve_order=True)

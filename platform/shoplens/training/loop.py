@@ -20,7 +20,7 @@ from ray.actor import ActorHandle
 from torch import distributed, nn
 
 from shoplens.errors import ShoplensError
-from shoplens.training import checkpoints, feed, streams
+from shoplens.training import checkpoints, feed, mining, streams
 from shoplens.training.recipe import Batch, Recipe, Timeline, TrainingConfig
 
 
@@ -34,7 +34,9 @@ OpenCurves = Callable[[], AbstractContextManager[Curves]]
 
 
 def train_loop(settings: dict[str, Any]) -> dict[str, float]:
-    """Runs on each worker: `settings` holds `recipe`, `open_curves` (an `OpenCurves`, or None) and `progress`.
+    """Runs on each worker.
+
+    `settings` holds `recipe`, `open_curves` (an `OpenCurves`, or None), `progress` and `run_folder`.
 
     Returns rank 0's summary: steps, samples per second, share of time spent waiting for data.
     """
@@ -43,10 +45,10 @@ def train_loop(settings: dict[str, Any]) -> dict[str, float]:
     open_curves: OpenCurves | None = settings["open_curves"]
     writes = ray.train.get_context().get_world_rank() == 0 and open_curves is not None
     with open_curves() if writes and open_curves else nullcontext() as curves:
-        return _train(settings["recipe"], curves, settings["progress"])
+        return _train(settings["recipe"], curves, settings["progress"], settings["run_folder"])
 
 
-def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle) -> dict[str, float]:
+def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle, run_folder: Path) -> dict[str, float]:
     config = recipe.training
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
@@ -72,8 +74,17 @@ def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle) -> dict
     autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=device.type == "cuda")
 
     meter = _Meter(timeline, start)
-    batches = iter(_batches(recipe, config, start, total, rank, world_size))
+    shares = feed.MicroBatches(recipe, rank, world_size, run_folder)
+    batches = iter(_batches(shares, config, start, total))
     for step in range(start, total):
+        epoch, batch_of_epoch = timeline.locate(step)
+        if step == start or not batch_of_epoch:
+            mined = {}
+            if isinstance(recipe, mining.Mining) and recipe.mines(epoch):
+                mined = mining.mine_epoch(recipe, built, run_folder, epoch, device, autocast)
+            if curves is not None:
+                told = recipe.plan_statistics(feed.plan_of(recipe, epoch, run_folder))
+                curves.log({**{f"sampling/{name}": value for name, value in told.items()}, **mined}, step)
         with meter.waiting():
             arrived, batch = next(batches)
         if arrived != step:
@@ -118,11 +129,8 @@ def learning_rate_factor(timeline: Timeline, step: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _batches(
-    recipe: Recipe, config: TrainingConfig, start: int, total: int, rank: int, world_size: int
-) -> Iterator[tuple[int, Batch]]:
+def _batches(shares: feed.MicroBatches, config: TrainingConfig, start: int, total: int) -> Iterator[tuple[int, Batch]]:
     if config.feed == "loader":
-        shares = feed.MicroBatches(recipe, rank, world_size)
         return feed.from_loader(shares, start, total, workers=2, prefetch=config.prefetch)
     return feed.from_ray(ray.train.get_dataset_shard("steps"), config.prefetch)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from itertools import accumulate
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -64,6 +64,10 @@ class Recipe(Protocol):
 
     def plan(self, epoch: int) -> np.ndarray:
         """Sample ids of every global batch, int64 [steps, batch_size]."""
+        ...
+
+    def plan_statistics(self, plan: np.ndarray) -> dict[str, float]:
+        """What there is to say of an epoch's plan, logged as `sampling/...`."""
         ...
 
     def collate(self, samples: np.ndarray, epoch: int) -> dict[str, np.ndarray]:

@@ -71,7 +71,7 @@ def train(
     if config.feed == "ray":
         feeds = {
             "datasets": {"steps": steps_from(first_step, total)},
-            "dataset_config": PlanConfig(recipe, concurrency=workers.feed_tasks),
+            "dataset_config": PlanConfig(recipe, workers.feed_tasks, run_folder),
         }
     resources = {"CPU": workers.cpus, **({"GPU": 1} if workers.use_gpu else {})}
     scaling = ScalingConfig(num_workers=workers.count, use_gpu=workers.use_gpu, resources_per_worker=resources)
@@ -86,7 +86,12 @@ def train(
         with shown(total) as progress:
             result = TorchTrainer(
                 train_loop,
-                train_loop_config={"recipe": recipe, "open_curves": open_curves, "progress": progress},
+                train_loop_config={
+                    "recipe": recipe,
+                    "open_curves": open_curves,
+                    "progress": progress,
+                    "run_folder": run_folder,
+                },
                 scaling_config=scaling,
                 run_config=run_config,
                 **feeds,

@@ -1,0 +1,122 @@
+"""Plans that follow the model: at the start of an epoch the workers encode the training samples and mine them.
+
+What was mined lies beside the checkpoints, so the feed's processes read it there, a restarted run follows the
+same plan, and a run can be asked afterwards what it trained on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, distributed, nn
+
+from shoplens.sampling.mined import Mined
+from shoplens.training.recipe import Batch
+from shoplens.training.streams import Streamed
+
+ROWS = 256
+"""Samples encoded at a time."""
+
+
+@runtime_checkable
+class Mining(Streamed, Protocol):
+    """A recipe whose plans of some epochs are made of what the model takes for one another."""
+
+    def mines(self, epoch: int) -> bool: ...
+
+    @property
+    def mined_samples(self) -> np.ndarray:
+        """int64 [n] sample ids, in the order of `mine`."""
+        ...
+
+    def mine(self, rows: dict[str, Tensor]) -> Mined:
+        """From the rows [n, d] of every tower."""
+        ...
+
+    def mined_plan(self, epoch: int, neighbours: np.ndarray) -> np.ndarray: ...
+
+    def collate(self, samples: np.ndarray, epoch: int) -> dict[str, np.ndarray]: ...
+
+
+def mined_file(run_folder: Path, epoch: int) -> Path:
+    return run_folder / "mined" / f"epoch-{epoch:05d}.npy"
+
+
+def wait_for_neighbours(run_folder: Path, epoch: int) -> np.ndarray:
+    """int32 [n, k], once the workers have reached that epoch: the feed runs ahead of them."""
+    file = mined_file(run_folder, epoch)
+    while not file.exists():
+        time.sleep(0.2)
+    return np.load(file)
+
+
+def mine_epoch(
+    recipe: Mining,
+    model: nn.Module,
+    run_folder: Path,
+    epoch: int,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> dict[str, float]:
+    """Makes the file of an epoch unless it is there; every worker encodes its share. Returns figures to log."""
+    file = mined_file(run_folder, epoch)
+    rank, world_size = (
+        (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    )
+    missing = torch.tensor(0 if file.exists() else 1, device=device)
+    if world_size > 1:
+        distributed.broadcast(missing, 0)
+    if not missing:
+        return {}
+    started = time.perf_counter()
+    samples = recipe.mined_samples
+    share = -(-len(samples) // world_size)
+    own = np.resize(samples, share * world_size)[rank * share : (rank + 1) * share]
+    rows: dict[str, list[Tensor]] = {tower: [] for tower in recipe.towers}
+    with _evaluating(model), torch.no_grad():
+        for batch in _batches(recipe, own, epoch):
+            for tower, names in recipe.towers.items():
+                with autocast():
+                    rows[tower].append(recipe.encode(model, tower, {name: batch[name].to(device) for name in names}))
+    whole = {tower: _gathered(torch.cat(parts), world_size)[: len(samples)] for tower, parts in rows.items()}
+    guarded = 0.0
+    if rank == 0:
+        mined = recipe.mine(whole)
+        guarded = mined.guarded
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.with_suffix(".partial").open("wb") as partial:
+            np.save(partial, mined.neighbours)
+        file.with_suffix(".partial").rename(file)
+    if world_size > 1:
+        distributed.barrier()
+    return {"sampling/guarded": guarded, "sampling/mining_seconds": time.perf_counter() - started}
+
+
+def _batches(recipe: Mining, samples: np.ndarray, epoch: int) -> Iterator[Batch]:
+    for start in range(0, len(samples), ROWS):
+        batch = recipe.collate(samples[start : start + ROWS], epoch)
+        yield {name: torch.tensor(value) for name, value in batch.items()}
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+
+
+def _gathered(rows: Tensor, world_size: int) -> Tensor:
+    if world_size == 1:
+        return rows
+    whole = rows.new_empty((world_size * len(rows), rows.shape[1]))
+    distributed.all_gather_into_tensor(whole, rows.contiguous())
+    return whole
