@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -19,12 +19,15 @@ class TrainingConfig(Config):
     batch_size         samples of one global step, over all workers
     checkpoint_every   steps between checkpoints; one is always written at the end
     feed               `ray`: Ray Data reads and collates; `loader`: a torch DataLoader inside the worker
+    learning_rates     factors of `learning_rate` by part of the model, the longest name first:
+                       {image: 0.1, text.trunk: 0.05}
     threads            torch threads of a worker (default: the machine's cores over its workers)
     """
 
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(256, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
+    learning_rates: dict[str, Annotated[float, Field(gt=0)]] = {}
     weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_steps: int = Field(50, ge=0)
