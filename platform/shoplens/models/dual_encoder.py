@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -11,15 +12,27 @@ from torch.nn import functional
 
 from shoplens.config import Config
 from shoplens.datasets.preprocessing import Preprocessing
+from shoplens.errors import ShoplensError
 from shoplens.models.towers import ImageTower, ImageTowerConfig, TextTower, TextTowerConfig
 
 
 class DualEncoderConfig(Config):
+    """Towers, and how they meet.
+
+    start_from   hub name or folder of a CLIP, SigLIP or open_clip checkpoint, which fills in towers, dim,
+                 tokenizer and preprocessing (`models.pretrained`)
+    locked       parts that training leaves as they are, in evaluation mode: `image`, `text.trunk`, ...
+    logit_bias   keep SigLIP's bias beside the scale: a constant, which softmax losses do not see
+    """
+
+    start_from: str | None = None
+    locked: tuple[str, ...] = ()
     image: ImageTowerConfig = ImageTowerConfig()
     text: TextTowerConfig
     dim: int = 256
     initial_temperature: float = 0.07
     max_logit_scale: float = 100.0
+    logit_bias: bool = False
 
 
 class Encoded(NamedTuple):
@@ -45,8 +58,28 @@ class DualEncoder(nn.Module):
         self.text = TextTower(config.text, vocab_size, config.dim, pretrained=pretrained)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.initial_temperature)))
         self._max_log_scale = math.log(config.max_logit_scale)
+        if config.logit_bias:
+            self.register_buffer("logit_bias", torch.zeros(()))
         for name, values in (("pixel_mean", preprocessing.mean), ("pixel_std", preprocessing.std)):
             self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        self._locked = [self._part(path).requires_grad_(False).eval() for path in config.locked]
+
+    def start(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes over trained weights; a logit scale above `max_logit_scale` becomes the new ceiling.
+
+        Raises ShoplensError if a weight is missing, unknown or of another shape.
+        """
+        try:
+            self.load_state_dict(dict(weights))
+        except RuntimeError as error:
+            raise ShoplensError(f"the weights do not fit the architecture: {error}") from error
+        self._max_log_scale = max(self._max_log_scale, self.logit_scale.item())
+
+    def train(self, mode: bool = True) -> DualEncoder:
+        super().train(mode)
+        for part in self._locked:
+            part.eval()
+        return self
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """uint8 [n, 3, h, w] -> unit rows [n, dim]."""
@@ -61,3 +94,11 @@ class DualEncoder(nn.Module):
         with torch.no_grad():
             self.logit_scale.clamp_(max=self._max_log_scale)
         return Encoded(self.encode_image(pixels), self.encode_text(ids, mask), self.logit_scale.exp())
+
+    def _part(self, path: str) -> nn.Module:
+        try:
+            return self.get_submodule(path)
+        except AttributeError:
+            raise ShoplensError(
+                f"model.locked: there is no part {path!r}; lock image, text, image.trunk, ..."
+            ) from None
