@@ -10,6 +10,10 @@ from pydantic import Field, model_validator
 
 from shoplens.config import Config
 
+LONGEST_STRIP = 16
+"""Of photos that are longer than this in widths, a `crop` resamples the centre only: scaled up whole, a strip of
+a few bytes would fill the memory."""
+
 
 class Preprocessing(Config):
     """How a photo becomes `size` x `size` pixels; goes into every package as `preprocess.json`.
@@ -50,9 +54,7 @@ class Preprocessing(Config):
         if self.resize == "crop":
             return _chw(self._cropped(image))
         if self.resize == "shortest":
-            side = min(width, height)
-            left, top = (width - side) / 2, (height - side) / 2
-            return _chw(self._scaled(image, (self.size, self.size), (left, top, left + side, top + side)))
+            return _chw(self._centre_square(image, min(width, height)))
         if self.resize == "squash":
             return _chw(self._scaled(image, (self.size, self.size), (0, 0, width, height)))
         scale = self.size / max(width, height)
@@ -64,11 +66,17 @@ class Preprocessing(Config):
 
     def _cropped(self, image: Image.Image) -> Image.Image:
         edge, short = self.edge or self.size, min(image.size)
+        if max(image.size) > LONGEST_STRIP * short:
+            return self._centre_square(image, short * self.size / edge)
         fitted = int(edge * image.width / short), int(edge * image.height / short)
-        fitted_image = self._scaled(image, fitted, (0, 0, *image.size))
+        scaled = self._scaled(image, fitted, (0, 0, *image.size))
         margins = [(side - self.size) / 2 for side in fitted]
         left, top = (round(margin) if self.centre == "round" else int(margin) for margin in margins)
-        return fitted_image.crop((left, top, left + self.size, top + self.size))
+        return scaled.crop((left, top, left + self.size, top + self.size))
+
+    def _centre_square(self, image: Image.Image, side: float) -> Image.Image:
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        return self._scaled(image, (self.size, self.size), (left, top, left + side, top + side))
 
     def _scaled(self, image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
         method = Image.Resampling[self.interpolation.upper()]
