@@ -74,6 +74,6 @@ class Photos:
 def _decode(source: bytes | str, place: str, preprocessing: Preprocessing) -> np.ndarray:
     data = data_uri_bytes(source, place) if isinstance(source, str) else source
     try:
-        return preprocessing(images.decode(data, draft=preprocessing.size).image)
+        return preprocessing(images.decode(data, draft=preprocessing.draft).image)
     except images.ImageRejected as error:
         raise ApiError(UNPROCESSABLE, f"image_{error.reason}", str(error), place) from None

@@ -21,6 +21,9 @@ from shoplens.datasets.importing import SOURCES
 from shoplens.datasets.synthetic import SyntheticShop
 from shoplens.errors import ShoplensError
 from shoplens.registry.packages import ModelVersion
+from tests.models.pretrained.conftest import clip_folder, start
+
+__all__ = ["clip_folder"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOPLENS = [sys.executable, "-c", "from shoplens.cli import main; main()"]
@@ -252,3 +255,15 @@ def test_gates_come_from_the_run_or_a_file(registry: MlflowClient, tmp_path: Pat
     file.write_text("promotion:\n  gates:\n    - {metric: a, at_leest: 0.1}\n")
     with pytest.raises(ShoplensError, match="did you mean at_least"):
         judging.gates_of(version, str(file))
+
+
+def test_export_writes_what_transformers_reads(clip_folder: Path, tmp_path: Path) -> None:
+    from transformers import CLIPModel
+
+    start(clip_folder).save(tmp_path / "package", "", {})
+    result = invoke("export", str(tmp_path / "package"), str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    ours, theirs = (CLIPModel.from_pretrained(folder).state_dict() for folder in (tmp_path / "out", clip_folder))
+    assert all((ours[name] == weight).all() for name, weight in theirs.items())
+    with pytest.raises(ShoplensError, match="out exists: name a folder to make"):
+        invoke("export", str(tmp_path / "package"), str(tmp_path / "out"))

@@ -70,6 +70,10 @@ class SourceKind(str, Enum):
     webdataset = "webdataset"
 
 
+class ExportLayout(str, Enum):
+    huggingface = "huggingface"
+
+
 ClusterFile = Annotated[
     Path | None,
     typer.Argument(
@@ -515,6 +519,43 @@ def models(
                 _figures(run.data.metrics if run else {}),
             )
     console.print(table)
+
+
+@app.command()
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Folder of a package, or a registered model such as eclip@champion."),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
+    layout: Annotated[ExportLayout, typer.Option("--format", help="Layout to write.")] = ExportLayout.huggingface,
+    cluster: ClusterOption = None,
+) -> None:
+    """Writes a trained model for use without shoplens.
+
+    `huggingface`: weights, tokenizer and image processor as transformers' CLIPModel or SiglipModel reads them.
+    Only a model whose towers are those of CLIP or SigLIP can be written so: one that started from such a
+    checkpoint (docs/fine_tuning.md).
+
+        shoplens export eclip@champion exported/eclip
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        from shoplens.cluster import attach
+
+        attach(cluster)
+        from shoplens.judging import cache_dir
+        from shoplens.registry.packages import download, resolve
+
+        folder = download(resolve(model), cache_dir())
+    from shoplens.models.embedder import Embedder
+    from shoplens.models.pretrained import huggingface
+
+    embedder = Embedder.load(folder)
+    huggingface.export(embedder, out)
+    console.print(Text(f"{out}: {embedder.name} as {layout.value} reads it"))
+    if embedder.preprocessing.centre == "round":
+        console.print("its photos are cut out up to a pixel beside where this model cuts them (torchvision's rounding)")
 
 
 def _figures(metrics: dict[str, float]) -> str:

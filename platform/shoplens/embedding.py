@@ -48,7 +48,7 @@ def embed_texts(texts: Sequence[str], package: str | Path) -> np.ndarray:
 
 
 def _read(batch: dict[str, np.ndarray], dataset: Dataset, preprocessing: Preprocessing) -> dict[str, np.ndarray]:
-    pixels = [preprocessing(decode(dataset.read_image(int(s)), draft=preprocessing.size).image) for s in batch["data"]]
+    pixels = [preprocessing(decode(dataset.read_image(int(s)), draft=preprocessing.draft).image) for s in batch["data"]]
     return {"pixels": np.stack(pixels)}
 
 

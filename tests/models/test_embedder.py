@@ -101,10 +101,10 @@ def test_the_temperature_is_clamped(embedder: Embedder) -> None:
     assert embedder.model(pixels, ids, mask).logit_scale.item() == pytest.approx(100.0)
 
 
-@pytest.mark.parametrize("resize", ["longest", "shortest", "squash"])
+@pytest.mark.parametrize("resize", ["longest", "shortest", "squash", "crop"])
 def test_preprocessing_keeps_to_its_square(resize: str) -> None:
     preprocessing = Preprocessing(size=32, resize=resize)  # type: ignore[arg-type]
-    for size in ((90, 30), (30, 90), (32, 32), (1, 500)):
+    for size in ((90, 30), (30, 90), (32, 32), (1, 500), (3_000_000, 1)):
         pixels = preprocessing(Image.new("RGB", size, (10, 200, 30)))
         assert pixels.shape == (3, 32, 32)
         assert pixels.dtype == np.uint8

@@ -93,3 +93,16 @@ def test_an_unknown_split_and_recipe_are_said(small_recipe: MakeRecipe) -> None:
     with pytest.raises(ConfigError, match="there is no recipe 'clik'"):
         find("clik")
     assert names() == ["eclip"]
+
+
+def test_the_bias_is_trained_by_the_sigmoid_loss_alone(small_recipe: MakeRecipe) -> None:
+    with pytest.raises(ConfigError, match=r"model\.logit_bias=true"):
+        small_recipe("objective.kind=sigmoid")
+    for kind in ("sigmoid", "soft"):
+        recipe = small_recipe(f"objective.kind={kind}", "model.logit_bias=true")
+        model = recipe.build()
+        batch = {name: torch.tensor(value) for name, value in recipe.collate(recipe.plan(0)[0], 0).items()}
+        terms = recipe.loss(model, batch)
+        terms["loss"].backward()
+        assert terms["logit_bias"] == -10
+        assert (model.logit_bias.grad is not None) == (kind == "sigmoid")

@@ -6,31 +6,55 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import Field, model_validator
 
 from shoplens.config import Config
+
+LONGEST_STRIP = 16
+"""Of photos that are longer than this in widths, a `crop` resamples the centre only: scaled up whole, a strip of
+a few bytes would fill the memory."""
 
 
 class Preprocessing(Config):
     """How a photo becomes `size` x `size` pixels; goes into every package as `preprocess.json`.
 
-    `longest` fits the whole photo and pads it with white (nothing of the product is cut off), `shortest`
-    fills the square and crops its centre (CLIP), `squash` changes the aspect ratio.
-    `mean` and `std` are applied by the model to pixels in 0..1.
+    resize         `longest` fits the whole photo and pads it with white (nothing of the product is cut off),
+                   `shortest` resamples the centre square, `squash` changes the aspect ratio, `crop` brings the
+                   shortest side to `edge`, rounds to whole pixels and cuts out the centre (CLIP)
+    edge           shortest side before a `crop`; `size` if not set
+    centre         where an odd margin puts a `crop`: `floor` as in transformers, `round` as in torchvision
+    reducing_gap   Pillow's: large photos are shrunk in two steps, and JPEGs decoded at a reduced scale; null for
+                   the pixels of one full resampling, which models trained elsewhere have seen
+    mean, std      applied by the model to pixels in 0..1
     """
 
     size: int = 64
-    resize: Literal["longest", "shortest", "squash"] = "longest"
+    resize: Literal["longest", "shortest", "squash", "crop"] = "longest"
+    edge: int | None = None
+    centre: Literal["floor", "round"] = "floor"
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
+    reducing_gap: float | None = Field(3.0, ge=1)
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+    @model_validator(mode="after")
+    def _crop_lies_within(self) -> Preprocessing:
+        if self.edge is not None and (self.resize != "crop" or self.edge < self.size):
+            raise ValueError("`edge` goes with `resize: crop` and is at least `size`")
+        return self
+
+    @property
+    def draft(self) -> int | None:
+        """The side that a JPEG may be decoded down to (`images.decode`)."""
+        return self.size if self.reducing_gap else None
 
     def __call__(self, image: Image.Image) -> np.ndarray:
         """RGB photo -> uint8 [3, size, size]."""
         width, height = image.size
+        if self.resize == "crop":
+            return _chw(self._cropped(image))
         if self.resize == "shortest":
-            side = min(width, height)
-            left, top = (width - side) / 2, (height - side) / 2
-            return _chw(self._scaled(image, (self.size, self.size), (left, top, left + side, top + side)))
+            return _chw(self._centre_square(image, min(width, height)))
         if self.resize == "squash":
             return _chw(self._scaled(image, (self.size, self.size), (0, 0, width, height)))
         scale = self.size / max(width, height)
@@ -40,8 +64,23 @@ class Preprocessing(Config):
         square.paste(self._scaled(image, fitted, (0, 0, width, height)), place)
         return _chw(square)
 
+    def _cropped(self, image: Image.Image) -> Image.Image:
+        edge, short = self.edge or self.size, min(image.size)
+        if max(image.size) > LONGEST_STRIP * short:
+            return self._centre_square(image, short * self.size / edge)
+        fitted = int(edge * image.width / short), int(edge * image.height / short)
+        scaled = self._scaled(image, fitted, (0, 0, *image.size))
+        margins = [(side - self.size) / 2 for side in fitted]
+        left, top = (round(margin) if self.centre == "round" else int(margin) for margin in margins)
+        return scaled.crop((left, top, left + self.size, top + self.size))
+
+    def _centre_square(self, image: Image.Image, side: float) -> Image.Image:
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        return self._scaled(image, (self.size, self.size), (left, top, left + side, top + side))
+
     def _scaled(self, image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
-        return image.resize(size, Image.Resampling[self.interpolation.upper()], box=box, reducing_gap=3.0)
+        method = Image.Resampling[self.interpolation.upper()]
+        return image.resize(size, method, box=box, reducing_gap=self.reducing_gap)
 
 
 class Augmentation(Config):

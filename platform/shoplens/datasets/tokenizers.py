@@ -40,25 +40,37 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> T
     return tokenizer
 
 
-def pretrained_tokenizer(name: str, max_tokens: int) -> Tokenizer:
-    """The fast tokenizer of a transformers model, by hub name or local path."""
-    from transformers import AutoTokenizer
+def pretrained_tokenizer(name: str, max_tokens: int, *, fixed_length: bool = False) -> Tokenizer:
+    """The fast tokenizer of a transformers model, by hub name or local path.
+
+    With `fixed_length` every text is padded to `max_tokens` (SigLIP), else to the longest of its batch.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
-        wrapped = AutoTokenizer.from_pretrained(name, use_fast=True)
-    except (OSError, ValueError) as error:
-        raise ShoplensError(f"cannot load the tokenizer {name!r}: {error}") from error
-    tokenizer = getattr(wrapped, "backend_tokenizer", None)
-    if tokenizer is None:
-        raise ShoplensError(f"the tokenizer {name!r} has no fast version; choose a model that has a tokenizer.json")
+        try:
+            wrapped = AutoTokenizer.from_pretrained(name, use_fast=True)
+        except ImportError:  # its own class needs sentencepiece, its tokenizer.json does not
+            wrapped = None
+        if getattr(wrapped, "backend_tokenizer", None) is None:
+            wrapped = PreTrainedTokenizerFast.from_pretrained(name)
+    except (OSError, ValueError, ImportError) as error:
+        raise ShoplensError(
+            f"cannot load the tokenizer {name!r}: {error} (what is needed is a tokenizer.json, or vocab.json and merges.txt)"
+        ) from error
+    tokenizer = wrapped.backend_tokenizer
     pad = wrapped.pad_token or wrapped.eos_token
-    tokenizer.enable_padding(pad_id=tokenizer.token_to_id(pad), pad_token=pad)
+    if pad is None:
+        raise ShoplensError(f"the tokenizer {name!r} has no token to pad with: set pad_token in tokenizer_config.json")
+    tokenizer.enable_padding(
+        pad_id=tokenizer.token_to_id(pad), pad_token=pad, length=max_tokens if fixed_length else None
+    )
     tokenizer.enable_truncation(max_tokens)
     return tokenizer
 
 
 def tokenize(tokenizer: Tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids int64 [n, t] and attention mask bool [n, t], padded to the longest text."""
+    """Token ids int64 [n, t] and attention mask bool [n, t], padded as the tokenizer is set to."""
     encodings = tokenizer.encode_batch(texts)
     ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
     mask = np.array([encoding.attention_mask for encoding in encodings], dtype=bool)

@@ -91,7 +91,8 @@ class Embedder:
         save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
         self.tokenizer.save(str(partial / "tokenizer.json"))
         (partial / "preprocess.json").write_text(self.preprocessing.model_dump_json(indent=1))
-        config = {"name": self.name, "architecture": self.config.model_dump(mode="json"), **about}
+        architecture = self.config.model_dump(mode="json", exclude={"start_from", "locked"})
+        config = {"name": self.name, "architecture": architecture, **about}
         if self.config.text.name is not None:
             config["text_config"] = self.model.text.trunk.config.to_dict()
         (partial / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False))

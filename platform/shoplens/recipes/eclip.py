@@ -34,6 +34,7 @@ from shoplens.evaluation.report import report
 from shoplens.evaluation.tasks import EmbeddedSplit, evaluate_retrieval
 from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
 from shoplens.models.embedder import Embedder
+from shoplens.models.pretrained import filled_in, read
 from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
 from shoplens.registry.gates import Gates
 from shoplens.sampling.category import CategoryNegatives, category_plan
@@ -96,6 +97,14 @@ class EclipConfig(Config):
         if isinstance(objective, Mapping):
             objective = {**arm.get("objective", {}), **objective}
         return {**arm, **tree, "objective": objective}
+
+    @model_validator(mode="after")
+    def _bias(self) -> EclipConfig:
+        if self.objective.kind == "sigmoid" and not self.model.logit_bias:
+            raise ValueError(
+                "objective.kind: sigmoid starts with far more negatives than positives: add model.logit_bias=true"
+            )
+        return self
 
 
 class EclipRecipe:
@@ -197,9 +206,10 @@ class EclipRecipe:
 
     def _pixels(self, sample: int, epoch: int) -> np.ndarray:
         preprocessing, augmentation = self.config.preprocessing, self.config.augmentation
-        sharpest = preprocessing.size / (augmentation.crop if augmentation else 1)
+        crop = augmentation.crop if augmentation else 1
+        draft = round(preprocessing.draft / crop) if preprocessing.draft else None
         try:
-            image = decode(self.dataset.read_image(sample), draft=round(sharpest)).image
+            image = decode(self.dataset.read_image(sample), draft=draft).image
         except ImageRejected as error:
             image_id = self.dataset.images["image_id"][sample].as_py()
             raise ShoplensError(f"photo {image_id} of {self.dataset.path} cannot be used: {error}") from error
@@ -208,7 +218,15 @@ class EclipRecipe:
         return preprocessing(image)
 
     def build(self) -> nn.Module:
-        return DualEncoder(self.config.model, self.config.preprocessing, self.tokenizer.get_vocab_size())
+        config = self.config.model
+        start = read(config.start_from) if config.start_from else None
+        size = self.tokenizer.get_vocab_size()
+        model = DualEncoder(config, self.config.preprocessing, size, pretrained=start is None)
+        if start is not None:
+            model.start(start.weights())
+        if model.logit_bias is not None:
+            model.logit_bias.requires_grad_(self.config.objective.kind == "sigmoid")
+        return model
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return self._compare(model(batch["pixels"], batch["ids"], batch["mask"]), batch)
@@ -252,14 +270,19 @@ class EclipRecipe:
     def _card(self, model: nn.Module) -> str:
         parameters = sum(parameter.numel() for parameter in model.parameters())
         config, data = self.config, self.dataset
-        text = config.model.text.name or (config.model.text.config or {}).get("model_type")
+        image, text = (
+            tower.name or (tower.config or {}).get("model_type") for tower in (config.model.image, config.model.text)
+        )
+        start = config.model.start_from
+        began = [f"- started from {Path(start).name if Path(start).is_dir() else start}"] if start else []
         return "\n".join(
             [
                 f"# {config.name}",
                 "",
                 f"Product photos and texts in one space of {config.model.dim} dimensions (e-CLIP, arm `{config.arm}`).",
                 "",
-                f"- towers: {config.model.image.name} at {config.preprocessing.size} px, {text}; {parameters:,} parameters",
+                f"- towers: {image} at {config.preprocessing.size} px, {text}; {parameters:,} parameters",
+                *began,
                 f"- trained on {data.name} (`{data.digest[:12]}`), splits {', '.join(config.splits)}: {len(self.samples):,} photos",
                 f"- {config.training.epochs} epochs, {Timeline(self).total} steps, batch {config.training.batch_size}, seed {config.seed}",
                 f"- text: {' + '.join(config.text_fields)}, cut at {config.model.text.max_tokens} tokens",
@@ -270,7 +293,9 @@ class EclipRecipe:
         )
 
     def _tokenizer_json(self) -> str:
-        text = self.config.model.text
+        text, start = self.config.model.text, self.config.model.start_from
+        if start is not None:
+            return str(read(start).tokenizer.to_str())
         if text.name is not None:
             return str(pretrained_tokenizer(text.name, text.max_tokens).to_str())
         samples = Samples.of(self.dataset, self.config.splits, self.config.roles)
@@ -280,8 +305,8 @@ class EclipRecipe:
 
 
 def load(tree: Mapping[str, Any], where: str) -> EclipRecipe:
-    """Raises ConfigError, or ShoplensError where the dataset does not serve."""
-    return EclipRecipe(validate(EclipConfig, tree, where))
+    """Raises ConfigError, or ShoplensError where the dataset or the checkpoint to start from does not serve."""
+    return EclipRecipe(validate(EclipConfig, filled_in(tree, where), where))
 
 
 def evaluate(

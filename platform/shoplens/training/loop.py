@@ -58,9 +58,8 @@ def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle, run_fol
     torch.manual_seed(recipe.seed)
     device = ray.train.torch.get_device()
     built = recipe.build().to(device)
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(built, config.weight_decay), lr=config.learning_rate, betas=config.betas
-    )
+    optimizer = torch.optim.AdamW(parameter_groups(built, config), betas=config.betas)
+    rates = [group["lr"] for group in optimizer.param_groups]
     torch.manual_seed(recipe.seed + 1 + rank)
     timeline = Timeline(recipe)
     start, total = 0, timeline.total
@@ -89,8 +88,9 @@ def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle, run_fol
             arrived, batch = next(batches)
         if arrived != step:
             raise ShoplensError(f"the data feed delivered step {arrived} where step {step} was due")
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(timeline, step, config.warmup_steps)
+        factor = learning_rate_factor(timeline, step, config.warmup_steps)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
         optimizer.zero_grad(set_to_none=True)
         if config.stream_size:
             assert isinstance(recipe, streams.Streamed)
@@ -107,7 +107,7 @@ def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle, run_fol
             if not math.isfinite(metrics["train/loss"]):
                 raise ShoplensError(f"the loss is {metrics['train/loss']} at step {step}: lower training.learning_rate")
             if curves is not None:
-                rate = {"train/learning_rate": optimizer.param_groups[0]["lr"], "train/grad_norm": float(norm)}
+                rate = {"train/learning_rate": config.learning_rate * factor, "train/grad_norm": float(norm)}
                 seen = {"train/epoch": timeline.epochs(step), "train/samples_seen": float(timeline.seen(step))}
                 curves.log({**metrics, **rate, **meter.rates(), **seen}, step)
         meter.count()
@@ -135,12 +135,29 @@ def _batches(shares: feed.MicroBatches, config: TrainingConfig, start: int, tota
     return feed.from_ray(ray.train.get_dataset_shard("steps"), config.prefetch)
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices only; gains, biases and the logit scale go without (CLIP)."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
+    """What is trained, by learning rate; weight decay for matrices only (CLIP): not for gains, biases, logit scale.
+
+    Raises ShoplensError if `learning_rates` names a part that the model does not have.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for part in config.learning_rates:
+        if not any(f"{name}.".startswith(f"{part}.") for name in names):
+            known = ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
+            raise ShoplensError(f"training.learning_rates: the model has no part {part!r} (it has {known})")
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parts = [part for part in config.learning_rates if f"{name}.".startswith(f"{part}.")]
+            factor = config.learning_rates[max(parts, key=len)] if parts else 1.0
+            groups.setdefault((factor, parameter.ndim >= 2), []).append(parameter)
     return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": groups[factor, matrices],
+            "lr": config.learning_rate * factor,
+            "weight_decay": config.weight_decay if matrices else 0.0,
+        }
+        for factor, matrices in sorted(groups, reverse=True)
     ]
 
 

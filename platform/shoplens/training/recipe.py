@@ -24,6 +24,8 @@ class TrainingConfig(Config):
                        then be larger than memory, for one more pass through the tower; the gradient is the same
     checkpoint_every   steps between checkpoints; one is always written at the end
     feed               `ray`: Ray Data reads and collates; `loader`: a torch DataLoader inside the worker
+    learning_rates     factors of `learning_rate` by part of the model, the longest name first:
+                       {image: 0.1, text.trunk: 0.05}
     threads            torch threads of a worker (default: the machine's cores over its workers)
     """
 
@@ -32,6 +34,7 @@ class TrainingConfig(Config):
     batch_sizes: dict[NonNegativeInt, Annotated[int, Field(ge=2)]] = {}
     stream_size: dict[str, PositiveInt] = {}
     learning_rate: float = Field(1e-3, gt=0)
+    learning_rates: dict[str, Annotated[float, Field(gt=0)]] = {}
     weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_steps: int = Field(50, ge=0)

@@ -1,0 +1,67 @@
+"""Dual encoders that others trained, as a beginning: Hugging Face CLIP and SigLIP, open_clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shoplens.config import ConfigError
+from shoplens.errors import ShoplensError
+from shoplens.models.pretrained import huggingface, open_clip
+from shoplens.models.pretrained.source import Pretrained, read_json
+
+__all__ = ["Pretrained", "filled_in", "read"]
+
+
+def read(source: str) -> Pretrained:
+    """A checkpoint by hub name or folder; of one that holds both layouts, the transformers one.
+
+    Raises ShoplensError if it cannot be had, or is of an architecture that e-CLIP cannot take over.
+    """
+    if (Path(source) / "preprocess.json").is_file():
+        raise ShoplensError(
+            f"{source} is a shoplens package: write it as a checkpoint with `shoplens export {source} FOLDER`"
+        )
+    config = read_json(source, "config.json")
+    kind = (config or {}).get("model_type")
+    if kind in huggingface.WEIGHT_NAMES:
+        return huggingface.read(source, kind)
+    settings = read_json(source, open_clip.CONFIG)
+    if settings is not None:
+        return open_clip.read(source, settings)
+    what = f"its config.json says model_type {kind!r}" if config else f"it has no config.json and no {open_clip.CONFIG}"
+    raise ShoplensError(f"{source} is no checkpoint of CLIP, SigLIP or open_clip: {what}")
+
+
+def filled_in(tree: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A recipe's settings with the towers and preprocessing that `model.start_from` brings.
+
+    Raises ConfigError if a setting contradicts the checkpoint, ShoplensError as `read` does.
+    """
+    model = tree.get("model")
+    if not isinstance(model, Mapping) or not model.get("start_from"):
+        return dict(tree)
+    found = read(str(model["start_from"]))
+    brought = {
+        "model": found.model.model_dump(mode="json", include={"image", "text", "dim", "logit_bias"}),
+        "preprocessing": found.preprocessing.model_dump(mode="json"),
+    }
+    return _merged(tree, brought, where, ())
+
+
+def _merged(tree: Mapping[str, Any], brought: Mapping[str, Any], where: str, path: tuple[str, ...]) -> dict[str, Any]:
+    merged = dict(tree)
+    for key, value in brought.items():
+        here = (*path, key)
+        given = tree.get(key)
+        if isinstance(given, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merged(given, value, where, here)
+        elif given is None or given == value:
+            merged[key] = value
+        else:
+            raise ConfigError(
+                f"{where} cannot be used:\n  {'.'.join(here)} is {given!r:.80}, where the checkpoint of model.start_from "
+                f"has {value!r:.80}: leave it out (workloads/configs/eclip_finetune.yaml does)"
+            )
+    return merged
