@@ -101,7 +101,7 @@ class Augmentation(Config):
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if self.brightness:
             gain = 1 + self.brightness * (2 * brightness - 1)
-            image = image.point([min(255, round(level * gain)) for level in range(256)] * 3)
+            image = image.point(np.rint(np.arange(256) * gain).clip(max=255).astype(int).tolist() * 3)
         return image
 
 
