@@ -127,6 +127,7 @@ def distinct(vectors: np.ndarray) -> int:
 def as_open_clip(folder: Path, name: str) -> None:
     import open_clip
     from open_clip.push_to_hf_hub import save_for_hf
+    from open_clip.tokenizer import HFTokenizer
 
     torch.manual_seed(0)
     texts, photos = load_inputs(folder)
@@ -140,7 +141,7 @@ def as_open_clip(folder: Path, name: str) -> None:
         t5_like(config["text_cfg"]["context_length"]).save_pretrained(folder / "tokenizer")
         options = config["text_cfg"]["tokenizer_kwargs"]
         length = config["text_cfg"]["context_length"]
-        tokenizer = open_clip.HFTokenizer(str(folder / "tokenizer"), context_length=length, **options)
+        tokenizer = HFTokenizer(str(folder / "tokenizer"), context_length=length, **options)
         saved = tokenizer
     else:
         tokenizer = open_clip.get_tokenizer(name)
