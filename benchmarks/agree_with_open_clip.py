@@ -2,10 +2,10 @@
 
     python benchmarks/agree_with_open_clip.py [--out result.json] [--models ViT-B-32 convnext_base ...]
 
-open_clip is installed into a virtual environment of its own below --venv, which sees this environment's torch.
-There it makes models with random weights, saves them as it does for the hub, and encodes 64 texts and 64 photos
-with its own tokenizer and transform. Here the same folders are read by shoplens, packaged, loaded back, and the
-largest difference of a number in the unit vectors is reported. No network beyond the package index.
+open_clip has a virtual environment of its own, which sees this environment's torch. There it makes models with
+random weights, saves them as it does for the hub, and encodes 64 texts and 64 photos with its own tokenizer and
+transform. Here the same folders are read by shoplens, packaged, loaded back, and the largest difference of a
+number in the unit vectors is reported. No network beyond the package index.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import platform
 import random
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +25,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-OPEN_CLIP = "3.3.0"
 MODELS = ("ViT-B-32", "ViT-B-32-quickgelu", "convnext_base", "ViT-B-16-SigLIP")
 SHOP = "원피스 빨간 머그컵 350ml Black boots, size 240 it's NEW! 운동화 (2-pack) ★특가★ cotton_blend denim 무료배송"
 WORDS = SHOP.split()
@@ -36,13 +34,14 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--out", type=Path, help="where to write the result (JSON); the screen if left out")
     arguments.add_argument("--models", nargs="+", default=MODELS, help="names of open_clip's architectures")
-    arguments.add_argument("--venv", type=Path, default=Path(".shoplens/open_clip"))
     arguments.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.peer:
         as_open_clip(options.peer, options.models[0])
         return
-    python = environment(options.venv)
+    from peers import OPEN_CLIP, environment
+
+    python = environment("open_clip", OPEN_CLIP)
     found = {}
     for name in options.models:
         with tempfile.TemporaryDirectory() as scratch:
@@ -55,24 +54,11 @@ def main() -> None:
         "command": "python " + " ".join(sys.argv),
         "machine": f"{platform.machine()}, {platform.system()}, CPU",
         "versions": {name: version(name) for name in ("torch", "transformers", "timm", "tokenizers", "Pillow")}
-        | {"python": platform.python_version(), "open_clip_torch": OPEN_CLIP},
+        | {"python": platform.python_version(), "open_clip": OPEN_CLIP[0]},
         "largest_difference": found,
     }
     text = json.dumps(result, indent=1)
     options.out.write_text(text + "\n") if options.out else print(text)
-
-
-def environment(folder: Path) -> Path:
-    """A virtual environment with open_clip, which takes torch and the rest from the one that runs this."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        packages = [f"open_clip_torch=={OPEN_CLIP}", "ftfy", "wcwidth", "regex"]
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", *packages], check=True)
-        ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-        own = subprocess.run([str(python), "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
-        Path(own, "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return python.absolute()
 
 
 def inputs(folder: Path) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import ray.train
 import torch
 from ray import cloudpickle
 from ray.train import DataConfig
@@ -28,16 +30,16 @@ class MicroBatches:
     """Rank `rank`'s share of every global step: a consecutive slice of the batch, read and collated."""
 
     def __init__(self, recipe: Recipe, rank: int, world_size: int, run_folder: Path) -> None:
-        self._recipe, self._rank, self._world_size, self._run_folder = recipe, rank, world_size, run_folder
+        self.recipe, self._rank, self._world_size, self._run_folder = recipe, rank, world_size, run_folder
         self._epoch, self._plan = -1, np.empty((0, 0), np.int64)
         self._timeline = Timeline(recipe)
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         epoch, row = self._timeline.locate(step)
         if epoch != self._epoch:
-            self._epoch, self._plan = epoch, plan_of(self._recipe, epoch, self._run_folder)
+            self._epoch, self._plan = epoch, plan_of(self.recipe, epoch, self._run_folder)
         share = self._plan.shape[1] // self._world_size
-        return self._recipe.collate(self._plan[row, self._rank * share : (self._rank + 1) * share], epoch)
+        return self.recipe.collate(self._plan[row, self._rank * share : (self._rank + 1) * share], epoch)
 
 
 def plan_of(recipe: Recipe, epoch: int, run_folder: Path) -> np.ndarray:
@@ -59,25 +61,43 @@ class PlanConfig(DataConfig):
     ) -> list[dict[str, DataIterator]]:
         from ray.data import ExecutionOptions, TaskPoolStrategy
 
+        def shard(dataset: Dataset, read: Callable[[dict[str, Any]], dict[str, Any]]) -> DataIterator:
+            mapped = dataset.map(read, num_cpus=0.5, compute=TaskPoolStrategy(self._concurrency))
+            mapped.context.execution_options = ExecutionOptions(preserve_order=True)
+            mapped.context.enable_progress_bars = False
+            return mapped.iterator()
+
         shards = []
         for rank in range(world_size):
             pickled = cloudpickle.dumps(MicroBatches(self._recipe, rank, world_size, self._run_folder))
             read = functools.partial(_read_row, pickled)
-            shard = datasets["steps"].map(read, num_cpus=0.5, compute=TaskPoolStrategy(self._concurrency))
-            shard.context.execution_options = ExecutionOptions(preserve_order=True)
-            shard.context.enable_progress_bars = False
-            shards.append({"steps": shard.iterator()})
+            shards.append({name: shard(dataset, read) for name, dataset in datasets.items()})
         return shards
 
 
-def steps_from(first: Callable[[], int], total: int) -> Callable[[], Dataset]:
-    """The dataset of the steps that remain, asked for at each start of the workers; `first` says where."""
+class Segment(NamedTuple):
+    """Steps [first, stop) that one execution of Ray Data delivers, under the name of its dataset."""
+
+    name: str
+    first: int
+    stop: int
+
+
+def segments(recipe: Recipe) -> list[Segment]:
+    """The whole training; every mined epoch by itself, since Ray Data runs ahead of the workers that mine it."""
+    timeline, epochs = Timeline(recipe), range(1, recipe.training.epochs)
+    mined = [timeline.first_step(epoch) for epoch in epochs if isinstance(recipe, Mining) and recipe.mines(epoch)]
+    return [Segment(f"steps-{first}", first, stop) for first, stop in pairwise([0, *mined, timeline.total])]
+
+
+def steps_of(segment: Segment, done: Callable[[], int]) -> Callable[[], Dataset]:
+    """The dataset of the steps that remain, asked for at each start of the workers; `done` says how many are."""
 
     def steps() -> Dataset:
         import ray
 
-        start = first()
-        count = max(1, total - start)
+        start = max(segment.first, done())
+        count = max(1, segment.stop - start)
         return ray.data.range(count, override_num_blocks=count).map(functools.partial(_number, start))
 
     return steps
@@ -97,11 +117,15 @@ def _read_row(pickled: bytes, row: dict[str, Any]) -> dict[str, Any]:
     return {"step": row["step"], **_load(pickled)[int(row["step"])]}
 
 
-def from_ray(shard: DataIterator, prefetch: int) -> Iterator[tuple[int, Batch]]:
+def from_ray(recipe: Recipe, start: int, prefetch: int) -> Iterator[tuple[int, Batch]]:
     """(step, micro-batch) pairs of this rank, in order."""
-    for row in shard.iter_batches(batch_size=1, prefetch_batches=prefetch, batch_format="numpy"):
-        step = int(row.pop("step")[0])
-        yield step, {name: torch.tensor(values[0]) for name, values in row.items()}
+    for segment in segments(recipe):
+        if segment.stop <= start:
+            continue
+        shard = ray.train.get_dataset_shard(segment.name)
+        for row in shard.iter_batches(batch_size=1, prefetch_batches=prefetch, batch_format="numpy"):
+            step = int(row.pop("step")[0])
+            yield step, {name: torch.tensor(values[0]) for name, values in row.items()}
 
 
 def from_loader(

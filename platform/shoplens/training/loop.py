@@ -132,7 +132,7 @@ def learning_rate_factor(timeline: Timeline, step: int, warmup: int) -> float:
 def _batches(shares: feed.MicroBatches, config: TrainingConfig, start: int, total: int) -> Iterator[tuple[int, Batch]]:
     if config.feed == "loader":
         return feed.from_loader(shares, start, total, workers=2, prefetch=config.prefetch)
-    return feed.from_ray(ray.train.get_dataset_shard("steps"), config.prefetch)
+    return feed.from_ray(shares.recipe, start, config.prefetch)
 
 
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:

@@ -110,6 +110,9 @@ class Timeline:
         epoch = min(bisect_right(self._first_step, step), len(self._batch)) - 1
         return epoch, step - self._first_step[epoch]
 
+    def first_step(self, epoch: int) -> int:
+        return self._first_step[epoch]
+
     def seen(self, step: int) -> int:
         """Samples before a step."""
         epoch, batch = self.locate(step)

@@ -20,7 +20,7 @@ from torch import nn
 
 from shoplens.errors import ShoplensError
 from shoplens.training import checkpoints
-from shoplens.training.feed import PlanConfig, steps_from
+from shoplens.training.feed import PlanConfig, segments, steps_of
 from shoplens.training.loop import OpenCurves, train_loop
 from shoplens.training.progress import shown
 from shoplens.training.recipe import Recipe, Timeline
@@ -62,7 +62,7 @@ def train(
             raise ShoplensError(f"batch_size {size} is not a multiple of {workers.count} workers")
     run_folder = Path(storage).absolute() / name
 
-    def first_step() -> int:
+    def steps_done() -> int:
         checkpoint = checkpoints.latest(run_folder)
         return checkpoints.steps_done(checkpoint) if checkpoint else 0
 
@@ -70,7 +70,7 @@ def train(
     feeds: dict[str, Any] = {}
     if config.feed == "ray":
         feeds = {
-            "datasets": {"steps": steps_from(first_step, total)},
+            "datasets": {segment.name: steps_of(segment, steps_done) for segment in segments(recipe)},
             "dataset_config": PlanConfig(recipe, workers.feed_tasks, run_folder),
         }
     resources = {"CPU": workers.cpus, **({"GPU": 1} if workers.use_gpu else {})}
