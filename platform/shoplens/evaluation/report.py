@@ -17,9 +17,11 @@ from PIL import Image
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
+from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.evaluation import Evaluation, Metric
+from shoplens.evaluation.matching import matching
 from shoplens.evaluation.ranking import Answers, Retrieval, nearest
-from shoplens.evaluation.tasks import EmbeddedSplit, image_to_text, matching, text_to_image
+from shoplens.evaluation.tasks import image_to_text, text_to_image
 
 THUMBNAIL = 150
 """Longest side of the pictures, pixels."""
