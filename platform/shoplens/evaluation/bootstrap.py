@@ -35,15 +35,19 @@ class Statistic:
 def draw(statistic: Statistic, seed: int = 0, *, resamples: int = STATISTIC_RESAMPLES) -> np.ndarray:
     """The statistic under `resamples` draws of its groups, [resamples]; all nan if there is one group only.
 
-    The same seed and number of groups give the same draws, so two models' are paired. What `under` rounds
-    (it may bin) is taken off: the draws are shifted so that every group once gives `value`.
+    The same seed and number of groups give the same draws, so two models' are paired. The draws are shifted to
+    have `value` as their mean, as far as the figure's range allows: a redraw of pairs or bins is noisier than
+    the data, and a curved statistic of it (B-cubed, ECE) then lies to one side of the value.
     """
     n_groups = int(statistic.group.max(initial=-1)) + 1
     if n_groups < 2:
         return np.full(resamples, np.nan)
     drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)
-    rounding = statistic.value - statistic.under(np.ones((1, n_groups)))[0]
-    return statistic.under(drawn.astype(np.float64)) + rounding
+    values = statistic.under(drawn.astype(np.float64))
+    if np.isnan(values).all():
+        return values
+    lowest, highest = min(0.0, np.nanmin(values)), max(1.0, np.nanmax(values))
+    return np.clip(values + statistic.value - np.nanmean(values), lowest, highest)
 
 
 def totals(values: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
