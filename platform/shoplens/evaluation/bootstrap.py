@@ -20,7 +20,7 @@ _DRAWS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Statistic:
-    """A figure over `n` units that is no mean of theirs (F1, average precision, ...), and how to draw it anew.
+    """A figure from -1 to 1 over `n` units that is no mean of theirs (F1, AP, ...), and how to draw it anew.
 
     `group` [p] holds codes 0 to g-1; `under` maps how often each group was drawn, float [r, g], to the figure
     under each draw, [r] (nan where a draw does not define it). A group drawn twice stands for two groups alike.
@@ -43,11 +43,10 @@ def draw(statistic: Statistic, seed: int = 0, *, resamples: int = STATISTIC_RESA
     if n_groups < 2:
         return np.full(resamples, np.nan)
     drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)
-    values = statistic.under(drawn.astype(np.float64))
+    values = np.clip(statistic.under(drawn.astype(np.float64)), -1, 1)
     if np.isnan(values).all():
         return values
-    lowest, highest = min(0.0, np.nanmin(values)), max(1.0, np.nanmax(values))
-    return np.clip(values + statistic.value - np.nanmean(values), lowest, highest)
+    return np.clip(values + statistic.value - np.nanmean(values), -1 if np.nanmin(values) < 0 else 0, 1)
 
 
 def totals(values: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
@@ -63,7 +62,8 @@ def between_scale(drawn: np.ndarray) -> np.ndarray:
     A group drawn twice forms no pair with itself; without this a draw would hold one in g too few.
     """
     n = drawn.sum(axis=1)
-    return divide(n * (n - 1), n**2 - (drawn**2).sum(axis=1))
+    between = n**2 - (drawn**2).sum(axis=1)
+    return np.where(between > 0, n * (n - 1) / np.maximum(between, 1), 1)
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, unit_group: np.ndarray, group: np.ndarray) -> Statistic:

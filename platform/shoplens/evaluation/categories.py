@@ -60,8 +60,8 @@ def classify(train: EmbeddedSplit, development: EmbeddedSplit, split: EmbeddedSp
             np.flatnonzero(asked),
             answers.probability,
             hit,
-            [" › ".join(known[code]) for code in answers.code],
-            [" › ".join(path) for path in truth],
+            [known[code][-1] for code in answers.code],
+            [path[-1] for path in truth],
         )
     return found
 

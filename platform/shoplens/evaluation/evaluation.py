@@ -78,6 +78,8 @@ class Evaluation:
         draws = {name: draw(one, seed) for name, one in statistics.items()}
         values = {name: values.mean() for name, values in outcomes.items()}
         values |= {name: one.value for name, one in statistics.items()}
+        tasks = list(dict.fromkeys(_task(name) for name in values))
+        values = {name: values[name] for name in sorted(values, key=lambda name: tasks.index(_task(name)))}
         spans = {name: interval(values, groups[name], seed) for name, values in outcomes.items()}
         spans |= {name: percentiles(drawn) for name, drawn in draws.items()}
         metrics = {
@@ -190,6 +192,11 @@ class Findings:
             about={**(about or {}), **self.about},
             seed=seed,
         )
+
+
+def _task(name: str) -> str:
+    """`matching/image/recall@1` -> `matching/image`."""
+    return "/".join(name.split("/")[:2]) if name.count("/") > 1 else name.split("/")[0]
 
 
 def _nan_to_none(value: Any) -> Any:

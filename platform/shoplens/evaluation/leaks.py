@@ -10,7 +10,7 @@ import numpy as np
 
 from shoplens.datasets.samples import Samples
 
-NEAR = 4
+NEAR = 2
 """Bits of 64 in which the perceptual hashes of near-duplicate photos differ at most."""
 _PAIRS_AT_ONCE = 1 << 24
 
@@ -20,7 +20,7 @@ class Leaks:
     """Catalogs of a split that are also elsewhere, and photos that look like one there.
 
     `products` are the rows (`Samples.product`) of the leaked catalogs; `near` holds pairs of sample ids
-    [m, 2]: a photo of the split, and the nearest photo elsewhere, at most `NEAR` bits apart.
+    [m, 2]: a photo of the split, and the nearest photo elsewhere, at most `NEAR` bits apart, nearest pairs first.
     """
 
     catalogs: np.ndarray
@@ -38,7 +38,7 @@ def leaks(split: Samples, elsewhere: Samples) -> Leaks:
     """Catalogs by id, photos by perceptual hash; both must come from one dataset."""
     catalogs = np.intersect1d(split.catalog, elsewhere.catalog)
     nearest, distance = _nearest(split.phash, elsewhere.phash)
-    near = distance <= NEAR
+    near = np.argsort(distance, kind="stable")[: int((distance <= NEAR).sum())]
     return Leaks(
         catalogs=catalogs,
         products=np.unique(split.product[np.isin(split.catalog, catalogs)]),
@@ -79,6 +79,6 @@ def warning(told: Mapping[str, Any] | None) -> str:
         )
     if told["near_duplicates"]:
         said.append(
-            f"{told['near_duplicates']} photos look like one in {splits} (perceptual hashes at most {NEAR} bits apart)"
+            f"{told['near_duplicates']} photos look like one in {splits} (perceptual hashes at most {NEAR} of 64 bits apart)"
         )
     return ". ".join(said) + "."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.calibration import fit_temperature, threshold_at_precision
 
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+PENALTIES = (1e-2, 1e-1, 1.0)
 """Inverse strengths of the ridge penalty that the development rows choose from."""
-DEFAULT_PENALTY = 1e-2
+DEFAULT_PENALTY = 1e-1
+STEPS = 100
+"""L-BFGS steps at most. Vectors of few directions need many more to converge, for no better development loss."""
 PRECISION = 0.9
 FORMAT_VERSION = 1
 Values = Sequence[str | None]
@@ -93,7 +96,9 @@ class LinearHead:
         their_values = [value for value in development_values if value is not None]
         best, best_loss = None, np.inf
         for penalty in PENALTIES if judged.any() else (DEFAULT_PENALTY,):
-            model = LogisticRegression(C=penalty, max_iter=300, tol=1e-4).fit(standardised, truth)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # few rows a value; not converged
+                model = LogisticRegression(C=penalty, max_iter=STEPS, tol=1e-3).fit(standardised, truth)
             weights, bias = model.coef_, model.intercept_
             if len(model.classes_) == 2:
                 weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2

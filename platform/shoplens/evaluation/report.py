@@ -153,7 +153,7 @@ def showcases(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset, *,
 
 
 def wrong_answers(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset) -> dict[str, list[Card]]:
-    """Task title -> what the heads said most surely and wrongly, of each task by its strongest modality there is."""
+    """Task title -> what the heads said most surely and wrongly, by photo and by both."""
     shown: dict[str, list[Card]] = {}
     for name, found in sorted(evaluation.about.get("mistakes", {}).items()):
         task, modality = name.split("/")
@@ -254,7 +254,7 @@ def _title(name: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}" if share == 0 or share >= 0.001 else f"{100 * share:.2g}"
+    return f"{100 * share:.1f}" if abs(share) < 5e-6 or abs(share) >= 0.001 else f"{100 * share:.2g}"
 
 
 def _lift(metric: Metric) -> str:
