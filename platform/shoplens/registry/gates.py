@@ -116,11 +116,12 @@ def _verdict(gate: Gate, candidate: Evaluation, holder: Evaluation | None) -> Ve
 
 
 def _compare(name: str, candidate: Evaluation, holder: Evaluation) -> tuple[float, float, float, float]:
-    if name not in holder.metrics or not np.array_equal(candidate.groups[name], holder.groups[name]):
+    alike = name in holder.metrics and (name in candidate.draws) == (name in holder.draws)
+    if not alike or not np.array_equal(candidate.groups[name], holder.groups[name]):
         raise NotComparable(
             f"the two evaluations of {name} were made over different queries: evaluate both models again"
         )
-    if name in candidate.draws and name in holder.draws:
+    if name in candidate.draws:
         low, high = percentiles(candidate.draws[name] - holder.draws[name])
         return holder.metrics[name].value, candidate.metrics[name].value - holder.metrics[name].value, low, high
     return holder.metrics[name].value, *paired_difference(
