@@ -19,6 +19,7 @@ from shoplens.datasets.samples import Samples
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
 from shoplens.evaluating import ALL, EvaluationConfig, evaluate_dual_encoder, restricted_path
+from shoplens.evaluation.leaks import Leaks
 
 COLOURS = ("red", "green", "blue")
 KINDS = (
@@ -167,6 +168,25 @@ def test_catalogs_that_were_learnt_are_left_out_and_named(shop: Shop, package: t
     assert "LEAK: 2 of 12 catalogs of this split are also in train; their 3 products are left out" in page
     kept, page = evaluate_dual_encoder(folder, dataset, "test", {}, {"leaks": "keep"})
     assert kept.about["counts"]["products"] == 23 and "flatter" in page
+
+
+def test_near_duplicate_photos_are_shown_those_of_one_title_first(
+    shop: Shop, package: tuple[Path, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = shop({"train": 20, "test": 10})
+    test, train = (Samples.of(dataset, [split]).sample for split in ("test", "train"))
+    near = np.stack([test[:3], train[:3]], axis=1)
+    titles = dataset.products["title"].to_pylist()
+    row = int(dataset.product_row[train[2]])
+    titles[row] = " ".join(reversed(titles[int(dataset.product_row[test[2]])].upper().split()))
+    place = dataset.products.column_names.index("title")
+    dataset.products = dataset.products.set_column(place, "title", [titles])
+    monkeypatch.setattr(evaluating, "leaks", lambda ours, theirs: Leaks(np.zeros(0), np.zeros(0), near, 5))
+    evaluation, page = evaluate_dual_encoder(package[0], dataset, "test", {})
+    told = evaluation.about["leaks"]
+    assert (told["near_duplicates"], told["same_words"]) == (3, 1)
+    assert told["near"][0] == near[2].tolist() and not told["left_out"]
+    assert "3 photos look like one in train" in page and f"train: {titles[row]}" in page
 
 
 def test_a_split_by_photo_is_kept_and_said_to_be_one(shop: Shop, package: tuple[Path, list[int]]) -> None:

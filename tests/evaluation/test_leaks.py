@@ -44,6 +44,7 @@ def test_the_warning_says_what_became_of_them() -> None:
         {**told, "near_duplicates": 0}
     )
     assert "flatter" in warning({**told, "left_out": False, "near_duplicates": 0})
-    by_photo = warning({**told, "catalogs": 9, "by_photo": True, "near_duplicates": 4})
+    by_photo = warning({**told, "catalogs": 9, "by_photo": True, "near_duplicates": 4, "same_words": 1})
     assert "every one of the 9" in by_photo and "4 photos look like one" in by_photo
+    assert "1 of them under a title of the same words" in by_photo
     assert warning({**told, "catalogs": 0, "near_duplicates": 0}) == "" == warning(None)

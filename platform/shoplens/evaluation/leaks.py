@@ -79,6 +79,7 @@ def warning(told: Mapping[str, Any] | None) -> str:
         )
     if told["near_duplicates"]:
         said.append(
-            f"{told['near_duplicates']} photos look like one in {splits} (perceptual hashes at most {NEAR} of 64 bits apart)"
+            f"{told['near_duplicates']} photos look like one in {splits} (perceptual hashes at most {NEAR} of 64 bits apart), "
+            f"{told['same_words']} of them under a title of the same words"
         )
     return ". ".join(said) + "."
