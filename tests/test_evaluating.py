@@ -196,6 +196,15 @@ def test_a_split_by_photo_is_kept_and_said_to_be_one(shop: Shop, package: tuple[
     assert evaluation.about["leaks"]["by_photo"] and "It is a split by photo" in page
 
 
+def test_what_the_model_was_trained_on_counts_too(shop: Shop, package: tuple[Path, list[int]]) -> None:
+    dataset = shop({"train": 20, "extra": 20, "test": 20}, shared=(0,))
+    settings = {"evaluation": {}, "text_fields": ["title"], "splits": ["train", "extra", "elsewhere"]}
+    (package[0] / "config.json").write_text(json.dumps(settings))
+    assert evaluate_dual_encoder(package[0], dataset, "test", {})[0].about["leaks"]["with"] == ["train", "extra"]
+    told = evaluate_dual_encoder(package[0], dataset, "extra", {})[0].about["leaks"]
+    assert told["by_photo"] and told["of"] == 10, "judged on what it was trained on"
+
+
 def test_heads_are_not_judged_on_what_they_learn_from(shop: Shop, package: tuple[Path, list[int]]) -> None:
     dataset = shop({"train": 40})
     with pytest.raises(ShoplensError, match="cannot be judged on it"):

@@ -43,8 +43,9 @@ class EvaluationConfig(Config):
                   the split that is judged, a fifth of the catalogs of `train` is held out for it
     restricted    id, name or `A > B` path of the category at and below which products are restricted
     precision     what restricted recognition and attribute answers aim at: their thresholds are set for it
-    leaks         whether products whose catalog is also in `train` or `development` are left out of the split.
-                  A split by photo, all of whose products are, is kept whole, and said to be one
+    leaks         whether products whose catalog is also in `train`, `development` or the splits that the model was
+                  trained on are left out of the split. A split by photo, all of whose products are, is kept whole,
+                  and said to be one
     """
 
     split: Split = "val"
@@ -78,7 +79,9 @@ def evaluate_dual_encoder(
     config = validate(EvaluationConfig, {**settings["evaluation"], **(overrides or {})}, "evaluation")
     split = split or config.split
     samples = Samples.of(dataset, [split])
-    learnt_from = [name for name in (config.train, config.development) if name in _splits(dataset) and name != split]
+    trained_on = settings.get("splits", [config.train])
+    judged_apart = [name for name in (config.train, config.development) if name != split]
+    learnt_from = [name for name in dict.fromkeys([*trained_on, *judged_apart]) if name in _splits(dataset)]
     leaked = leaks(samples, Samples.of(dataset, learnt_from)) if learnt_from else None
     left_out = leaked is not None and config.leaks == "leave_out" and not leaked.every
     if leaked is not None and left_out:

@@ -176,6 +176,7 @@ class EclipRecipe:
         about = {
             "recipe": self.config.recipe,
             "text_fields": list(self.config.text_fields),
+            "splits": list(self.config.splits),
             "evaluation": self.config.evaluation.model_dump(mode="json"),
             "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
             "embedder": "shoplens.models.embedder:Embedder",
