@@ -16,7 +16,7 @@ from shoplens.evaluation import clustering
 from shoplens.evaluation.bootstrap import Statistic, draw, percentiles
 from shoplens.evaluation.clustering import b_cubed_f1, best_cut, cluster, offers
 from shoplens.evaluation.embedded import EmbeddedSplit
-from shoplens.evaluation.matching import pair_average_precision, pair_f1, pairs
+from shoplens.evaluation.matching import best_threshold, match, pair_average_precision, pair_f1, pairs
 from tests.evaluation.splits import random_split, unit
 
 grouped = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=25)
@@ -130,6 +130,18 @@ def test_the_best_cut_is_the_best_of_all(method: str) -> None:
     every = [b_cubed_f1(ours.catalog, fcluster(tree, cut, "distance") - 1) for cut in [0, *(tree[:, 2] + 1e-9)]]
     cut = best_cut(ours, method)
     assert b_cubed_f1(ours.catalog, fcluster(tree, 1 - cut, "distance") - 1) == pytest.approx(max(every))
+
+
+def test_cuts_and_thresholds_come_from_the_other_split() -> None:
+    judged, other = _shop(11, 25, 0.4), _shop(12, 25, 0.9)
+    cuts = cluster(judged, other).about["thresholds"]
+    ours, theirs = offers(judged, "text"), offers(other, "text")
+    assert ours is not None and theirs is not None
+    for way, method in clustering.LINKAGES.items():
+        assert cuts[f"clustering/text/{way}"] == best_cut(theirs, method) != best_cut(ours, method)
+    thresholds = match(judged, other).about["thresholds"]
+    of_pairs = pairs(other, "text")
+    assert thresholds["matching/text/pair_f1"] == best_threshold(of_pairs.score, of_pairs.same)
 
 
 def test_without_pairs_there_is_nothing_to_judge_or_to_choose_by() -> None:

@@ -159,6 +159,19 @@ def test_a_category_that_training_lacks_is_a_miss_and_ties_too() -> None:
     assert found.outcomes["category/text/top1"][~truth].mean() > 0.85
 
 
+def test_the_surest_mistakes_are_kept_by_name_and_by_path_where_names_are_the_same() -> None:
+    twins = [("a", "b", "c"), ("a", "b", "d"), ("a", "e", "c"), ("g", "c")]
+    named = (replace(split, category_paths=twins) for split in (TRAIN, DEVELOPMENT, TEST))
+    found = classify(*named, _encode)
+    assert found.about["mistakes"]["category/image"], "photos are noisy enough for some"
+    for name, rows in found.about["mistakes"].items():
+        assert [row["confidence"] for row in rows] == sorted((row["confidence"] for row in rows), reverse=True)
+        wrong = np.flatnonzero(found.outcomes[f"{name}/top1"] == 0)
+        for row in rows:
+            assert row["row"] in wrong and row["said"] != row["truth"]
+            assert row["said"].split(" › ")[-1] != row["truth"].split(" › ")[-1] or "›" in row["said"] + row["truth"]
+
+
 def test_restricted_products_are_recognised_with_the_threshold_from_elsewhere() -> None:
     evaluation = recognise(TRAIN, DEVELOPMENT, TEST, ("a", "b"), precision=0.9).evaluation()
     for modality in ("image", "text", "fused"):
@@ -169,6 +182,10 @@ def test_restricted_products_are_recognised_with_the_threshold_from_elsewhere() 
         assert metrics["recall@precision"].value > 0.9
         assert metrics["ece"].value < 0.08
         assert metrics["ap"].low <= metrics["ap"].value <= metrics["ap"].high
+    noisy = recognise(TRAIN, _noise(DEVELOPMENT), TEST, ("a", "b"), precision=0.9)
+    assert noisy.about["thresholds"]["restricted/text"] > evaluation.about["thresholds"]["restricted/text"], (
+        "the threshold is that of the development split"
+    )
     told = evaluation.about["restricted"]
     assert told["in_split"] == sum(path[:2] == ("a", "b") for path in TEST.path_of_product)
 

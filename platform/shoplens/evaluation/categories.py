@@ -60,8 +60,8 @@ def classify(train: EmbeddedSplit, development: EmbeddedSplit, split: EmbeddedSp
             np.flatnonzero(asked),
             answers.probability,
             hit,
-            [known[code][-1] for code in answers.code],
-            [path[-1] for path in truth],
+            [_told_apart(known[code], path) for code, path in zip(answers.code, truth, strict=True)],
+            [_told_apart(path, known[code]) for code, path in zip(answers.code, truth, strict=True)],
         )
     return found
 
@@ -85,6 +85,11 @@ def mistakes(
     return [
         {"row": int(rows[i]), "said": said[i], "truth": truth[i], "confidence": float(confidence[i])} for i in surest
     ]
+
+
+def _told_apart(path: Path, other: Path) -> str:
+    """The category's name; its whole path where the other is called the same."""
+    return path[-1] if path[-1] != other[-1] else " › ".join(path)
 
 
 def _labels(split: EmbeddedSplit, rows: np.ndarray, names: dict[Path, str]) -> list[str | None]:
