@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
 from shoplens.evaluation.attributes import extract, fit_heads, macro_f1, single_values, vocabularies
+from shoplens.evaluation.calibration import threshold_at_precision
 from shoplens.evaluation.categories import _wrong_ahead, classify, tree_distance
 from shoplens.evaluation.embedded import EmbeddedSplit
+from shoplens.evaluation.probes import LinearHead
 from shoplens.evaluation.restricted import recognise, weighted_average_precision
 from tests.evaluation.splits import PATHS, labelled_split, unit
 
@@ -60,6 +62,28 @@ def test_heads_find_what_is_there_and_prompts_of_nothing_do_not() -> None:
     assert told["judged"] == sum(value is not None for value in single_values(TEST, "colour"))
     assert metrics["attributes/text/coverage"].n == told["judged"]
     assert metrics["attributes/image/coverage"].n == 2 * told["judged"], "two photos each"
+
+
+def test_coverage_and_precision_are_those_of_the_heads_answers() -> None:
+    metrics = extract(TRAIN, DEVELOPMENT, TEST, _encode).evaluation().metrics
+    heads = fit_heads(TRAIN, DEVELOPMENT, vocabularies(TRAIN))
+    answers, values = heads["image"].answer(TEST.images)["colour"], single_values(TEST, "colour")
+    told = [
+        (gave, heads["image"].heads["colour"].values[code] == values[row])
+        for code, gave, row in zip(answers.code, answers.answered, TEST.product, strict=True)
+        if values[row] is not None
+    ]
+    given = [right for gave, right in told if gave]
+    assert 0 < len(given) < len(told)
+    assert metrics["attributes/image/coverage"].value == pytest.approx(len(given) / len(told))
+    assert metrics["attributes/image/precision"].value == pytest.approx(np.mean(given))
+
+
+def test_one_vector_for_every_prompt_is_never_right() -> None:
+    found = classify(TRAIN, DEVELOPMENT, TEST, lambda texts: np.repeat(TEST.text_vectors[:1], len(texts), axis=0))
+    for modality in ("image", "text", "fused"):
+        assert not found.outcomes[f"category_zero_shot/{modality}/top1"].any()
+        assert (found.outcomes[f"category_zero_shot/{modality}/tree_distance"] > 0).all()
 
 
 def test_heads_of_noise_are_at_chance_and_abstain() -> None:
@@ -182,10 +206,13 @@ def test_restricted_products_are_recognised_with_the_threshold_from_elsewhere() 
         assert metrics["recall@precision"].value > 0.9
         assert metrics["ece"].value < 0.08
         assert metrics["ap"].low <= metrics["ap"].value <= metrics["ap"].high
-    noisy = recognise(TRAIN, _noise(DEVELOPMENT), TEST, ("a", "b"), precision=0.9)
-    assert noisy.about["thresholds"]["restricted/text"] > evaluation.about["thresholds"]["restricted/text"], (
-        "the threshold is that of the development split"
-    )
+    labels = [
+        ["restricted" if p[:2] == ("a", "b") else "free" for p in s.path_of_product] for s in (TRAIN, DEVELOPMENT)
+    ]
+    head = LinearHead.fit(TRAIN.text_vectors, labels[0], DEVELOPMENT.text_vectors, labels[1])
+    score = head.predict_proba(DEVELOPMENT.text_vectors)[:, head.values.index("restricted")]
+    threshold = threshold_at_precision(score, np.array(labels[1]) == "restricted", 0.9)
+    assert evaluation.about["thresholds"]["restricted/text"] == threshold, "chosen on the development split"
     told = evaluation.about["restricted"]
     assert told["in_split"] == sum(path[:2] == ("a", "b") for path in TEST.path_of_product)
 
