@@ -1,6 +1,12 @@
-"""Evaluates a registered model on a dataset; figures and report go to the run that trained it."""
+"""Evaluates a registered model on a dataset; figures and report go to the run that trained it.
+
+`evaluation.KEY=VALUE` stands before what the model was trained with: `evaluation.tasks=all` adds clustering,
+attributes, categories and (with `evaluation.restricted=CATEGORY`) restricted products to retrieval and matching.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from workloads.job import connect, parse, parser, run
 
@@ -19,13 +25,16 @@ def main() -> None:
     class Settings(Config):
         dataset: str
         split: str = "test"
+        evaluation: dict[str, Any] = {}
 
     settings = validate(Settings, override({}, given.assignments), "the command line")
     connect()
     version = resolve(given.model)
     package = download(version, judging.cache_dir())
     dataset = Dataset(settings.dataset)
-    evaluation, report = judging.evaluate_package(package, dataset.path, settings.split, str(version))
+    evaluation, report = judging.evaluate_package(
+        package, dataset.path, settings.split, str(version), settings.evaluation
+    )
     folder = store_evaluation(version, evaluation, report)
     print(judging.table(evaluation))
     print(f"{version} on {dataset.name}, split {settings.split}: report.html is in {folder} of run {version.run_id}")

@@ -16,6 +16,7 @@ from shoplens import recipes
 from shoplens.config import ConfigError, read_yaml, validate
 from shoplens.datasets.format import Dataset
 from shoplens.evaluation.evaluation import Evaluation
+from shoplens.evaluation.leaks import warning as leak_warning
 from shoplens.quiet import quieten
 from shoplens.registry.gates import Gates
 from shoplens.registry.packages import ModelVersion, download
@@ -50,20 +51,28 @@ def evaluate(version: ModelVersion, dataset: str, split: str) -> Evaluation:
         return evaluate_package(download(version, cache_dir()), dataset, split, str(version))[0]
 
 
-def evaluate_package(package: Path, dataset: str, split: str, model: str) -> tuple[Evaluation, str]:
-    """Evaluates a package's folder by its recipe on the Ray that is running; also its report in HTML."""
+def evaluate_package(
+    package: Path, dataset: str, split: str, model: str, overrides: Mapping[str, Any] | None = None
+) -> tuple[Evaluation, str]:
+    """Evaluates a package's folder by its recipe on the Ray that is running; also its report in HTML.
+
+    overrides   settings that stand before the package's own `evaluation:`
+    """
     recipe = recipes.find(json.loads((package / "config.json").read_text()).get("recipe"))
-    evaluation, report = recipe.evaluate(package, Dataset(dataset), split, {"model": model})
+    evaluation, report = recipe.evaluate(package, Dataset(dataset), split, {"model": model}, overrides)
     return evaluation, report
 
 
 def table(evaluation: Evaluation) -> str:
     """The metrics as lines of text: value, 95 % interval, level of chance."""
-    lines = [f"{'metric':<34}{'value':>8}   {'95 % interval':<18}{'chance':>8}{'queries':>9}"]
+    width = max([34, *(len(name) + 2 for name in evaluation.metrics)])
+    lines = [f"{'metric':<{width}}{'value':>8}   {'95 % interval':<18}{'chance':>8}{'queries':>9}"]
     for name, metric in evaluation.metrics.items():
         interval = f"{metric.low:.3f} to {metric.high:.3f}"
         chance = "" if metric.chance is None else f"{metric.chance:.3f}"
-        lines.append(f"{name:<34}{metric.value:>8.3f}   {interval:<18}{chance:>8}{metric.n:>9}")
+        lines.append(f"{name:<{width}}{metric.value:>8.3f}   {interval:<18}{chance:>8}{metric.n:>9}")
+    if leaked := leak_warning(evaluation.about.get("leaks")):
+        lines.append(leaked)
     return "\n".join(lines)
 
 

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shoplens.evaluation.bootstrap import interval, paired_difference
+from shoplens.evaluation.bootstrap import (
+    Statistic,
+    between_scale,
+    draw,
+    interval,
+    mean_of,
+    paired_difference,
+    percentiles,
+    ratio,
+)
 
 
 def _shop(rng: np.random.Generator, n_groups: int, effect: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,3 +80,36 @@ def test_wrong_shapes_are_refused() -> None:
         interval(np.ones(3), np.zeros(2, int))
     with pytest.raises(ValueError, match="no outcome"):
         interval(np.ones(0), np.zeros(0, int))
+
+
+def test_a_draw_holds_as_many_pairs_between_groups_as_the_data() -> None:
+    drawn = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), size=50).astype(float)
+    a, b = np.triu_indices(12, k=1)
+    np.testing.assert_allclose((drawn[:, a] * drawn[:, b]).sum(axis=1) * between_scale(drawn), 12 * 11 / 2)
+    assert between_scale(np.array([[2.0, 0.0], [1.0, 1.0]])).tolist() == [1, 1]
+
+
+def test_a_mean_as_a_statistic_has_the_interval_of_the_mean() -> None:
+    a, _, groups = _shop(np.random.default_rng(3), 60)
+    statistic = ratio(a, np.ones(len(a)), groups, np.arange(60))
+    assert statistic.value == pytest.approx(a.mean())
+    low, high = percentiles(draw(statistic, resamples=4000))
+    assert (low, high) == pytest.approx(interval(a, groups), abs=0.01)
+    doubled = mean_of([statistic, statistic])
+    assert (doubled.value, doubled.n) == (pytest.approx(a.mean()), 2 * len(a))
+    np.testing.assert_allclose(draw(doubled), draw(statistic))
+
+
+def test_draws_lie_around_the_value_within_its_range() -> None:
+    def biased(drawn: np.ndarray) -> np.ndarray:
+        return 0.7 + 0.1 * drawn[:, 0]
+
+    near_one = draw(Statistic(0.99, 5, np.arange(5), biased))
+    assert near_one.max() <= 1
+    assert draw(Statistic(0.5, 5, np.arange(5), biased)).mean() == pytest.approx(0.5)
+    assert np.isnan(draw(Statistic(0.5, 5, np.zeros(5, int), biased))).all(), "one group says nothing"
+
+
+def test_what_half_of_the_draws_leave_undefined_has_no_interval() -> None:
+    assert np.isnan(percentiles(np.array([np.nan, np.nan, 0.5, 0.6]))).all()
+    assert percentiles(np.array([np.nan, 0.5, 0.5, 0.5])) == (0.5, 0.5)

@@ -13,8 +13,10 @@ from PIL import Image
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
+from shoplens.evaluation.bootstrap import ratio
+from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.report import THUMBNAIL, report, showcases
-from shoplens.evaluation.tasks import EmbeddedSplit, evaluate_retrieval
+from shoplens.evaluation.tasks import evaluate_retrieval, retrieve
 
 HOSTILE = '</figcaption><script>alert(1)</script><img src="http://evil/x" onerror=alert(1)> "\' 콩두부 #{}'
 
@@ -134,3 +136,35 @@ def test_an_evaluation_of_another_split_is_refused(tmp_path: Path) -> None:
     small = _dataset(tmp_path / "other", 3, 2)
     with pytest.raises(ShoplensError, match="evaluate again"):
         report(evaluate_retrieval(_split(dataset, 1)), _split(small, 1), small)
+
+
+def test_product_tasks_stand_side_by_side_with_every_figure(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path / "shop", 20, 2)
+    split, rng = _split(dataset, noise=1.0), np.random.default_rng(0)
+    found, group = retrieve(split), np.arange(20)
+    for modality in ("image", "text", "fused"):
+        for metric in ("macro_f1", "coverage", "ece", "macro_f1:" + HOSTILE):
+            found.add_statistic(
+                f"attributes/{modality}/{metric}", ratio(rng.random(20), np.ones(20), group, group), 0.25
+            )
+        found.lower_is_better.add(f"attributes/{modality}/ece")
+        bins = [{"confidence": 0.3, "right": 0.25, "n": 8}, {"confidence": 0.9, "right": 1.0, "n": 2}]
+        found.about.setdefault("reliability", {})[f"attributes/{modality}"] = bins
+        wrong = {"row": 3, "said": HOSTILE, "truth": "a", "confidence": 0.75}
+        found.about.setdefault("mistakes", {})[f"category/{modality}"] = [wrong]
+    told = {"values": 2, "trained_on": 9, "several_values": 0, "rare_values": 0, "judged": 20, "unknown_value": 1}
+    found.about["attributes"] = {HOSTILE: told}
+    evaluation = found.evaluation({"dataset_digest": dataset.digest})
+    parsed = _Tags()
+    parsed.feed(report(evaluation, split, dataset, cases=1))
+    names = [tag for tag, _ in parsed.tags]
+    assert "script" not in names and HOSTILE in parsed.text
+    for name, metric in evaluation.metrics.items():
+        if name.startswith("attributes/"):
+            for value in (metric.value, metric.low, metric.high):
+                assert f"{100 * value:.1f}" in parsed.text
+    assert names.count("svg") == 3 and names.count("circle") == 6
+    first = next(attributes for tag, attributes in parsed.tags if tag == "circle")
+    assert (float(first["cx"] or 0), float(first["cy"] or 0)) == (40, 80), "probability to the right, share upward"
+    assert "calibration error ↓" in parsed.text and "chance 25.0" in parsed.text
+    assert parsed.text.count("0.750") == 2, "wrong answers by photo and by both"

@@ -8,43 +8,15 @@ from sklearn.metrics import average_precision_score
 
 from shoplens.errors import ShoplensError
 from shoplens.evaluation import ranking
+from shoplens.evaluation.categories import zero_shot_category
+from shoplens.evaluation.embedded import EmbeddedSplit
+from shoplens.evaluation.matching import matching
 from shoplens.evaluation.ranking import nearest, rank
-from shoplens.evaluation.tasks import (
-    EmbeddedSplit,
-    evaluate_retrieval,
-    image_to_text,
-    matching,
-    retrieval_tasks,
-    text_to_image,
-    zero_shot_category,
-)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def _random_split(seed: int, n_products: int, n_photos: int, n_catalogs: int, dim: int = 8) -> EmbeddedSplit:
-    """Products share catalogs and sometimes whole texts, also across catalogs; some catalogs are unknown."""
-    rng = np.random.default_rng(seed)
-    vocabulary = _unit(rng.normal(size=(max(2, n_products * 2 // 3), dim)))
-    text = rng.integers(len(vocabulary), size=n_products)
-    paths = [("a", "b", "c"), ("a", "b", "d"), ("a", "e", "f"), ("g", "h")]
-    return EmbeddedSplit(
-        images=_unit(rng.normal(size=(n_photos, dim))),
-        samples=np.arange(n_photos),
-        product=rng.integers(n_products, size=n_photos),
-        texts=[f"text {i}" for i in text],
-        text_vectors=vocabulary[text],
-        catalog=rng.integers(-1, n_catalogs, size=n_products),
-        category=rng.integers(-1, len(paths), size=n_products),
-        category_vectors=_unit(rng.normal(size=(len(paths), dim))),
-        category_paths=paths,
-    )
-
+from shoplens.evaluation.tasks import evaluate_retrieval, image_to_text, retrieval_tasks, text_to_image
+from tests.evaluation.splits import random_split, unit
 
 splits = st.builds(
-    _random_split,
+    random_split,
     seed=st.integers(0, 10_000),
     n_products=st.integers(1, 12),
     n_photos=st.integers(1, 25),
@@ -115,7 +87,7 @@ def test_matching_is_that_of_a_plain_loop(split: EmbeddedSplit, modality: str) -
     else:
         vectors = split.images
         if modality == "fused":
-            vectors = _unit(split.images.astype(np.float64) + split.text_vectors[split.product])
+            vectors = unit(split.images.astype(np.float64) + split.text_vectors[split.product])
         for i, p in enumerate(split.product):
             several = len(listings[catalogs[p]]) > 1
             if modality == "fused" and not several:
@@ -132,11 +104,11 @@ def test_matching_is_that_of_a_plain_loop(split: EmbeddedSplit, modality: str) -
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    split = _random_split(3, 40, 200, 15)
+    split = random_split(3, 40, 200, 15)
     whole = {name: rank(task) for name, task in retrieval_tasks(split).items()}
     zero_shot = zero_shot_category(split).outcomes
     monkeypatch.setattr(ranking, "SCORES_AT_ONCE", 1000)
-    monkeypatch.setattr("shoplens.evaluation.tasks.SCORES_AT_ONCE", 40)
+    monkeypatch.setattr("shoplens.evaluation.categories.SCORES_AT_ONCE", 40)
     for name, task in retrieval_tasks(split).items():
         np.testing.assert_array_equal(rank(task).first, whole[name].first)
         np.testing.assert_array_equal(rank(task).average_precision, whole[name].average_precision)
@@ -148,7 +120,7 @@ def test_zero_shot_by_hand() -> None:
     """Candidates a>b>c, a>b>d, a>e>f, g>h on the four axes; each photo leans to one of them."""
     axes = np.eye(4, dtype=np.float32)
     split = EmbeddedSplit(
-        images=_unit(axes[[0, 1, 2, 3, 0]] + 0.1),
+        images=unit(axes[[0, 1, 2, 3, 0]] + 0.1),
         samples=np.arange(5),
         product=np.arange(5),
         texts=list("vwxyz"),
@@ -176,17 +148,17 @@ def test_random_vectors_reach_chance_and_collapsed_ones_nothing(collapse: bool) 
     rng = np.random.default_rng(0)
     n_products, each = 150, 3
     split = EmbeddedSplit(
-        images=_unit(rng.normal(size=(n_products * each, 16))),
+        images=unit(rng.normal(size=(n_products * each, 16))),
         samples=np.arange(n_products * each),
         product=np.repeat(np.arange(n_products), each),
         texts=[f"product {i}" for i in range(n_products)],
-        text_vectors=_unit(rng.normal(size=(n_products, 16))),
+        text_vectors=unit(rng.normal(size=(n_products, 16))),
         catalog=np.arange(n_products) // 3,
         category=rng.integers(5, size=n_products),
-        category_vectors=_unit(rng.normal(size=(5, 16))),
+        category_vectors=unit(rng.normal(size=(5, 16))),
     )
     if collapse:
-        one = _unit(np.ones((1, 16)))
+        one = unit(np.ones((1, 16)))
         split = EmbeddedSplit(
             **{
                 **vars(split),
@@ -196,16 +168,17 @@ def test_random_vectors_reach_chance_and_collapsed_ones_nothing(collapse: bool) 
             }
         )
     evaluation = evaluate_retrieval(split, seed=1, about={"model": "none"})
+    matched = ("recall@1", "recall@5", "recall@10", "map", "map@r", "hard_recall@1", "pair_ap", "hard_pair_ap")
     assert set(evaluation.metrics) == {
         *(f"{way}/recall@{k}" for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)),
-        *(f"matching/{m}/{metric}" for m in ("image", "text", "fused") for metric in ("recall@1", "map")),
+        *(f"matching/{m}/{metric}" for m in ("image", "text", "fused") for metric in matched),
         "zero_shot_category/accuracy",
     }
     for name, metric in evaluation.metrics.items():
         assert metric.chance is not None
         if collapse:
             assert metric.value <= metric.chance
-            assert metric.value == 0 or name.endswith("map")
+            assert metric.value == 0 or name.endswith("ap")
         else:
             assert metric.value == pytest.approx(metric.chance, abs=0.5 * metric.chance + 0.03), name
     assert evaluation.about["counts"] == {
@@ -215,7 +188,7 @@ def test_random_vectors_reach_chance_and_collapsed_ones_nothing(collapse: bool) 
 
 
 def test_one_listing_a_catalog_has_no_text_or_fused_matching() -> None:
-    split = _random_split(0, 5, 20, 3)
+    split = random_split(0, 5, 20, 3)
     split = EmbeddedSplit(**{**vars(split), "catalog": np.arange(5), "category": None, "category_vectors": None})
     evaluation = evaluate_retrieval(split)
     assert {name.split("/")[1] for name in evaluation.metrics if name.startswith("matching/")} == {"image"}
@@ -223,7 +196,7 @@ def test_one_listing_a_catalog_has_no_text_or_fused_matching() -> None:
 
 
 def test_nearest_shows_what_rank_judged() -> None:
-    split = _random_split(5, 30, 120, 12)
+    split = random_split(5, 30, 120, 12)
     for task in retrieval_tasks(split).values():
         ranks = rank(task)
         chosen = np.arange(0, len(task), 7)
@@ -236,7 +209,7 @@ def test_nearest_shows_what_rank_judged() -> None:
 
 @pytest.mark.parametrize("name", ["images", "text_vectors", "category_vectors"])
 def test_vectors_that_are_not_finite_are_refused(name: str) -> None:
-    split = _random_split(0, 5, 9, 3)
+    split = random_split(0, 5, 9, 3)
     spoiled = np.array(getattr(split, name))
     spoiled[1, 2] = np.nan
     with pytest.raises(ShoplensError, match="not finite"):
@@ -244,6 +217,6 @@ def test_vectors_that_are_not_finite_are_refused(name: str) -> None:
 
 
 def test_an_empty_split_is_refused() -> None:
-    split = _random_split(0, 5, 9, 3)
+    split = random_split(0, 5, 9, 3)
     with pytest.raises(ShoplensError, match="no photo"):
         EmbeddedSplit(**{**vars(split), "images": split.images[:0], "samples": [], "product": split.product[:0]})

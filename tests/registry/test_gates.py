@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from shoplens.config import ConfigError, validate
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.bootstrap import paired_difference
+from shoplens.evaluation.bootstrap import paired_difference, ratio
 from shoplens.evaluation.evaluation import Evaluation, Metric
 from shoplens.registry.gates import Gate, Gates, NotComparable, judge
 
@@ -76,6 +77,37 @@ def test_a_gate_on_what_was_not_measured_is_an_error_not_a_pass() -> None:
 def test_different_queries_cannot_be_compared(theirs: Evaluation) -> None:
     with pytest.raises(NotComparable, match="different queries"):
         judge([Gate(metric=RECALL, max_drop=0.1)], _evaluation([1.0, 0.0, 1.0]), theirs)
+
+
+def _statistic(hits: np.ndarray, groups: int = 60, **rest: Collection[str]) -> Evaluation:
+    one = ratio(hits, np.ones(len(hits)), np.arange(len(hits)) % groups, np.arange(groups))
+    return Evaluation.of({}, {}, statistics={RECALL: one}, **rest)  # type: ignore[arg-type]
+
+
+def test_a_statistic_is_compared_draw_by_draw() -> None:
+    """The ratio of a sum to a count is a mean: its paired interval must be that of the outcomes."""
+    rng = np.random.default_rng(0)
+    theirs = rng.random(240) < 0.5
+    ours = theirs ^ (rng.random(240) < 0.05)
+    (verdict,) = judge([Gate(metric=RECALL, max_drop=0.5)], _statistic(ours), _statistic(theirs))
+    difference, low, high = paired_difference(ours, theirs, np.arange(240) % 60)
+    assert verdict.difference == pytest.approx(difference)
+    assert verdict.difference_low == pytest.approx(low, abs=0.01)
+    assert verdict.difference_high == pytest.approx(high, abs=0.01)
+    apart = _statistic(theirs).metrics[RECALL]
+    assert high - low < 0.7 * (apart.high - apart.low), "pairing tells more than two intervals"
+
+
+def test_statistics_of_other_products_or_against_outcomes_are_not_compared() -> None:
+    hits = np.ones(60)
+    for other in (_statistic(hits, groups=30), _evaluation([1.0] * 60)):
+        with pytest.raises(NotComparable, match="different queries"):
+            judge([Gate(metric=RECALL, max_drop=0.1)], _statistic(hits), other)
+
+
+def test_errors_are_no_matter_for_gates() -> None:
+    with pytest.raises(ShoplensError, match="is an error"):
+        judge([Gate(metric=RECALL, at_least=0.1)], _statistic(np.ones(60), lower_is_better={RECALL}), None)
 
 
 @pytest.mark.parametrize(

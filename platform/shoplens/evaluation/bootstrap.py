@@ -6,11 +6,96 @@ queries; an interval over single queries would be too narrow.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 RESAMPLES = 2000
+STATISTIC_RESAMPLES = 400
 LEVEL = 0.95
 _DRAWS_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A figure from -1 to 1 over `n` units that is no mean of theirs (F1, AP, ...), and how to draw it anew.
+
+    `group` [p] holds codes 0 to g-1; `under` maps how often each group was drawn, float [r, g], to the figure
+    under each draw, [r] (nan where a draw does not define it). A group drawn twice stands for two groups alike.
+    """
+
+    value: float
+    n: int
+    group: np.ndarray
+    under: Callable[[np.ndarray], np.ndarray]
+
+
+def draw(statistic: Statistic, seed: int = 0, *, resamples: int = STATISTIC_RESAMPLES) -> np.ndarray:
+    """The statistic under `resamples` draws of its groups, [resamples]; all nan if there is one group only.
+
+    The same seed and number of groups give the same draws, so two models' are paired. The draws are shifted to
+    have `value` as their mean, as far as the figure's range allows: a redraw of pairs or bins is noisier than
+    the data, and a curved statistic of it (B-cubed, ECE) then lies to one side of the value.
+    """
+    n_groups = int(statistic.group.max(initial=-1)) + 1
+    if n_groups < 2:
+        return np.full(resamples, np.nan)
+    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)
+    values = np.clip(statistic.under(drawn.astype(np.float64)), -1, 1)
+    if np.isnan(values).all():
+        return values
+    return np.clip(values + statistic.value - np.nanmean(values), -1 if np.nanmin(values) < 0 else 0, 1)
+
+
+def totals(values: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
+    """Sums of `values` [n] or [n, m] by group code, float64 [n_groups] or [n_groups, m]."""
+    sums = np.zeros((n_groups, *np.shape(values)[1:]))
+    np.add.at(sums, group, values)
+    return sums
+
+
+def between_scale(drawn: np.ndarray) -> np.ndarray:
+    """What pairs between groups weigh under each draw [r, g], [r], so that there are as many as in the data.
+
+    A group drawn twice forms no pair with itself; without this a draw would hold one in g too few.
+    """
+    n = drawn.sum(axis=1)
+    between = n**2 - (drawn**2).sum(axis=1)
+    return np.where(between > 0, n * (n - 1) / np.maximum(between, 1), 1)
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray, unit_group: np.ndarray, group: np.ndarray) -> Statistic:
+    """sum(numerator) / sum(denominator) over units [n] of the group codes `unit_group` [n]."""
+    n_groups = int(group.max()) + 1
+    above, below = (totals(np.asarray(part, np.float64), unit_group, n_groups) for part in (numerator, denominator))
+
+    def under(drawn: np.ndarray) -> np.ndarray:
+        return divide(drawn @ above, drawn @ below)
+
+    return Statistic(float(divide(above.sum(), below.sum())), len(unit_group), group, under)
+
+
+def mean_of(statistics: list[Statistic]) -> Statistic:
+    """The plain mean of statistics over the same groups; one that a draw leaves undefined is left out of it."""
+
+    def under(drawn: np.ndarray) -> np.ndarray:
+        return _nanmean(np.stack([one.under(drawn) for one in statistics]))
+
+    value = float(_nanmean(np.array([one.value for one in statistics])))
+    return Statistic(value, sum(one.n for one in statistics), statistics[0].group, under)
+
+
+def divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b, nan where b is 0."""
+    return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=np.asarray(b) != 0)
+
+
+def _nanmean(values: np.ndarray) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(np.nanmean(values, axis=0))
 
 
 def interval(
@@ -21,7 +106,7 @@ def interval(
     A single group says nothing about how groups differ: the interval is then (nan, nan).
     """
     means = _resampled_means(_columns(outcomes), np.asarray(groups), seed, resamples)[:, 0]
-    return _percentiles(means, level)
+    return percentiles(means, level)
 
 
 def paired_difference(
@@ -36,7 +121,7 @@ def paired_difference(
     """mean(a) - mean(b) over the same queries, with its percentile interval: (difference, low, high)."""
     difference = _columns(a) - _columns(b)
     means = _resampled_means(difference, np.asarray(groups), seed, resamples)[:, 0]
-    return (float(difference.mean()), *_percentiles(means, level))
+    return (float(difference.mean()), *percentiles(means, level))
 
 
 def _columns(outcomes: np.ndarray) -> np.ndarray:
@@ -65,6 +150,9 @@ def _resampled_means(outcomes: np.ndarray, groups: np.ndarray, seed: int, resamp
     return means
 
 
-def _percentiles(means: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+def percentiles(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """The middle `level` of the draws [r]; (nan, nan) where half of them or more are not defined."""
+    if np.isnan(draws).mean() >= 0.5:
+        return float("nan"), float("nan")
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""What an evaluation found: metrics with intervals, and every query's outcome behind them."""
+"""What an evaluation found: metrics with intervals, and the outcomes or draws behind them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.bootstrap import interval
+from shoplens.evaluation.bootstrap import Statistic, draw, interval, percentiles
 
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A mean over `n` queries with its 95 % interval.
+    """A mean over `n` queries, or a statistic of `n` units, with its 95 % interval.
 
-    `chance` is what random scores would give on the same queries and galleries. `low` and `high` are nan
-    where all queries are of one group.
+    `chance` is what random scores, or the answer that is right most often, would give on the same queries.
+    `low` and `high` are nan where all queries are of one group.
     """
 
     value: float
@@ -33,24 +33,27 @@ class Metric:
     high: float
     n: int
     chance: float | None = None
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by name (`task/metric`), the outcomes [n] and bootstrap groups [n] behind each, and `about`.
+    """Metrics by name (`task/metric`), what stands behind each, and `about`.
 
-    Two evaluations of the same dataset digest, split and tasks list their queries in the same order, so
-    their outcomes can be compared pairwise (`bootstrap.paired_difference`).
+    Behind a mean are its `outcomes` [n]; behind a statistic its `draws` [r], the values under resampled
+    groups; behind both the bootstrap `groups` [n]. Two evaluations of the same dataset digest, split and tasks
+    list their queries in the same order and draw the same groups, so outcomes and draws compare pairwise.
     """
 
     metrics: dict[str, Metric]
     outcomes: dict[str, np.ndarray]
     groups: dict[str, np.ndarray]
     about: dict[str, Any] = field(default_factory=dict)
+    draws: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.metrics.keys() == self.outcomes.keys() == self.groups.keys():
-            raise ValueError("metrics, outcomes and groups must have the same names")
+        if not self.metrics.keys() == self.groups.keys() == self.outcomes.keys() | self.draws.keys():
+            raise ValueError("metrics, groups, and outcomes with draws must have the same names")
 
     @classmethod
     def of(
@@ -58,23 +61,38 @@ class Evaluation:
         outcomes: Mapping[str, np.ndarray],
         groups: Mapping[str, np.ndarray],
         *,
+        statistics: Mapping[str, Statistic] | None = None,
         chance: Mapping[str, float] | None = None,
+        lower_is_better: Collection[str] = (),
         about: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> Evaluation:
-        """The mean and interval of every outcome; names without a single query are left out."""
+        """The mean of every outcome and every statistic, with intervals.
+
+        Names without a single query, and statistics that are not defined (nan), are left out.
+        """
         outcomes = {name: np.asarray(values, dtype=np.float64) for name, values in outcomes.items() if len(values)}
+        statistics = {name: one for name, one in (statistics or {}).items() if not math.isnan(one.value)}
         groups = {name: np.asarray(groups[name], dtype=np.int64) for name in outcomes}
+        groups |= {name: np.asarray(one.group, dtype=np.int64) for name, one in statistics.items()}
+        draws = {name: draw(one, seed) for name, one in statistics.items()}
+        values = {name: values.mean() for name, values in outcomes.items()}
+        values |= {name: one.value for name, one in statistics.items()}
+        tasks = list(dict.fromkeys(_task(name) for name in values))
+        values = {name: values[name] for name in sorted(values, key=lambda name: tasks.index(_task(name)))}
+        spans = {name: interval(values, groups[name], seed) for name, values in outcomes.items()}
+        spans |= {name: percentiles(drawn) for name, drawn in draws.items()}
         metrics = {
             name: Metric(
-                float(values.mean()),
-                *interval(values, groups[name], seed),
-                len(values),
+                float(value),
+                *spans[name],
+                statistics[name].n if name in statistics else len(outcomes[name]),
                 None if chance is None or name not in chance else float(chance[name]),
+                name in lower_is_better,
             )
-            for name, values in outcomes.items()
+            for name, value in values.items()
         }
-        return cls(metrics, outcomes, groups, {"seed": seed, **(about or {})})
+        return cls(metrics, outcomes, groups, {"seed": seed, **(about or {})}, draws)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `outcomes.npz`, then `evaluation.json` which names its SHA-256, each aside and renamed."""
@@ -83,6 +101,7 @@ class Evaluation:
         buffer = io.BytesIO()
         arrays = {f"outcomes/{name}": values for name, values in self.outcomes.items()}
         arrays |= {f"groups/{name}": values for name, values in self.groups.items()}
+        arrays |= {f"draws/{name}": values for name, values in self.draws.items()}
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
         packed = buffer.getvalue()
         summary = {
@@ -118,13 +137,66 @@ class Evaluation:
         if hashlib.sha256(packed).hexdigest() != summary["outcomes_sha256"]:
             raise ShoplensError(f"{folder}/outcomes.npz does not belong to evaluation.json: evaluate the model again")
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            names = list(summary["metrics"])
+            kept: dict[str, dict[str, np.ndarray]] = {"outcomes": {}, "groups": {}, "draws": {}}
+            for key in arrays.files:
+                kind, _, name = key.partition("/")
+                kept[kind][name] = arrays[key]
             return cls(
                 {name: Metric(**_none_to_nan(metric)) for name, metric in summary["metrics"].items()},
-                {name: arrays[f"outcomes/{name}"] for name in names},
-                {name: arrays[f"groups/{name}"] for name in names},
+                kept["outcomes"],
+                kept["groups"],
                 summary["about"],
+                kept["draws"],
             )
+
+
+@dataclass
+class Findings:
+    """What tasks found, gathered on the way to an `Evaluation`; `about` holds what its report shows beside."""
+
+    outcomes: dict[str, np.ndarray] = field(default_factory=dict)
+    groups: dict[str, np.ndarray] = field(default_factory=dict)
+    statistics: dict[str, Statistic] = field(default_factory=dict)
+    chance: dict[str, float] = field(default_factory=dict)
+    lower_is_better: set[str] = field(default_factory=set)
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, outcomes: np.ndarray, group: np.ndarray, chance: float | None = None) -> None:
+        """A mean of `outcomes` [n] with bootstrap groups [n]."""
+        self.outcomes[name], self.groups[name] = outcomes, group
+        if chance is not None:
+            self.chance[name] = chance
+
+    def add_statistic(self, name: str, statistic: Statistic, chance: float | None = None) -> None:
+        self.statistics[name] = statistic
+        if chance is not None and not math.isnan(chance):
+            self.chance[name] = chance
+
+    def include(self, other: Findings) -> None:
+        """Adds what `other` found; of `about`, dictionaries of the same name are joined."""
+        self.outcomes |= other.outcomes
+        self.groups |= other.groups
+        self.statistics |= other.statistics
+        self.chance |= other.chance
+        self.lower_is_better |= other.lower_is_better
+        for key, value in other.about.items():
+            self.about[key] = {**self.about[key], **value} if key in self.about else value
+
+    def evaluation(self, about: Mapping[str, Any] | None = None, seed: int = 0) -> Evaluation:
+        return Evaluation.of(
+            self.outcomes,
+            self.groups,
+            statistics=self.statistics,
+            chance=self.chance,
+            lower_is_better=self.lower_is_better,
+            about={**(about or {}), **self.about},
+            seed=seed,
+        )
+
+
+def _task(name: str) -> str:
+    """`matching/image/recall@1` -> `matching/image`."""
+    return "/".join(name.split("/")[:2]) if name.count("/") > 1 else name.split("/")[0]
 
 
 def _nan_to_none(value: Any) -> Any:

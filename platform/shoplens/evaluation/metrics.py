@@ -36,6 +36,16 @@ def average_precision(before: np.ndarray) -> float:
     return float((place / (place + before)).mean())
 
 
+def map_at_r(before: np.ndarray) -> float:
+    """AP of one query over its first R places, R its number of right items (Musgrave et al. 2020, "mAP@R").
+
+    The sum of the precisions at the right items among the first R, over R; `before` as in `average_precision`.
+    """
+    place = np.arange(1, len(before) + 1)
+    rank = place + before
+    return float((place / rank)[rank <= len(before)].sum() / len(before))
+
+
 def chance_recall(k: int, n_right: np.ndarray, n_gallery: np.ndarray) -> np.ndarray:
     """Expected recall@k of a random order: one minus the hypergeometric chance of no right item in k draws."""
     return np.asarray(stats.hypergeom.sf(0, n_gallery, n_right, np.minimum(k, n_gallery)))
@@ -47,3 +57,11 @@ def chance_average_precision(n_right: np.ndarray, n_gallery: np.ndarray) -> np.n
     r = np.asarray(n_right, dtype=np.float64)
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(n.max(initial=1)) + 1))])[n.astype(np.int64)]
     return (harmonic + (r - 1) / np.maximum(n - 1, 1) * (n - harmonic)) / n
+
+
+def chance_map_at_r(n_right: np.ndarray, n_gallery: np.ndarray) -> np.ndarray:
+    """Expected mAP@R of a random order, exactly: (H_r + (r-1)/(n-1) (r - H_r)) / n."""
+    n = np.asarray(n_gallery, dtype=np.float64)
+    r = np.asarray(n_right, dtype=np.int64)
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(r.max(initial=1)) + 1))])[r]
+    return (harmonic + (r - 1) / np.maximum(n - 1, 1) * (r - harmonic)) / n

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from shoplens.evaluation.metrics import TIE, average_precision, wrong_before
+from shoplens.evaluation.metrics import TIE, average_precision, map_at_r, wrong_before
 
 SCORES_AT_ONCE = 1 << 24
 
@@ -18,7 +18,8 @@ class Retrieval:
     """Queries, the gallery they search, and which answers are right.
 
     Gallery item j is right for query i if `right[query_key[i], j]`; it is left out of i's gallery if
-    `left_out[query_owner[i], j]`, whether right or not. Every query has a right item that is not left out.
+    `left_out[query_owner[i], j]`, whether right or not, and, where `query_category` is given, a wrong item is
+    left out too unless it is of the query's category. Every query has a right item that is not left out.
     `query_row` and `gallery_row` say which photo, text or product each stands for; `group` is the
     query's bootstrap group.
     """
@@ -32,6 +33,8 @@ class Retrieval:
     right: sparse.csr_array
     query_owner: np.ndarray | None = None
     left_out: sparse.csr_array | None = None
+    query_category: np.ndarray | None = None
+    gallery_category: np.ndarray | None = None
     n_without_answer: int = 0
 
     def __len__(self) -> int:
@@ -40,10 +43,11 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Of each query: the wrong items before its first right one, its AP, its right items and gallery size."""
+    """Of each query: the wrong items before its first right one, AP, AP@R, its right items and gallery size."""
 
     first: np.ndarray
     average_precision: np.ndarray
+    map_at_r: np.ndarray
     n_right: np.ndarray
     n_gallery: np.ndarray
 
@@ -51,13 +55,14 @@ class Ranks:
 def rank(task: Retrieval) -> Ranks:
     """Scores every query against the gallery by inner product; ties as `metrics` says."""
     m = len(task)
-    ranks = Ranks(np.zeros(m, np.int64), np.zeros(m), np.zeros(m, np.int64), np.zeros(m, np.int64))
+    ranks = Ranks(np.zeros(m, np.int64), np.zeros(m), np.zeros(m), np.zeros(m, np.int64), np.zeros(m, np.int64))
     for rows, scores, right, left_out in _blocks(task, np.arange(m)):
         wrong = np.sort(np.where(right | left_out, -np.inf, scores), axis=1)
         for i, row in enumerate(rows):
             before = wrong_before(scores[i, right[i]], wrong[i])
             ranks.first[row] = before[0]
             ranks.average_precision[row] = average_precision(before)
+            ranks.map_at_r[row] = map_at_r(before)
             ranks.n_right[row] = len(before)
         ranks.n_gallery[rows] = scores.shape[1] - left_out.sum(axis=1)
     return ranks
@@ -89,6 +94,12 @@ def nearest(task: Retrieval, queries: np.ndarray, k: int) -> list[Answers]:
     return answers
 
 
+def members(code: np.ndarray, n_codes: int) -> sparse.csr_array:
+    """[n_codes, len(code)]: which items bear each code."""
+    items = np.arange(len(code))
+    return sparse.csr_array((np.ones(len(code), np.int32), (code, items)), shape=(n_codes, len(code)))
+
+
 def _blocks(task: Retrieval, queries: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """(query rows [b], scores [b, n], right [b, n], left out [b, n]) over all chosen queries."""
     n = len(task.gallery)
@@ -99,4 +110,6 @@ def _blocks(task: Retrieval, queries: np.ndarray) -> Iterator[tuple[np.ndarray, 
         left_out = np.zeros_like(right)
         if task.left_out is not None and task.query_owner is not None:
             left_out = task.left_out[task.query_owner[rows]].toarray().astype(bool)
+        if task.query_category is not None and task.gallery_category is not None:
+            left_out |= ~right & (task.query_category[rows, None] != task.gallery_category[None, :])
         yield rows, task.queries[rows] @ task.gallery.T, right & ~left_out, left_out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from PIL import Image
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
+from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.evaluation import Evaluation, Metric
+from shoplens.evaluation.leaks import warning
+from shoplens.evaluation.matching import matching
 from shoplens.evaluation.ranking import Answers, Retrieval, nearest
-from shoplens.evaluation.tasks import EmbeddedSplit, image_to_text, matching, text_to_image
+from shoplens.evaluation.tasks import image_to_text, text_to_image
 
 THUMBNAIL = 150
 """Longest side of the pictures, pixels."""
@@ -32,7 +35,46 @@ TASK_TITLES = {
     "matching/text": "Product matching by text",
     "matching/fused": "Product matching by photo and text",
     "zero_shot_category": "Category without training on it",
+    "matching": "Product matching",
+    "clustering": "Product clustering",
+    "attributes": "Attributes, by linear heads",
+    "attributes_zero_shot": "Attributes, by the nearest prompt",
+    "category": "Category, by a linear probe",
+    "category_zero_shot": "Category, by the nearest path text",
+    "restricted": "Restricted products",
 }
+PRODUCT_TASKS = tuple(TASK_TITLES)[6:]
+METRIC_TITLES = {
+    "map": "mAP",
+    "map@r": "mAP@R",
+    "hard_recall@1": "recall@1 within the category",
+    "pair_ap": "AP of pairs",
+    "hard_pair_ap": "AP of pairs within a category",
+    "pair_f1": "F1 of pairs",
+    "macro_f1": "macro-F1, mean over keys",
+    "coverage": "answered",
+    "precision": "right where answered",
+    "ece": "calibration error",
+    "tree_distance": "distance in the tree",
+    "ap": "AP",
+    "recall@precision": "recall at the threshold",
+    "precision@precision": "precision at the threshold",
+    **{
+        f"{way}_{metric}": f"{title}, {way}"
+        for way in ("components", "agglomerative")
+        for metric, title in (
+            ("pairwise_f1", "pairwise F1"),
+            ("b_cubed_f1", "B-cubed F1"),
+            ("ari", "ARI"),
+            ("ami", "AMI"),
+        )
+    },
+}
+MODALITY_TITLES = {"image": "by photo", "text": "by text", "fused": "by both"}
+SHOWN_APART = {
+    "counts", "queries_without_answer", "accuracy_by_category", "tasks", "leaks", "thresholds", "clusters",
+    "attributes", "reliability", "mistakes", "restricted",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,7 +111,12 @@ def report(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset, *, ca
     Shows up to `cases` hits and misses of each pictured task, of different catalogs, drawn by the
     evaluation's seed. Raises ShoplensError if `evaluation` was not made from `split`.
     """
-    return render(evaluation, showcases(evaluation, split, dataset, cases=cases))
+    return render(
+        evaluation,
+        showcases(evaluation, split, dataset, cases=cases),
+        wrong_answers(evaluation, split, dataset),
+        near_duplicates(evaluation, dataset),
+    )
 
 
 def showcases(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset, *, cases: int = 4) -> list[Showcase]:
@@ -105,37 +152,109 @@ def showcases(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset, *,
     return shown
 
 
-def render(evaluation: Evaluation, shown: list[Showcase]) -> str:
+def wrong_answers(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset) -> dict[str, list[Card]]:
+    """Task title -> what the heads said most surely and wrongly, by photo and by both."""
+    shown: dict[str, list[Card]] = {}
+    for name, found in sorted(evaluation.about.get("mistakes", {}).items()):
+        task, modality = name.split("/")
+        if modality == "text" or not found:
+            continue
+        cards = []
+        for one in found:
+            picture = thumbnail(dataset.read_image(int(split.samples[one["row"]])))
+            text = f"said {one['said']}, is {one['truth']}"
+            cards.append(Card(text, picture, False, one["confidence"]))
+        shown[f"{TASK_TITLES[task]}, {MODALITY_TITLES[modality]}"] = cards
+    return shown
+
+
+def near_duplicates(evaluation: Evaluation, dataset: Dataset) -> list[tuple[Card, Card]]:
+    """Photos of the split beside those that they resemble in the splits it should not overlap."""
+    titles, split_of = dataset.products["title"], dataset.images["split"]
+
+    def card(sample: int) -> Card:
+        title = titles[int(dataset.product_row[sample])].as_py()
+        return Card(f"{split_of[sample].as_py()}: {title}", thumbnail(dataset.read_image(sample)))
+
+    return [(card(ours), card(theirs)) for ours, theirs in evaluation.about.get("leaks", {}).get("near", [])]
+
+
+def render(
+    evaluation: Evaluation,
+    shown: list[Showcase],
+    wrong: Mapping[str, list[Card]] | None = None,
+    near: Sequence[tuple[Card, Card]] = (),
+) -> str:
     """The page as self-contained HTML; every text is escaped, and the page forbids itself scripts and loading."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    tasks: dict[str, list[tuple[str, Metric]]] = {}
-    for name, metric in evaluation.metrics.items():
-        task, _, short = name.rpartition("/")
-        tasks.setdefault(task, []).append((short, metric))
     about = evaluation.about
-    shown_apart = {"counts", "queries_without_answer", "accuracy_by_category"}
+    tasks, products, attributes = _tables(evaluation.metrics)
     return environment.get_template("report.html.j2").render(
         model=about.get("model", "model"),
         dataset=about.get("dataset", "dataset"),
         split=about.get("split", ""),
-        facts=[(key.replace("_", " "), value) for key, value in about.items() if key not in shown_apart],
+        facts=[(key.replace("_", " "), value) for key, value in about.items() if key not in SHOWN_APART],
         counts=about.get("counts", {}),
-        without_answer={
-            TASK_TITLES.get(task, task): n for task, n in about.get("queries_without_answer", {}).items() if n
-        },
+        without_answer={_title(task): n for task, n in about.get("queries_without_answer", {}).items() if n},
+        leak=warning(about.get("leaks")),
+        near=near,
         tasks=[(TASK_TITLES.get(task, task), rows) for task, rows in tasks.items()],
+        products=[
+            (TASK_TITLES[task], [(METRIC_TITLES.get(name, name), cells) for name, cells in rows.items()])
+            for task, rows in products.items()
+        ],
+        modalities=MODALITY_TITLES,
+        attributes=attributes,
+        told=about.get("attributes", {}),
+        clusters={_title(name): told for name, told in about.get("clusters", {}).items()},
+        restricted=about.get("restricted"),
+        reliability={_title(name): bins for name, bins in about.get("reliability", {}).items()},
         categories=sorted(about.get("accuracy_by_category", []), key=lambda row: row["accuracy"]),
         shown=shown,
+        wrong=wrong or {},
         percent=_percent,
         lift=_lift,
         known=lambda value: value is not None and not math.isnan(value),
     )
 
 
+Cells = dict[str, Metric]
+"""Modality -> metric."""
+
+
+def _tables(
+    metrics: Mapping[str, Metric],
+) -> tuple[dict[str, list[tuple[str, Metric]]], dict[str, dict[str, Cells]], dict[str, dict[str, Cells]]]:
+    """Metrics as tables: task -> rows; product task -> metric -> modalities; attribute key -> task -> modalities."""
+    tasks: dict[str, list[tuple[str, Metric]]] = {}
+    products: dict[str, dict[str, Cells]] = {}
+    attributes: dict[str, dict[str, Cells]] = {}
+    for name, metric in metrics.items():
+        task, _, rest = name.partition("/")
+        modality, _, short = rest.partition("/")
+        what, _, key = short.partition(":")
+        if task not in PRODUCT_TASKS or modality not in MODALITY_TITLES:
+            task, _, short = name.rpartition("/")
+            tasks.setdefault(task, []).append((short, metric))
+        elif key:
+            attributes.setdefault(key, {}).setdefault(task, {})[modality] = metric
+        else:
+            products.setdefault(task, {}).setdefault(what, {})[modality] = metric
+    return tasks, {task: products[task] for task in PRODUCT_TASKS if task in products}, attributes
+
+
+def _title(name: str) -> str:
+    """`matching/image` -> `Product matching by photo`, `clustering/text/components` -> `..., components`."""
+    if name in TASK_TITLES:
+        return TASK_TITLES[name]
+    task, *rest = name.split("/")
+    return ", ".join([TASK_TITLES.get(task, task), *(MODALITY_TITLES.get(part, part) for part in rest)])
+
+
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}" if share == 0 or share >= 0.001 else f"{100 * share:.2g}"
+    return f"{100 * share:.1f}" if abs(share) < 5e-6 or abs(share) >= 0.001 else f"{100 * share:.2g}"
 
 
 def _lift(metric: Metric) -> str:

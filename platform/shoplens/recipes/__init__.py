@@ -1,7 +1,7 @@
 """One file per trainable model. A recipe is found by its file's name; its module offers
 
 `load(tree, where)`      the configuration, as YAML holds it -> a recipe ready to train (see `training.recipe.Recipe`)
-`evaluate(package, dataset, split, about)`  -> `Evaluation` and the report's HTML
+`evaluate(package, dataset, split, about, overrides)`  -> `Evaluation` and the report's HTML
 """
 
 from __future__ import annotations

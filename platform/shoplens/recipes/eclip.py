@@ -7,7 +7,6 @@ shared by the offers of a catalog), `filter` (near-duplicate pairs left out firs
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +26,9 @@ from shoplens.datasets.images import ImageRejected, decode
 from shoplens.datasets.preprocessing import Augmentation, Preprocessing
 from shoplens.datasets.samples import Samples
 from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_tokenizer
-from shoplens.embedding import embed_photos, embed_texts
 from shoplens.errors import ShoplensError
+from shoplens.evaluating import EvaluationConfig, evaluate_dual_encoder
 from shoplens.evaluation.evaluation import Evaluation
-from shoplens.evaluation.report import report
-from shoplens.evaluation.tasks import EmbeddedSplit, evaluate_retrieval
 from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
 from shoplens.models.embedder import Embedder
 from shoplens.models.pretrained import filled_in, read
@@ -49,13 +46,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "filter": {"near_duplicates": "drop"},
     "hard": {"negatives": "category"},
 }
-
-
-class EvaluationConfig(Config):
-    """`prompt` turns a category into a text: `{leaf}` is its name, `{path}` the names from the root."""
-
-    split: str = "val"
-    prompt: str = "{leaf}"
 
 
 class EclipConfig(Config):
@@ -260,6 +250,7 @@ class EclipRecipe:
         about = {
             "recipe": self.config.recipe,
             "text_fields": list(self.config.text_fields),
+            "splits": list(self.config.splits),
             "evaluation": self.config.evaluation.model_dump(mode="json"),
             "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
             "embedder": "shoplens.models.embedder:Embedder",
@@ -310,48 +301,11 @@ def load(tree: Mapping[str, Any], where: str) -> EclipRecipe:
 
 
 def evaluate(
-    package: str | Path, dataset: Dataset, split: str | None, about: Mapping[str, Any]
+    package: str | Path,
+    dataset: Dataset,
+    split: str | None,
+    about: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
 ) -> tuple[Evaluation, str]:
-    """Retrieval in both directions, product matching and zero-shot categories on one split, and the report."""
-    settings = json.loads((Path(package) / "config.json").read_text())
-    evaluation = EvaluationConfig.model_validate(settings["evaluation"])
-    split = split or evaluation.split
-    embedded = embed_split(package, dataset, split, settings["text_fields"], evaluation.prompt)
-    about = {
-        **about,
-        "dataset": dataset.name,
-        "dataset_path": dataset.path,
-        "dataset_digest": dataset.digest,
-        "split": split,
-    }
-    found = evaluate_retrieval(embedded, seed=0, about=about)
-    return found, report(found, embedded, dataset)
-
-
-def embed_split(
-    package: str | Path, dataset: Dataset, split: str, text_fields: list[str], prompt: str
-) -> EmbeddedSplit:
-    """The photos of a split, the texts of their products and a prompt per leaf category, as vectors."""
-    samples = Samples.of(dataset, [split])
-    rows, product = np.unique(samples.product, return_inverse=True)
-    catalog_of_row = np.zeros(dataset.products.num_rows, dtype=np.int64)
-    catalog_of_row[samples.product] = samples.catalog
-    every_text = dataset.texts(text_fields)
-    texts = [every_text[row] for row in rows]
-    category_ids = [dataset.products["category_id"][int(row)].as_py() for row in rows]
-    leaves = sorted({c for c in category_ids if c}, key=lambda c: dataset.categories[c].order)
-    code = {category_id: row for row, category_id in enumerate(leaves)}
-    paths = [dataset.categories[category_id].path for category_id in leaves]
-    prompts = [prompt.format(leaf=path[-1], path=" ".join(path)) for path in paths]
-    vectors = embed_texts([*texts, *prompts], package)
-    return EmbeddedSplit(
-        images=embed_photos(dataset, samples.sample, package),
-        samples=samples.sample,
-        product=product,
-        texts=texts,
-        text_vectors=vectors[: len(texts)],
-        catalog=catalog_of_row[rows],
-        category=np.array([code.get(c, -1) for c in category_ids], dtype=np.int64) if leaves else None,
-        category_vectors=vectors[len(texts) :] if leaves else None,
-        category_paths=paths,
-    )
+    """See `evaluating.evaluate_dual_encoder`."""
+    return evaluate_dual_encoder(package, dataset, split, about, overrides)

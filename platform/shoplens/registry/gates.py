@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from shoplens.config import Config
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.bootstrap import paired_difference
+from shoplens.evaluation.bootstrap import paired_difference, percentiles
 from shoplens.evaluation.evaluation import Evaluation
 from shoplens.schema import Split
 
@@ -18,7 +18,7 @@ _ROUNDING = 1e-12
 
 
 class Gate(Config):
-    """A bar for one metric (all are better when higher).
+    """A bar for one metric that is better when higher; errors cannot be gated.
 
     `at_least` is an absolute floor, `max_drop` the largest allowed fall below the version that holds the
     alias, on the same queries. The point difference decides, not its interval: judged by the lower end,
@@ -67,7 +67,7 @@ class NotComparable(ShoplensError):
 def judge(gates: Iterable[Gate], candidate: Evaluation, holder: Evaluation | None) -> list[Verdict]:
     """A verdict for each gate, in order; without a holder nothing can have fallen, so `max_drop` passes.
 
-    Raises ShoplensError if a gate names a metric that was not measured, NotComparable if the evaluations
+    Raises ShoplensError if a gate names a metric that was not measured or is an error, NotComparable if the evaluations
     were made over different queries.
     """
     return [_verdict(gate, candidate, holder) for gate in gates]
@@ -82,6 +82,10 @@ def _verdict(gate: Gate, candidate: Evaluation, holder: Evaluation | None) -> Ve
             + (f"; did you mean {near[0]}?" if near else f": it measured {', '.join(sorted(candidate.metrics))}")
         )
     metric = candidate.metrics[name]
+    if metric.lower_is_better:
+        raise ShoplensError(
+            f"the gate on {name!r} cannot be judged: it is an error, and gates are for what should be high"
+        )
     faults, found = [], [f"{metric.value:.4f}"]
     if gate.at_least is not None:
         found.append(f"at least {gate.at_least:g} is asked")
@@ -112,10 +116,14 @@ def _verdict(gate: Gate, candidate: Evaluation, holder: Evaluation | None) -> Ve
 
 
 def _compare(name: str, candidate: Evaluation, holder: Evaluation) -> tuple[float, float, float, float]:
-    if name not in holder.metrics or not np.array_equal(candidate.groups[name], holder.groups[name]):
+    alike = name in holder.metrics and (name in candidate.draws) == (name in holder.draws)
+    if not alike or not np.array_equal(candidate.groups[name], holder.groups[name]):
         raise NotComparable(
             f"the two evaluations of {name} were made over different queries: evaluate both models again"
         )
+    if name in candidate.draws:
+        low, high = percentiles(candidate.draws[name] - holder.draws[name])
+        return holder.metrics[name].value, candidate.metrics[name].value - holder.metrics[name].value, low, high
     return holder.metrics[name].value, *paired_difference(
         candidate.outcomes[name], holder.outcomes[name], candidate.groups[name]
     )

@@ -1,0 +1,189 @@
+"""Attribute extraction: which colour, material, gender, ... a product has, by a linear head a key."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shoplens.evaluation.bootstrap import Statistic, divide, mean_of, ratio, totals
+from shoplens.evaluation.calibration import calibration_error, reliability
+from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit
+from shoplens.evaluation.evaluation import Findings
+from shoplens.evaluation.probes import PRECISION, AttributeHeads, LinearHead, Values
+
+MIN_PRODUCTS = 10
+"""Products of the training split that must bear a value for it to be learnt."""
+
+Encode = Callable[[Sequence[str]], np.ndarray]
+"""Texts -> float32 unit vectors [n, d]."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The values that a head can answer for one key, and what was left out of training.
+
+    `several` products have more than one value of the key, `rare` ones a value below `MIN_PRODUCTS`.
+    """
+
+    values: tuple[str, ...]
+    several: int
+    rare: int
+
+
+def vocabularies(train: EmbeddedSplit, min_products: int = MIN_PRODUCTS) -> dict[str, Vocabulary]:
+    """Keys with at least two common values. A key whose products mostly have several values is left out."""
+    values: dict[str, Counter[str]] = {}
+    several: Counter[str] = Counter()
+    for attributes in train.attributes:
+        for key, given in attributes.items():
+            counts = values.setdefault(key, Counter())
+            if len(given) == 1:
+                counts[given[0]] += 1
+            else:
+                several[key] += 1
+    found = {}
+    for key, counts in sorted(values.items()):
+        common = tuple(sorted(value for value, n in counts.items() if n >= min_products))
+        if len(common) >= 2 and several[key] <= counts.total():
+            rare = counts.total() - sum(counts[value] for value in common)
+            found[key] = Vocabulary(common, several[key], rare)
+    return found
+
+
+def single_values(split: EmbeddedSplit, key: str) -> list[str | None]:
+    """[p] the product's value of the key; None if it has none or several."""
+    return [given[0] if len(given := attributes.get(key, ())) == 1 else None for attributes in split.attributes]
+
+
+def fit_heads(
+    train: EmbeddedSplit,
+    development: EmbeddedSplit,
+    known: Mapping[str, Vocabulary],
+    *,
+    precision: float = PRECISION,
+) -> dict[str, AttributeHeads]:
+    """Heads for image, text and fused vectors, by modality; rare values are not trained on."""
+    return {
+        modality: AttributeHeads.fit(
+            modality,
+            train.vectors(modality),
+            _by_key(train, known, train.rows(modality), rare=False),
+            development.vectors(modality),
+            _by_key(development, known, development.rows(modality), rare=True),
+            precision=precision,
+        )
+        for modality in MODALITIES
+    }
+
+
+def _by_key(
+    split: EmbeddedSplit, known: Mapping[str, Vocabulary], rows: np.ndarray, *, rare: bool
+) -> dict[str, Values]:
+    """Key -> the value of each row's product; without `rare`, values outside the vocabulary are None."""
+    by_key: dict[str, Values] = {}
+    for key, vocabulary in known.items():
+        values = [value if rare or value in vocabulary.values else None for value in single_values(split, key)]
+        by_key[key] = [values[row] for row in rows]
+    return by_key
+
+
+def extract(
+    train: EmbeddedSplit,
+    development: EmbeddedSplit,
+    split: EmbeddedSplit,
+    encode: Encode,
+    *,
+    prompt: str = "{value}",
+    precision: float = PRECISION,
+) -> Findings:
+    """`attributes/{image,text,fused}/` macro_f1, coverage, precision, ece over all keys, `macro_f1:KEY` of each.
+
+    macro_f1 is over the values that occur; coverage the share of rows with the key that the head answers;
+    precision the share of those answers that is right. `attributes_zero_shot/...` takes the value whose
+    prompt text is nearest, for comparison, and has macro_f1 alone.
+    """
+    found = Findings()
+    known = vocabularies(train)
+    asked = {key: given for key in known if set(given := single_values(split, key)) & set(known[key].values)}
+    if not asked:
+        return found
+    heads = fit_heads(train, development, {key: known[key] for key in asked}, precision=precision)
+    prompts = {
+        key: encode([prompt.format(key=key, value=value) for value in known[key].values]).astype(np.float32)
+        for key in asked
+    }
+    group = split.catalog_of_product
+    for modality in MODALITIES:
+        name, rows, vectors = f"attributes/{modality}", split.rows(modality), split.vectors(modality)
+        answered, right, confidence, unit_group = [], [], [], []
+        for key, given in asked.items():
+            bears = np.array([given[row] is not None for row in rows])
+            truth = [given[row] for row in rows[bears]]
+            head, unit = heads[modality].heads[key], group[rows[bears]]
+            answers = head.answer(vectors[bears])
+            codes = head.codes(truth)
+            by_chance = _majority_f1(train, key, head, codes)
+            found.add_statistic(f"{name}/macro_f1:{key}", macro_f1(codes, answers.code, unit, group), by_chance)
+            zero_shot = LinearHead(known[key].values, prompts[key], np.zeros(len(prompts[key]), np.float32))
+            guess = zero_shot.logits(vectors[bears]).argmax(axis=1)
+            said = macro_f1(zero_shot.codes(truth), guess, unit, group)
+            found.add_statistic(f"attributes_zero_shot/{modality}/macro_f1:{key}", said, by_chance)
+            answered.append(answers.answered)
+            right.append(answers.code == codes)
+            confidence.append(answers.probability)
+            unit_group.append(unit)
+        units = np.concatenate(unit_group)
+        gave, hit = np.concatenate(answered), np.concatenate(right)
+        for task in ("attributes", "attributes_zero_shot"):
+            mine = f"{task}/{modality}/macro_f1"
+            overall = mean_of([found.statistics[f"{mine}:{key}"] for key in asked])
+            found.add_statistic(mine, overall, float(np.mean([found.chance[f"{mine}:{key}"] for key in asked])))
+        found.add_statistic(f"{name}/coverage", ratio(gave, np.ones_like(gave), units, group))
+        found.add_statistic(f"{name}/precision", ratio(gave & hit, gave, units, group))
+        found.add_statistic(f"{name}/ece", calibration_error(np.concatenate(confidence), hit, units, group))
+        found.lower_is_better.add(f"{name}/ece")
+        found.about.setdefault("reliability", {})[name] = reliability(np.concatenate(confidence), hit)
+    found.about["attributes"] = {key: _told(split, train, key, known[key]) for key in asked}
+    return found
+
+
+def macro_f1(truth: np.ndarray, said: np.ndarray, unit_group: np.ndarray, group: np.ndarray) -> Statistic:
+    """Mean F1 of the values that occur in `truth` [n]; codes of values, -1 in `truth` for one that has none.
+
+    A value that a draw does not hold is left out of that draw's mean.
+    """
+    n_groups, present = int(group.max()) + 1, np.unique(truth[truth >= 0])
+    true, answer = truth[:, None] == present, said[:, None] == present
+    of_group = [totals(part, unit_group, n_groups) for part in (true & answer, true, answer)]
+
+    def under(drawn: np.ndarray) -> np.ndarray:
+        hits, held, given = (drawn @ part for part in of_group)
+        f1 = np.where(held > 0, divide(2 * hits, held + given), 0)
+        return divide(f1.sum(axis=1), (held > 0).sum(axis=1))
+
+    return Statistic(float(under(np.ones((1, n_groups)))[0]), len(truth), group, under)
+
+
+def _majority_f1(train: EmbeddedSplit, key: str, head: LinearHead, truth: np.ndarray) -> float:
+    """Macro-F1 of always answering the value that most training products have."""
+    if not (truth >= 0).any():
+        return float("nan")
+    most = Counter(value for value in single_values(train, key) if value in head.values).most_common(1)[0][0]
+    share = float((truth == head.values.index(most)).mean())
+    return 2 * share / (1 + share) / len(np.unique(truth[truth >= 0]))
+
+
+def _told(split: EmbeddedSplit, train: EmbeddedSplit, key: str, vocabulary: Vocabulary) -> dict[str, Any]:
+    given = [value for value in single_values(split, key) if value is not None]
+    return {
+        "values": len(vocabulary.values),
+        "trained_on": sum(value in vocabulary.values for value in single_values(train, key)),
+        "several_values": vocabulary.several,
+        "rare_values": vocabulary.rare,
+        "judged": len(given),
+        "unknown_value": sum(value not in vocabulary.values for value in given),
+    }
