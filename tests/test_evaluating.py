@@ -140,7 +140,7 @@ def test_the_default_embeds_the_split_alone(shop: Shop, package: tuple[Path, lis
     evaluation, _ = evaluate_dual_encoder(folder, shop({"train": 40, "val": 30, "test": 20}), None, {})
     assert calls == [30] and evaluation.about["split"] == "val"
     assert {name.split("/")[0] for name in evaluation.metrics} == {
-        "text_to_image", "image_to_text", "zero_shot_category", "matching",
+        "text_to_image", "image_to_text", "zero_shot_category", "matching", "variants",
     }  # fmt: skip
 
 
@@ -223,10 +223,15 @@ def test_a_restricted_category_is_found_by_id_name_or_path(shop: Shop) -> None:
         restricted_path(dataset, "Underwaer")
 
 
-def test_attributes_and_paths_reach_the_split(shop: Shop, package: tuple[Path, list[int]]) -> None:
+def test_attributes_and_paths_reach_the_split(shop: Shop) -> None:
     dataset = shop({"train": 10})
     split = evaluating.embed_split(
-        package[0], dataset, Samples.of(dataset, ["train"]), text_fields=["title"], prompt="{leaf}"
+        dataset,
+        Samples.of(dataset, ["train"]),
+        photos=lambda samples: np.ones((len(samples), 1), np.float32),
+        encode=lambda texts: np.ones((len(texts), 1), np.float32),
+        text_fields=["title"],
+        prompt="{leaf}",
     )
     for text, attributes, path in zip(split.texts, split.attributes, split.path_of_product, strict=True):
         colour, kind, _ = text.split()

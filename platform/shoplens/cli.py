@@ -122,6 +122,9 @@ def synthesize(
         float, typer.Option(min=0, max=1, help="Share of offers with the id of another catalog.")
     ] = 0.02,
     missing_catalog: Annotated[float, typer.Option(min=0, max=1, help="Share of offers without a catalog id.")] = 0.02,
+    duplicates: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Share of offers that repeat another, photo and title.")
+    ] = 0.0,
     flaws: Annotated[
         float, typer.Option(min=0, max=1, help="Share of offers with a raw flaw in photo or title.")
     ] = 0.0,
@@ -154,6 +157,7 @@ def synthesize(
         seller_style=seller_style,
         catalog_noise=catalog_noise,
         missing_catalog=missing_catalog,
+        duplicates=duplicates,
         flaws=flaws,
         image_size=image_size,
         photos_per_product=photos_per_product,

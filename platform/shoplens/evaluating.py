@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,7 +86,15 @@ def evaluate_dual_encoder(
     left_out = leaked is not None and config.leaks == "leave_out" and not leaked.every
     if leaked is not None and left_out:
         samples = samples.keep(~np.isin(samples.product, leaked.products))
-    embed = functools.partial(embed_split, package, dataset, text_fields=settings["text_fields"], prompt=config.prompt)
+    encode = functools.partial(embed_texts, package=package)
+    embed = functools.partial(
+        embed_split,
+        dataset,
+        photos=functools.partial(embed_photos, dataset, package=package),
+        encode=encode,
+        text_fields=settings["text_fields"],
+        prompt=config.prompt,
+    )
     embedded = embed(samples)
     train, development = _learn_from(config, dataset, split, embed)
     found = measure(
@@ -94,7 +102,7 @@ def evaluate_dual_encoder(
         embedded,
         train,
         development,
-        functools.partial(embed_texts, package=package),
+        encode,
         restricted_path(dataset, config.restricted) if config.restricted else (),
     )
     if leaked is not None:
@@ -141,9 +149,18 @@ def measure(
 
 
 def embed_split(
-    package: str | Path, dataset: Dataset, samples: Samples, *, text_fields: Sequence[str], prompt: str
+    dataset: Dataset,
+    samples: Samples,
+    *,
+    photos: Callable[[np.ndarray], np.ndarray],
+    encode: attributes.Encode,
+    text_fields: Sequence[str],
+    prompt: str,
 ) -> EmbeddedSplit:
-    """The photos of `samples`, the texts of their products and a prompt per leaf category, as vectors."""
+    """The photos of `samples`, the texts of their products and a prompt per leaf category, as vectors.
+
+    photos   sample ids [n] -> unit vectors [n, d]; `encode` does the same for texts
+    """
     rows, product = np.unique(samples.product, return_inverse=True)
     catalog_of_row = np.zeros(dataset.products.num_rows, dtype=np.int64)
     catalog_of_row[samples.product] = samples.catalog
@@ -155,9 +172,9 @@ def embed_split(
     code = {category_id: row for row, category_id in enumerate(leaves)}
     paths = [dataset.categories[category_id].path for category_id in leaves]
     prompts = [prompt.format(leaf=path[-1], path=" ".join(path)) for path in paths]
-    vectors = embed_texts([*texts, *prompts], package)
+    vectors = encode([*texts, *prompts])
     return EmbeddedSplit(
-        images=embed_photos(dataset, samples.sample, package),
+        images=photos(samples.sample),
         samples=samples.sample,
         product=product,
         texts=texts,

@@ -11,8 +11,9 @@ from shoplens.evaluation import ranking
 from shoplens.evaluation.categories import zero_shot_category
 from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.matching import matching
+from shoplens.evaluation.metrics import TIE
 from shoplens.evaluation.ranking import nearest, rank
-from shoplens.evaluation.tasks import evaluate_retrieval, image_to_text, retrieval_tasks, text_to_image
+from shoplens.evaluation.tasks import evaluate_retrieval, image_to_text, retrieval_tasks, text_to_image, variants
 from tests.evaluation.splits import random_split, unit
 
 splits = st.builds(
@@ -103,6 +104,23 @@ def test_matching_is_that_of_a_plain_loop(split: EmbeddedSplit, modality: str) -
     assert ranks.n_right.tolist() == [sum(order) for order in orders]
 
 
+@settings(max_examples=60, deadline=None)
+@given(split=splits)
+def test_variants_are_those_of_a_plain_loop(split: EmbeddedSplit) -> None:
+    catalogs, outcomes = _catalogs(split), []
+    for photo, product in enumerate(split.product):
+        texts = {split.texts[p]: split.text_vectors[p] for p, c in enumerate(catalogs) if c == catalogs[product]}
+        if len(texts) < 2:
+            continue
+        own = split.images[photo] @ texts[split.texts[product]]
+        others = [split.images[photo] @ vector for text, vector in texts.items() if text != split.texts[product]]
+        outcomes.append(float(own - TIE > max(others)))
+    task = variants(split)
+    assert task.n_without_answer == len(split.images) - len(outcomes)
+    if outcomes:
+        np.testing.assert_array_equal(rank(task).first == 0, outcomes)
+
+
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     split = random_split(3, 40, 200, 15)
     whole = {name: rank(task) for name, task in retrieval_tasks(split).items()}
@@ -172,6 +190,7 @@ def test_random_vectors_reach_chance_and_collapsed_ones_nothing(collapse: bool) 
     assert set(evaluation.metrics) == {
         *(f"{way}/recall@{k}" for way in ("text_to_image", "image_to_text") for k in (1, 5, 10)),
         *(f"matching/{m}/{metric}" for m in ("image", "text", "fused") for metric in matched),
+        "variants/recall@1",
         "zero_shot_category/accuracy",
     }
     for name, metric in evaluation.metrics.items():

@@ -26,11 +26,12 @@ def evaluate_retrieval(split: EmbeddedSplit, seed: int = 0, about: Mapping[str, 
 
 
 def retrieve(split: EmbeddedSplit) -> Findings:
-    """`text_to_image/recall@k`, `image_to_text/recall@k` (k = 1, 5, 10); `zero_shot_category/accuracy`, and
-    `accuracy@levelN` for the levels above the leaves."""
+    """`text_to_image/recall@k`, `image_to_text/recall@k` (k = 1, 5, 10); `variants/recall@1`;
+    `zero_shot_category/accuracy`, and `accuracy@levelN` for the levels above the leaves."""
     found = Findings()
     without_answer: dict[str, int] = {}
-    for name, task in {"text_to_image": text_to_image(split), "image_to_text": image_to_text(split)}.items():
+    both_ways = {"text_to_image": text_to_image(split), "image_to_text": image_to_text(split)}
+    for name, task in both_ways.items():
         without_answer[name] = task.n_without_answer
         if not len(task):
             continue
@@ -38,6 +39,12 @@ def retrieve(split: EmbeddedSplit) -> Findings:
         for k in RECALLS:
             by_chance = chance_recall(k, ranks.n_right, ranks.n_gallery)
             found.add(f"{name}/recall@{k}", recall_at(k, ranks.first), task.group, float(by_chance.mean()))
+    told_apart = variants(split)
+    without_answer["variants"] = told_apart.n_without_answer
+    if len(told_apart):
+        ranks = rank(told_apart)
+        by_chance = chance_recall(1, ranks.n_right, ranks.n_gallery)
+        found.add("variants/recall@1", recall_at(1, ranks.first), told_apart.group, float(by_chance.mean()))
     if split.category is not None:
         zero_shot = zero_shot_category(split)
         without_answer["zero_shot_category"] = zero_shot.n_without_category
@@ -97,6 +104,31 @@ def text_to_image(split: EmbeddedSplit) -> Retrieval:
         gallery_row=np.arange(len(split.images)),
         right=right,
         n_without_answer=len(row_of_text) - len(answered),
+    )
+
+
+def variants(split: EmbeddedSplit) -> Retrieval:
+    """Every photo asks for its own listing's text among the different texts of its catalog: offers told apart."""
+    catalog = split.catalog_of_product
+    place: dict[str, int] = {}
+    text = np.array([place.setdefault(text, len(place)) for text in split.texts], dtype=np.int64)
+    (catalog_of, _), row, of_product = np.unique(
+        np.stack([catalog, text]), axis=1, return_index=True, return_inverse=True
+    )
+    of_photo = of_product[split.product]
+    key = catalog_of[of_photo]
+    asked = np.flatnonzero(np.bincount(catalog_of)[key] > 1)
+    return Retrieval(
+        queries=split.images[asked],
+        query_row=asked,
+        query_key=of_photo[asked],
+        group=key[asked],
+        gallery=split.text_vectors[row],
+        gallery_row=row,
+        right=members(np.arange(len(row)), len(row)),
+        query_category=key[asked],
+        gallery_category=catalog_of,
+        n_without_answer=len(split.images) - len(asked),
     )
 
 

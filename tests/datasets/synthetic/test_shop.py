@@ -169,3 +169,19 @@ def test_what_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "taken" / "file").touch()
     with pytest.raises(ShoplensError, match="exists already"):
         synthesize(tmp_path / "taken", SyntheticShop(products=4, image_size=48), workers=1, progress=False)
+
+
+def test_duplicates_repeat_an_offer_under_another_id(tmp_path: Path) -> None:
+    shop = SyntheticShop(products=240, image_size=48, duplicates=0.4, impressions_per_product=0)
+    dataset = synthesize(tmp_path / "relisted", shop, workers=1, progress=False)
+    truth = {row["product_id"]: row for row in dataset.table("truth").to_pylist()}
+    title = dict(zip(dataset.products["product_id"].to_pylist(), dataset.products["title"].to_pylist(), strict=True))
+    photo = dict(zip(dataset.images["product_id"].to_pylist(), dataset.images["sha256"].to_pylist(), strict=True))
+    relisted = {product: row["relist_of"] for product, row in truth.items() if row["relist_of"]}
+    of_catalogs = len({row["true_catalog_id"] for row in truth.values()})
+    assert len(relisted) / (len(truth) - of_catalogs) == pytest.approx(0.4, abs=0.1)
+    for copy, original in relisted.items():
+        assert truth[original]["relist_of"] is None
+        assert truth[copy]["true_catalog_id"] == truth[original]["true_catalog_id"]
+        assert (title[copy], photo[copy]) == (title[original], photo[original])
+    assert len(set(photo.values())) == len(photo) - len(relisted)

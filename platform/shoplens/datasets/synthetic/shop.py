@@ -50,12 +50,13 @@ TRUTH = pa.schema(
         ("looks", pa.list_(pa.string())),
         ("seasons", pa.list_(pa.string())),
         ("flaws", pa.list_(pa.string())),
+        ("relist_of", pa.string()),
     ]
 )
 """`truth.parquet`: what the dataset does not tell.
 
 `listed_catalog` is `true`, `wrong` or `missing`; the styles name the sellers whose hand photos and title show;
-`click_probability` is that at the top of a plain list."""
+`click_probability` is that at the top of a plain list; `relist_of` is the product that this one repeats."""
 
 
 class SyntheticShop(BaseModel):
@@ -76,6 +77,9 @@ class SyntheticShop(BaseModel):
     )
     catalog_noise: float = Field(default=0.02, ge=0, le=1, description="share of offers with the id of another catalog")
     missing_catalog: float = Field(default=0.02, ge=0, le=1, description="offers without a catalog id")
+    duplicates: float = Field(
+        default=0.0, ge=0, lt=1, description="offers that repeat the one before them in its catalog, photo and title"
+    )
     flaws: float = Field(default=0.0, ge=0, le=1, description="offers with a raw flaw in photos or title")
     image_size: int = Field(default=128, ge=48, le=1024, description="pixels along a side")
     photos_per_product: int = Field(default=1, ge=1, le=8)
@@ -239,8 +243,12 @@ def _offers(
     cut = paint(design, 2 * shop.image_size)
     numbers = catalogue.offers(catalog)
     sellers = stream(shop.seed, OFFER, numbers.start).permutation(shop.sellers)[: len(numbers)].tolist()
+    first = (numbers.start, sellers[0])
     for number, own in zip(numbers, sellers, strict=True):
-        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([shop.seed, OFFER, number, 1])))
+        if number == numbers.start or _stream_of(shop, number, 2).random() >= shop.duplicates:
+            first = (number, own)
+        drawn, own = first
+        rng = _stream_of(shop, drawn, 1)
         by_photo, by_title = styled(shop.seed, own, shop.sellers, shop.seller_style, rng)
         worth = appeal(design, by_photo, rng)
         flaw = str(rng.choice(FLAWS)) if rng.random() < shop.flaws else None
@@ -315,9 +323,14 @@ def _offers(
                 "looks": list(design.looks),
                 "seasons": list(design.seasons),
                 "flaws": [flaw] if flaw else [],
+                "relist_of": None if drawn == number else _opaque("P", drawn, shop.seed),
             }
         )
         yield Shown(product.id, design, worth.attractiveness, worth.review_count)
+
+
+def _stream_of(shop: SyntheticShop, number: int, purpose: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([shop.seed, OFFER, number, purpose])))
 
 
 def _listed_catalog(

@@ -1,0 +1,401 @@
+"""When does which part of e-CLIP pay? Objectives x negatives x duplicate filter, at equal samples seen.
+
+    python benchmarks/ablation.py OUT [--cases strong weak ...] [--luma DIR] [--grocery DIR] [--fashion DIR]
+        [--seeds 7 8 9] [--samples 16000] [--processes N] [key=value ...]
+
+Runs of one case and seed see the same number of samples, from the same initial weights. A run's result is kept in
+--runs and not made again, so the command may be stopped and given again. OUT gets `ablation.json`, `ablation.md`
+(tables with 95 % intervals over redrawn catalogs of the mean over seeds) and one plot per case.
+
+The cases, and what is expected (e-CLIP specification 3.7):
+
+    control     grocery, one text a product: clip, mask* and soft are the same or nearly so      (--grocery)
+    texts       grocery, a text drawn from the product's several fields                          (--grocery)
+    exchange    synthetic, any title fits any photo of its catalog: less noise, no other optimum
+    style       synthetic, photo and title share the seller's hand: clip learns the seller
+    noise       style, with a fifth of the catalog ids wrong
+    duplicates  style, with 40 % of the offers repeated: what the filter is for
+    colours     luma, catalog = design, offers = colours: variants must be told apart            (--luma)
+    fashion     one photo and listing a product: attributes and categories                      (--fashion)
+
+Both sides are reported: `matching` (products found across sellers) and `variants` (a photo's own listing among
+the listings of its catalog).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CONFIG = Path(__file__).parents[1] / "workloads/configs/eclip.yaml"
+OBJECTIVES = ("clip", "mask", "soft", "graded", "sigmoid")
+NEGATIVES = ("uniform", "category", "mined")
+FILTERS = ("keep", "drop")
+SHOP = {"products": 2400, "seed": 11, "offers_per_catalog": 8, "image_size": 64, "val": 0.1, "test": 0.25}
+SHOP |= {"catalog_noise": 0.0, "missing_catalog": 0.0, "impressions_per_product": 0.0}
+SYNTHETIC = {
+    "exchange": {"seller_style": 0.0},
+    "style": {},
+    "noise": {"catalog_noise": 0.2},
+    "duplicates": {"duplicates": 0.4},
+}
+REAL = {"control": "grocery", "texts": "grocery", "colours": "luma", "fashion": "fashion"}
+CASES = (*SYNTHETIC, *REAL)
+SETTINGS = {"texts": ["training_texts=[[title,description],[category],[title_ko],[title_en]]"]}
+SMALL = (
+    "preprocessing.size=48",
+    "model.dim=96",
+    "model.image.name=vit_tiny_patch16_224",
+    "model.image.options={img_size: 48, patch_size: 8, depth: 4, embed_dim: 128, num_heads: 4, global_pool: avg}",
+    "model.text.vocab_size=3000",
+    "model.text.max_tokens=32",
+    "model.text.config={model_type: bert, hidden_size: 128, num_hidden_layers: 2, num_attention_heads: 4, "
+    "intermediate_size: 256, hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}",
+    "training.batch_size=96",
+    "training.warmup_steps=20",
+    "category_negatives={catalogs: 12, offers: 4, uniform_share: 0.33}",
+    "mined_negatives={negatives: 3, ceiling: 0.95, uniform_share: 0.33, start_epoch: 1}",
+)
+SHOWN = (
+    "matching/image/recall@1",
+    "matching/text/recall@1",
+    "matching/fused/recall@1",
+    "matching/image/map",
+    "variants/recall@1",
+    "text_to_image/recall@10",
+    "image_to_text/recall@10",
+    "category/image/top1",
+    "attributes/image/macro_f1",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: everything that decides its result."""
+
+    case: str
+    dataset: str
+    digest: str
+    objective: str
+    negatives: str
+    duplicates: str
+    seed: int
+    samples: int
+    settings: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+
+    @property
+    def arm(self) -> tuple[str, str, str]:
+        return self.objective, self.negatives, self.duplicates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    for name in dict.fromkeys(REAL.values()):
+        parser.add_argument(f"--{name}", type=Path, help=f"the imported {name} dataset; its cases are left out without")
+    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
+    parser.add_argument("--negatives", nargs="+", choices=NEGATIVES, default=list(NEGATIVES))
+    parser.add_argument("--duplicates", nargs="+", choices=FILTERS, default=list(FILTERS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
+    parser.add_argument("--samples", type=int, default=16_000, help="samples seen by every run")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--runs", type=Path, default=Path("data/ablation"), help="where datasets and results are kept")
+    options, settings = parser.parse_known_args()
+
+    runs = list(planned(options, tuple(settings)))
+    waiting = [run for run in runs if not (options.runs / f"{run.key}.json").exists()]
+    print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them made before", flush=True)
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        made = {pool.submit(make, run, options.runs): run for run in waiting}
+        for number, done in enumerate(as_completed(made), 1):
+            run = made[done]
+            print(
+                f"{number}/{len(waiting)} {run.case} {' '.join(run.arm)} seed {run.seed}: {done.result()}", flush=True
+            )
+    options.out.mkdir(parents=True, exist_ok=True)
+    result = summary(runs, options)
+    (options.out / "ablation.json").write_text(json.dumps(result, indent=1) + "\n")
+    (options.out / "ablation.md").write_text(tables(result))
+    for case in result["cases"]:
+        plot(result, case, options.out / f"ablation_{case}.svg")
+    print(f"{options.out}/ablation.md")
+
+
+def planned(options: argparse.Namespace, settings: tuple[str, ...]) -> Iterator[Run]:
+    for case in options.cases:
+        source = getattr(options, REAL[case]) if case in REAL else synthetic(case, options.runs)
+        if source is None:
+            print(f"{case} is left out: name its dataset with --{REAL[case]}")
+            continue
+        from shoplens.datasets.format import Dataset
+
+        digest = Dataset(str(source)).digest
+        grid = product(options.objectives, options.negatives, options.duplicates, options.seeds)
+        for objective, negatives, duplicates, seed in grid:
+            own = (*SMALL, *SETTINGS.get(case, ()), *settings)
+            yield Run(case, str(source), digest, objective, negatives, duplicates, seed, options.samples, own)
+
+
+def synthetic(case: str, folder: Path) -> Path:
+    from shoplens.datasets.synthetic import SyntheticShop, synthesize
+
+    out = folder / f"shop_{case}"
+    if not out.exists():
+        synthesize(out, SyntheticShop.of(**{**SHOP, **SYNTHETIC[case]}), name=case)
+    return out
+
+
+def make(run: Run, folder: Path) -> str:
+    """Trains and measures one run, and keeps its result."""
+    import torch
+
+    from shoplens.config import override, read_yaml
+    from shoplens.recipes import eclip
+
+    torch.set_num_threads(1)
+    sigmoid = ["model.logit_bias=true", "model.initial_temperature=0.1"] if run.objective == "sigmoid" else []
+    settings = [
+        f"dataset={run.dataset}",
+        f"seed={run.seed}",
+        f"objective.kind={run.objective}",
+        f"negatives={run.negatives}",
+        f"near_duplicates={run.duplicates}",
+        *sigmoid,
+        *run.settings,
+    ]
+    tree = override(read_yaml(CONFIG), settings)
+    recipe = eclip.load(tree, str(CONFIG))
+    epochs = max(1, round(run.samples / (recipe.steps(0) * recipe.training.batch_size)))
+    recipe = eclip.load(override(tree, [f"training.epochs={epochs}"]), str(CONFIG))
+    with tempfile.TemporaryDirectory() as scratch:
+        model, hardness = train(recipe, Path(scratch))
+    found = measure(recipe, model, run.dataset)
+    metrics = {}
+    for name in SHOWN:
+        if name in found.outcomes:
+            metrics[name] = {"outcomes": found.outcomes[name].tolist(), "groups": found.groups[name].tolist()}
+        elif name in found.statistics:
+            metrics[name] = {"value": found.statistics[name].value}
+        if name in metrics and name in found.chance:
+            metrics[name]["chance"] = found.chance[name]
+    seen = epochs * recipe.steps(0) * recipe.training.batch_size
+    result = {"run": asdict(run), "epochs": epochs, "samples_seen": seen, "hardness": hardness, "metrics": metrics}
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{run.key}.partial"
+    partial.write_text(json.dumps(result))
+    partial.rename(folder / f"{run.key}.json")
+    return f"{SHOWN[0]} {np.mean(metrics[SHOWN[0]]['outcomes']):.3f}" if SHOWN[0] in metrics else "done"
+
+
+def train(recipe: Any, folder: Path) -> tuple[Any, float]:
+    """The training loop's steps, one after the other in this process; also the mean hardness of the last epoch."""
+    import contextlib
+
+    import torch
+    from torch import nn
+
+    from shoplens.training import mining
+    from shoplens.training.feed import MicroBatches
+    from shoplens.training.loop import learning_rate_factor, parameter_groups
+    from shoplens.training.recipe import Timeline
+
+    config, timeline = recipe.training, Timeline(recipe)
+    torch.manual_seed(recipe.seed)
+    model = recipe.build()
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=config.betas)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    batches, hardness = MicroBatches(recipe, 0, 1, folder), []
+    for step in range(timeline.total):
+        epoch, first = timeline.locate(step)
+        if not first and recipe.mines(epoch):
+            mining.mine_epoch(recipe, model, folder, epoch, torch.device("cpu"), contextlib.nullcontext)
+        factor = learning_rate_factor(timeline, step, config.warmup_steps)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
+        terms = recipe.loss(model, {name: torch.tensor(value) for name, value in batches[step].items()})
+        optimizer.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        optimizer.step()
+        if epoch == config.epochs - 1:
+            hardness.append(float(terms["hardness"]))
+    return model.eval(), float(np.mean(hardness))
+
+
+def measure(recipe: Any, model: Any, dataset: str) -> Any:
+    """What the tasks find on the test split, the heads on the vectors of the training split, catalogs as they truly are."""
+    from shoplens.datasets.format import Dataset
+    from shoplens.datasets.samples import Samples
+    from shoplens.evaluating import HELD_OUT, EvaluationConfig, embed_split
+    from shoplens.evaluating import measure as measured
+    from shoplens.models.embedder import Embedder
+
+    shop, config = Dataset(dataset), recipe.config
+    embedder = Embedder("run", config.model, config.preprocessing, recipe.tokenizer, model)
+
+    def photos(samples: np.ndarray) -> np.ndarray:
+        return embedder.encode_images(pixels(dataset, config.preprocessing.model_dump_json())[samples])
+
+    def embed(split: str) -> Any:
+        samples = Samples.of(shop, [split])
+        split_of = embed_split(
+            shop, samples, photos=photos, encode=embedder.encode_texts, text_fields=["title"], prompt="{leaf}"
+        )
+        return with_true_catalogs(split_of, shop)
+
+    train_split = embed("train")
+    held_out = train_split.catalog_of_product % HELD_OUT == 0
+    settings = EvaluationConfig(tasks=("retrieval", "matching", "attributes", "categories"))
+    learnt, development = train_split.keep(~held_out), train_split.keep(held_out)
+    return measured(settings, embed("test"), learnt, development, embedder.encode_texts, ())
+
+
+def with_true_catalogs(split: Any, shop: Any) -> Any:
+    """Wrong ids are for training; what is right is judged by the truth, where there is one."""
+    from dataclasses import replace
+
+    if not Path(shop.path, "truth.parquet").exists():
+        return split
+    truth = shop.table("truth").to_pydict()
+    number = dict(zip(truth["product_id"], truth["catalog_number"], strict=True))
+    ids = shop.products["product_id"].to_pylist()
+    rows = [int(shop.product_row[sample]) for sample in split.samples[np.unique(split.product, return_index=True)[1]]]
+    return replace(split, catalog=np.array([number[ids[row]] for row in rows]))
+
+
+@lru_cache(maxsize=2)
+def pixels(dataset: str, preprocessing: str) -> np.ndarray:
+    """uint8 [photos, 3, size, size], decoded once a process."""
+    from shoplens.datasets.format import Dataset
+    from shoplens.datasets.images import decode
+    from shoplens.datasets.preprocessing import Preprocessing
+
+    shop, prepare = Dataset(dataset), Preprocessing.model_validate_json(preprocessing)
+    return np.stack([prepare(decode(shop.read_image(row)).image) for row in range(shop.images.num_rows)])
+
+
+def summary(runs: list[Run], options: argparse.Namespace) -> dict[str, Any]:
+    """Per case, arm and metric: mean over seeds, interval over catalogs, figures by seed."""
+    from shoplens.evaluation.bootstrap import interval
+
+    cases: dict[str, Any] = {}
+    for run in runs:
+        found = json.loads((options.runs / f"{run.key}.json").read_text())
+        arm = cases.setdefault(run.case, {}).setdefault(" ".join(run.arm), {"hardness": [], "metrics": {}})
+        arm["hardness"].append(found["hardness"])
+        for name, metric in found["metrics"].items():
+            arm["metrics"].setdefault(name, []).append(metric)
+    for arms in cases.values():
+        for arm in arms.values():
+            arm["hardness"] = round(float(np.mean(arm["hardness"])), 4)
+            arm["metrics"] = {name: told(by_seed, interval) for name, by_seed in arm["metrics"].items()}
+    libraries = ("torch", "timm", "transformers", "numpy")
+    return {
+        "command": " ".join(["python", *sys.argv]),
+        "seeds": options.seeds,
+        "samples": options.samples,
+        "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
+        "versions": {name: version(name) for name in libraries},
+        "cases": cases,
+    }
+
+
+def told(by_seed: list[dict[str, Any]], interval: Any) -> dict[str, Any]:
+    if "outcomes" not in by_seed[0]:
+        values = [seed["value"] for seed in by_seed]
+        spread = 1.96 * np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        low, high = np.mean(values) - spread, np.mean(values) + spread
+    else:
+        outcomes = np.mean([seed["outcomes"] for seed in by_seed], axis=0)
+        values = [float(np.mean(seed["outcomes"])) for seed in by_seed]
+        low, high = interval(outcomes, np.array(by_seed[0]["groups"]))
+    figures = {"value": float(np.mean(values)), "low": float(low), "high": float(high)}
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    chance = {"chance": round(by_seed[0]["chance"], 4)} if "chance" in by_seed[0] else {}
+    return {**rounded, **chance, "by_seed": [round(value, 4) for value in values]}
+
+
+def tables(result: dict[str, Any]) -> str:
+    """Markdown: a table per case, the best of each column in bold with those whose interval reaches its value."""
+    lines = [f"`{result['command']}`", ""]
+    for case, arms in result["cases"].items():
+        names = [name for name in SHOWN if all(name in arm["metrics"] for arm in arms.values())]
+        chance = [next(iter(arms.values()))["metrics"][name].get("chance") for name in names]
+        lines += [f"## {case}", "", "| objective | negatives | duplicates | " + " | ".join(names) + " | hardness |"]
+        lines += ["| --- " * (len(names) + 4) + "|"]
+        best = {name: max(arm["metrics"][name]["value"] for arm in arms.values()) for name in names}
+        for key, arm in arms.items():
+            cells = []
+            for name in names:
+                metric = arm["metrics"][name]
+                cell = f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+                cells.append(f"**{cell}**" if metric["high"] >= best[name] else cell)
+            lines.append(f"| {' | '.join(key.split())} | {' | '.join(cells)} | {arm['hardness']:.3f} |")
+        by_chance = ["" if value is None else f"{value:.3f}" for value in chance]
+        lines += [f"| chance | | | {' | '.join(by_chance)} | |", ""]
+    return "\n".join(lines)
+
+
+def plot(result: dict[str, Any], case: str, file: Path) -> None:
+    """The two sides against each other: products matched across sellers, variants told apart."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    arms = result["cases"][case]
+    across, apart = "matching/image/recall@1", "variants/recall@1"
+    if not all(name in arm["metrics"] for arm in arms.values() for name in (across, apart)):
+        across, apart = "image_to_text/recall@10", "text_to_image/recall@10"
+    figure, axes = pyplot.subplots(figsize=(7, 5.5))
+    colours = dict(zip(OBJECTIVES, pyplot.get_cmap("tab10").colors, strict=False))
+    markers = dict(zip(NEGATIVES, "osD", strict=True))
+    for key, arm in arms.items():
+        objective, negatives, duplicates = key.split()
+        x, y = arm["metrics"][across], arm["metrics"][apart]
+        axes.errorbar(
+            x["value"],
+            y["value"],
+            xerr=[[x["value"] - x["low"]], [x["high"] - x["value"]]],
+            yerr=[[y["value"] - y["low"]], [y["high"] - y["value"]]],
+            fmt=markers[negatives],
+            color=colours[objective],
+            markerfacecolor=colours[objective] if duplicates == "keep" else "white",
+            elinewidth=0.5,
+        )
+    for objective in OBJECTIVES:
+        axes.plot([], [], "o", color=colours[objective], label=objective)
+    for negatives in NEGATIVES:
+        axes.plot([], [], markers[negatives], color="grey", label=f"{negatives} negatives")
+    axes.plot([], [], "o", color="grey", markerfacecolor="white", label="duplicates filtered")
+    axes.set(xlabel=across, ylabel=apart, title=f"{case}: mean of {len(result['seeds'])} seeds, 95 % intervals")
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()
