@@ -43,7 +43,7 @@ class Reduced(NamedTuple):
 
     def relative_to(self, largest: Tensor) -> Tensor:
         """The mass that exp(score - largest) would add up to."""
-        return self.mass * _shifted(self.largest, largest).exp()
+        return self.mass * (self.largest - _finite(largest)).exp()
 
     def merge(self, other: Reduced) -> Reduced:
         largest = torch.maximum(self.largest, other.largest)
@@ -58,9 +58,9 @@ def reduce_scores(x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None
     """Rows [n] and columns [m] of S = scale X Y^T, both from the same tiles."""
     by_row, by_column = Reduced.empty(len(x), x), Reduced.empty(len(y), x)
     for rows, _, tiles in _stripes(x, y, scale, excluded):
-        for columns, scores in tiles:
-            _merge_into(by_row, rows, _reduce(scores, 1))
-            _merge_into(by_column, columns, _reduce(scores, 0))
+        for columns, scores, spare in tiles:
+            _merge_into(by_row, rows, _reduce(scores, 1, spare))
+            _merge_into(by_column, columns, _reduce(scores, 0, spare))
     return by_row, by_column
 
 
@@ -78,10 +78,10 @@ def softmax_gradient(
     G^T X is added to `along_y` [m, d].
     """
     for rows, along_x, tiles in _stripes(x, y, scale, excluded):
-        for columns, scores in tiles:
-            weights = (scores - by_row[rows, None]).exp_()
-            weights += scores.sub_(by_column[None, columns]).exp_()
-            _multiply_away(weights, x[rows], y[columns], along_x, along_y[columns])
+        for columns, scores, spare in tiles:
+            torch.sub(scores, by_row[rows, None], out=spare).exp_()
+            spare += scores.sub_(by_column[None, columns]).exp_()
+            _multiply_away(spare, x[rows], y[columns], along_x, along_y[columns])
         yield rows, along_x
 
 
@@ -89,7 +89,7 @@ def softplus_sum(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """[n] sum_j log(1 + exp(S_ij)) for S = scale X Y^T + bias."""
     sums = torch.zeros(len(x), dtype=accumulator(x), device=x.device)
     for rows, _, tiles in _stripes(x, y, scale, None):
-        for _, scores in tiles:
+        for _, scores, _ in tiles:
             sums[rows] += functional.softplus(scores.add_(bias)).sum(1)
     return sums
 
@@ -102,33 +102,40 @@ def sigmoid_gradient(
     G^T X is added to `along_y` [m, d], the sum of each row of G to `mass` [n].
     """
     for rows, along_x, tiles in _stripes(x, y, scale, None):
-        for columns, scores in tiles:
-            weights = scores.add_(bias).sigmoid_()
-            mass[rows] += weights.sum(1)
-            _multiply_away(weights, x[rows], y[columns], along_x, along_y[columns])
+        for columns, scores, _ in tiles:
+            scores.add_(bias).sigmoid_()
+            mass[rows] += scores.sum(1)
+            _multiply_away(scores, x[rows], y[columns], along_x, along_y[columns])
         yield rows, along_x
+
+
+Tile = tuple[slice, Tensor, Tensor]
+"""Columns, their scores, and room for as many numbers; both are overwritten by the next tile."""
 
 
 def _stripes(
     x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None
-) -> Iterator[tuple[slice, Tensor, Iterator[tuple[slice, Tensor]]]]:
-    """(rows, zeros for their products, tiles of their scores by columns)."""
+) -> Iterator[tuple[slice, Tensor, Iterator[Tile]]]:
+    """(rows, zeros for their products, tiles of their scores)."""
+    room = [x.new_empty(min(ROWS, len(x)) * min(COLUMNS, len(y)), dtype=accumulator(x)) for _ in range(2)]
     for start in range(0, len(x), ROWS):
         rows = slice(start, min(start + ROWS, len(x)))
         along_x = torch.zeros(x[rows].shape, dtype=accumulator(x), device=x.device)
-        yield rows, along_x, _tiles(rows, x, y, scale, excluded)
+        yield rows, along_x, _tiles(rows, x, y, scale, excluded, room)
 
 
 def _tiles(
-    rows: slice, x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None
-) -> Iterator[tuple[slice, Tensor]]:
+    rows: slice, x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None, room: list[Tensor]
+) -> Iterator[Tile]:
     scaled = scale.to(accumulator(x)) * x[rows].to(accumulator(x))
     for start in range(0, len(y), COLUMNS):
         columns = slice(start, min(start + COLUMNS, len(y)))
-        scores = scaled @ y[columns].to(accumulator(x)).T
+        shape = len(scaled), columns.stop - columns.start
+        scores, spare = (part[: shape[0] * shape[1]].view(shape) for part in room)
+        torch.mm(scaled, y[columns].to(accumulator(x)).T, out=scores)
         if excluded is not None:
             scores.masked_fill_(_excluded_in(excluded, rows, columns), -torch.inf)
-        yield columns, scores
+        yield columns, scores, spare
 
 
 def _excluded_in(excluded: Excluded, rows: slice, columns: slice) -> Tensor:
@@ -137,9 +144,9 @@ def _excluded_in(excluded: Excluded, rows: slice, columns: slice) -> Tensor:
     return same & (own[:, None] != torch.arange(columns.start, columns.stop, device=same.device))
 
 
-def _reduce(scores: Tensor, dim: int) -> Reduced:
+def _reduce(scores: Tensor, dim: int, spare: Tensor) -> Reduced:
     largest = scores.amax(dim)
-    return Reduced(largest, _shifted(scores, largest.unsqueeze(dim)).exp_().sum(dim))
+    return Reduced(largest, torch.sub(scores, _finite(largest).unsqueeze(dim), out=spare).exp_().sum(dim))
 
 
 def _merge_into(whole: Reduced, part: slice, found: Reduced) -> None:
@@ -148,9 +155,9 @@ def _merge_into(whole: Reduced, part: slice, found: Reduced) -> None:
         values[part] = new
 
 
-def _shifted(scores: Tensor, largest: Tensor) -> Tensor:
-    """scores - largest, where a row without any score (-inf - -inf) stays -inf."""
-    return scores - largest.masked_fill(largest == -torch.inf, 0)
+def _finite(largest: Tensor) -> Tensor:
+    """0 in place of -inf, the largest of no scores, so that what is less than it stays -inf."""
+    return largest.masked_fill(largest == -torch.inf, 0)
 
 
 def _multiply_away(weights: Tensor, x: Tensor, y: Tensor, along_x: Tensor, along_y: Tensor) -> None:
