@@ -73,6 +73,11 @@ class Extractor:
     def keys(self) -> list[str]:
         return list(self.heads["fused"].heads)
 
+    @property
+    def dim(self) -> int:
+        """Length of the vectors that the heads take."""
+        return next(iter(self.heads["fused"].heads.values())).weights.shape[1]
+
     def knows(self, key: str, values: Collection[str] = ()) -> bool:
         """Whether there is a head for the key, and all of `values` are its own."""
         head = self.heads["fused"].heads.get(key)
