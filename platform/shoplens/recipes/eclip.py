@@ -262,8 +262,10 @@ class EclipRecipe:
         draft = folder.with_name(folder.name + ".draft")
         shutil.rmtree(draft, ignore_errors=True)
         embedder.save(draft, self._card(model), about)
-        if self.config.attribute_heads:
-            fit_attribute_heads(draft, self.dataset, most=self.config.attribute_heads)
+        most = self.config.attribute_heads
+        if extractor := fit_attribute_heads(draft, self.dataset, most=most) if most else None:
+            with (draft / "MODEL_CARD.md").open("a", encoding="utf-8") as card:
+                card.write(f"\nAttribute heads: {', '.join(extractor.keys)}.\n")
         draft.rename(folder)
 
     def _card(self, model: nn.Module) -> str:
