@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,14 @@ class Extractor:
         head = self.category.get(modality)
         if head is None:
             return self.keys
-        occurs: Counter[str] = Counter()
-        for value, probability in zip(head.values, head.predict_proba(vector[None])[0], strict=True):
-            for key in self.counts.keys(value):
-                occurs[key] += probability
-        return [key for key in self.keys if occurs[key] >= RELEVANT]
+        likely = head.predict_proba(vector[None])[0] @ self._occurs[modality]
+        return [key for key, probability in zip(self.keys, likely, strict=True) if probability >= RELEVANT]
+
+    @cached_property
+    def _occurs(self) -> dict[Modality, np.ndarray]:
+        """Whether products of a category have a key, bool [categories of the head, keys]."""
+        seen = {m: [self.counts.keys(category) for category in head.values] for m, head in self.category.items()}
+        return {m: np.array([[key in keys for key in self.keys] for keys in found]) for m, found in seen.items()}
 
     def extract(
         self,
