@@ -4,6 +4,7 @@ import { ServiceError, attributes } from "./api.js";
 import { el, languageOf } from "./cards.js";
 
 const percent = new Intl.NumberFormat("en", { style: "percent" });
+const LIKELY = 0.5;
 const SOURCES = { image: "the photo", text: "the text", fused: "photo and title" };
 
 /** One attribute; `listed` are the values that the seller gave for it, if any. */
@@ -30,7 +31,7 @@ function chip({ key, value, probability, answered, alternatives }, listed) {
 }
 
 function head({ model, modality, category }) {
-  const guessed = category?.source === "head" && `, looks like ${category.path.join(" › ")} (${percent.format(category.probability)})`;
+  const guessed = category?.source === "head" && category.probability >= LIKELY && `, looks like ${category.path.join(" › ")} (${percent.format(category.probability)})`;
   return el("p", { class: "status" }, `${model}, from ${SOURCES[modality]}`, guessed && el("span", { lang: languageOf(guessed) }, guessed));
 }
 
@@ -52,7 +53,7 @@ export async function showAttributes(section, query, { listed = {}, signal }) {
   const unsure = answer.data.filter(({ answered }) => !answered);
   sure.sort((a, b) => b.probability - a.probability);
   section.replaceChildren(
-    el("h2", {}, "Attributes"),
+    el("h2", {}, "Attributes by the model"),
     head(answer),
     el("ul", { class: "chips" }, ...[...sure, ...unsure].map((entry) => chip(entry, listed[entry.key]))),
   );
