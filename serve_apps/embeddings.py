@@ -15,7 +15,9 @@ from serve_apps.protocol import (
     embedding_answer,
     form_inputs,
     parse,
+    parse_form,
 )
+from serve_apps.settings import Limits
 
 if TYPE_CHECKING:
     from serve_apps.gateway import Gateway
@@ -67,6 +69,12 @@ def must_be_json(request: Request) -> None:
         raise ApiError(415, "unsupported_media_type", "send JSON with the header Content-Type: application/json")
 
 
+def form_limits(limits: Limits) -> dict[str, int]:
+    """What `Request.form` takes."""
+    parts = limits.inputs + 10
+    return {"max_files": parts, "max_fields": parts, "max_part_size": limits.body_bytes}
+
+
 def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter()
 
@@ -78,15 +86,9 @@ def router(gateway: Gateway) -> APIRouter:
         fails this request and no other.
         """
         if media_type(request) == "multipart/form-data":
-            limit = gateway.settings.limits.inputs + 10
-            form_limits = {
-                "max_files": limit,
-                "max_fields": limit,
-                "max_part_size": gateway.settings.limits.body_bytes,
-            }
-            async with request.form(**form_limits) as form:
+            async with request.form(**form_limits(gateway.settings.limits)) as form:
                 fields, inputs = await form_inputs(form)
-            form_fields = EmbeddingForm.of(fields)
+            form_fields = parse_form(EmbeddingForm, fields)
             model, encoding, dimensions = form_fields.model, form_fields.encoding_format, None
         else:
             must_be_json(request)

@@ -6,6 +6,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from shoplens.datasets.preprocessing import Preprocessing
+from shoplens.evaluation.extractor import Extractor
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a Gateway must know of a version to ask it and to read its vectors; all of it of that one version.
+
+    logit_scale        what cosines are multiplied by before a softmax
+    extractor          its attribute heads, if the package has any
+    attribute_prompt   what turns `{key}` and `{value}` into a text, where a key has no head
+    """
+
+    preprocessing: Preprocessing
+    dim: int
+    logit_scale: float
+    extractor: Extractor | None
+    attribute_prompt: str
+
 
 @dataclass
 class Encoded:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.batcher import Batcher
-from serve_apps.encoded import Encoded
+from serve_apps.encoded import Encoded, Prepared
 from serve_apps.settings import Batching, Settings
 from serve_apps.versions import Versions
-from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
+from shoplens.evaluation.extractor import Extractor
 from shoplens.models.embedder import Embedder
 from shoplens.registry import packages
 
@@ -31,8 +33,11 @@ SENTINEL = "shoplens 상품"
 class Model:
     """A loaded version with its queues; texts and images take turns in one compute thread."""
 
-    def __init__(self, embedder: Embedder, batching: Batching, compute: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, embedder: Embedder, batching: Batching, compute: ThreadPoolExecutor, prepared: Prepared | None = None
+    ) -> None:
         self.embedder = embedder
+        self.prepared = prepared
         self._texts: Batcher[str, tuple[np.ndarray, int]] = Batcher(
             self._encode_texts, compute, max_size=batching.texts, wait_s=batching.wait_s
         )
@@ -83,6 +88,23 @@ def _fault(error: BaseException) -> str:
     return f"the model cannot encode it ({type(error).__name__})"
 
 
+def prepared(folder: Path, embedder: Embedder) -> Prepared:
+    """Raises ShoplensError if the package's attribute heads are damaged, or of another model."""
+    extractor = Extractor.load(folder)
+    if extractor is not None and extractor.dim != embedder.dim:
+        raise ShoplensError(
+            f"the attribute heads take vectors of {extractor.dim} numbers, the model gives {embedder.dim}"
+        )
+    settings = json.loads((folder / "config.json").read_text()).get("evaluation", {})
+    return Prepared(
+        embedder.preprocessing,
+        embedder.dim,
+        embedder.model.logit_scale.exp().item(),
+        extractor,
+        settings.get("attribute_prompt", "{value}"),
+    )
+
+
 def check(embedder: Embedder) -> None:
     """A loaded version before it is let near traffic: shapes, unit length, and a batch equal to its parts.
 
@@ -131,24 +153,21 @@ class Encoder:
             log.exception("the Encoder starts without a model; the rollout will load it")
 
     async def _load(self, version: str) -> Model:
-        embedder = await asyncio.to_thread(self._load_blocking, version)
-        return Model(embedder, self._settings.batching, self._compute)
+        embedder, prepared = await asyncio.to_thread(self._load_blocking, version)
+        return Model(embedder, self._settings.batching, self._compute, prepared)
 
-    def _load_blocking(self, version: str) -> Embedder:
+    def _load_blocking(self, version: str) -> tuple[Embedder, Prepared]:
         folder = packages.download(packages.resolve(version), self._settings.cache_dir())
         embedder = Embedder.load(folder).to(self._device)
         check(embedder)
         log.info("loaded %s on %s", version, self._device)
-        return embedder
+        return embedder, prepared(folder, embedder)
 
-    async def prepare(self, version: str) -> tuple[Preprocessing, int]:
-        """Loads `version` beside what is there and checks it.
-
-        Returns how its photos are to be prepared, and the length of its vectors.
-        Raises ShoplensError if it is not fit to serve.
-        """
-        embedder = (await self._models.get(version)).embedder
-        return embedder.preprocessing, embedder.dim
+    async def prepare(self, version: str) -> Prepared:
+        """Loads `version` beside what is there and checks it. Raises ShoplensError if it is not fit to serve."""
+        found = (await self._models.get(version)).prepared
+        assert found is not None
+        return found
 
     def activate(self, name: str, version: str) -> None:
         """Keeps `version` in memory as the one of `name` in use."""

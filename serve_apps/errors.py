@@ -82,7 +82,7 @@ def invalid(error: ValidationError | RequestValidationError, where: Callable[[Pl
     place = _written(where(tuple(fault["loc"])))
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "json_invalid":
-        return bad_request("invalid_json", f"the body is not JSON: {message}"[:300])
+        return bad_request("invalid_json", f"{place or 'the body'} is not JSON: {message}"[:300], place or None)
     code = {"extra_forbidden": "unknown_field", "missing": "missing_field"}.get(fault["type"], "invalid_value")
     return bad_request(code, f"{place or 'the body'}: {message}"[:300], place or None)
 

@@ -18,14 +18,13 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_apps.api import build
 from serve_apps.catalogue import Catalogue
-from serve_apps.encoded import Encoded
+from serve_apps.encoded import Encoded, Prepared
 from serve_apps.errors import ApiError, bad_request, not_found, unavailable
 from serve_apps.photos import UNPROCESSABLE, Photos
 from serve_apps.protocol import Input, Photo, ProductRef, Text
 from serve_apps.release import Missing, Release
 from serve_apps.settings import Settings
 from serve_apps.versions import Versions
-from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
 from shoplens.retrieval.index import UnknownProduct
 
@@ -39,10 +38,10 @@ _REFERENCE = re.compile(r"(?P<name>[^@/]+)(?:@(?P<alias>.+)|/(?P<version>\d+))?"
 
 @dataclass(frozen=True)
 class Served:
-    """Everything of one release that a request needs; model and index belong together."""
+    """Everything of one release that a request needs; model, attribute heads and index belong together."""
 
     release: Release
-    preprocessing: Preprocessing
+    model: Prepared
     catalogue: Catalogue | None
 
     @property
@@ -90,10 +89,10 @@ class Gateway:
         return dict(self._active)
 
     async def _load(self, release: Release) -> Served:
-        preprocessing, dim = await self._encoder.prepare.remote(release.version)
+        model: Prepared = await self._encoder.prepare.remote(release.version)
         if release.index is None or not self.settings.search:
-            return Served(release, preprocessing, None)
-        return Served(release, preprocessing, await self.in_thread(Catalogue, release, dim))
+            return Served(release, model, None)
+        return Served(release, model, await self.in_thread(Catalogue, release, model.dim))
 
     async def served(self, reference: str | None = None, *, search: bool = False) -> Served:
         """The release that answers a request for `reference` (None: the champion of the first model).
@@ -171,7 +170,7 @@ class Gateway:
         products = [
             (i, self._product_vector(served, item)) for i, item in enumerate(inputs) if isinstance(item, ProductRef)
         ]
-        pixels = await self.photos.pixels([item for _, item in photos], served.preprocessing) if photos else None
+        pixels = await self.photos.pixels([item for _, item in photos], served.model.preprocessing) if photos else None
         rows: list[np.ndarray | None] = [None] * len(inputs)
         tokens = 0
         if texts or photos:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Json, Tag, ValidationError, model_validator
 from pydantic_core import to_json
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
@@ -18,6 +18,7 @@ from serve_apps.errors import Place, bad_request, invalid
 
 MAX_K = 1000
 MAX_PAGE = 1000
+MAX_KEYS = 200
 MODEL_HEADER = "X-Model-Version"
 
 ModelRef = Annotated[str, Field(pattern=r"^[\w.-]{1,100}(@[\w-]{1,100}|/[1-9][0-9]{0,8})?$", examples=["eclip"])]
@@ -121,6 +122,55 @@ class SimilarRequest(Strict):
         return self
 
 
+AttributeText = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _keys_kind(value: Any) -> str | None:
+    return "list" if isinstance(value, list) else "mapping" if isinstance(value, dict) else None
+
+
+Keys = Annotated[
+    Annotated[list[AttributeText], Field(min_length=1, max_length=MAX_KEYS), Tag("list")]
+    | Annotated[
+        dict[AttributeText, Annotated[list[AttributeText], Field(min_length=2)] | None],
+        Field(min_length=1, max_length=MAX_KEYS),
+        Tag("mapping"),
+    ],
+    Discriminator(
+        _keys_kind,
+        custom_error_type="unknown_keys",
+        custom_error_message="give a list of keys, or an object of candidate values by key",
+    ),
+]
+
+
+class AttributesRequest(Strict):
+    """What is asked about: `text`, and `image` or the photos of `product_id`; either alone or both together."""
+
+    model: ModelRef | None = None
+    image: str | None = Field(None, description="data:image/...;base64,... or, from allowed hosts, http(s)://...")
+    product_id: ProductId | None = Field(None, description="a product of the index: its photos")
+    text: str | None = Field(None, description="the product's title")
+    category: str | None = Field(None, max_length=2000, description="hint: category id, name or `A > B` path")
+    keys: Keys | None = Field(
+        None,
+        description="which attributes; by default all that products of the category have. An object gives candidate "
+        "values by key, null for those of the head. Where the head of a key knows all candidates it chooses among "
+        "them, with probabilities given that one of them is right; otherwise the nearest text does (zero-shot)",
+    )
+
+    @property
+    def inputs(self) -> list[Input]:
+        found: list[Input] = []
+        if self.image is not None:
+            found.append(Photo("image", self.image))
+        if self.product_id is not None:
+            found.append(ProductRef("product_id", self.product_id))
+        if self.text is not None:
+            found.append(Text("text", self.text))
+        return found
+
+
 @dataclass(frozen=True)
 class Text:
     place: str
@@ -169,10 +219,10 @@ def parse(model: type[R], body: bytes) -> R:
 
 def _without_tags(place: Place) -> Place:
     """`("input", "list", 3, "image_url", "image_url", "url")` -> `("input", 3, "image_url", "url")`."""
-    if place[:1] != ("input",):
-        return place
     item = place[2:]
-    return ("input", *item[:1], *item[2:])
+    if place[:1] == ("input",):
+        return ("input", *item[:1], *item[2:])
+    return ("keys", *item) if place[:1] == ("keys",) else place
 
 
 _DATA_URI = re.compile(r"data:(?P<type>[\w.+/-]{0,100})(?P<parameters>(;[\w.=+/-]{0,100}){0,4}),")
@@ -189,10 +239,10 @@ def data_uri_bytes(uri: str, place: str) -> bytes:
         raise bad_request("invalid_image_url", f"the data URI is not base64: {error}", place) from None
 
 
-async def form_inputs(form: FormData) -> tuple[Mapping[str, str], list[Input]]:
+async def form_inputs(form: FormData, text: str = "input") -> tuple[Mapping[str, str], list[Input]]:
     """Fields and inputs of a multipart request, in the order sent. Raises ApiError 400.
 
-    `input` (text) and `image` (file) may be repeated; other fields are plain strings.
+    `text` names the field that holds texts; it and `image` (file) may be repeated; other fields are plain strings.
     """
     fields: dict[str, str] = {}
     inputs: list[Input] = []
@@ -204,14 +254,14 @@ async def form_inputs(form: FormData) -> tuple[Mapping[str, str], list[Input]]:
             inputs.append(Photo(place, await value.read()))
         elif not isinstance(value, str):
             raise bad_request("invalid_value", f"{name[:40]} is text, not a file; files go into `image`", place)
-        elif name == "input":
+        elif name == text:
             inputs.append(Text(place, value))
         elif name in fields:
             raise bad_request("invalid_value", f"{name[:40]} is given twice", name[:40])
         else:
             fields[name] = value
     if not inputs:
-        raise bad_request("missing_field", "give at least one `input` (text) or `image` (file)", "input")
+        raise bad_request("missing_field", f"give at least one `{text}` (text) or `image` (file)", text)
     return fields, inputs
 
 
@@ -221,12 +271,21 @@ class EmbeddingForm(Strict):
     model: ModelRef
     encoding_format: Literal["float", "base64"] = "float"
 
-    @classmethod
-    def of(cls, fields: Mapping[str, str]) -> EmbeddingForm:
-        try:
-            return cls.model_validate(dict(fields))
-        except ValidationError as error:
-            raise invalid(error) from None
+
+class AttributesForm(Strict):
+    """The plain fields of a multipart request; `keys` is JSON."""
+
+    model: ModelRef | None = None
+    category: str | None = Field(None, max_length=2000)
+    keys: Json[Keys] | None = None
+
+
+def parse_form(model: type[R], fields: Mapping[str, str]) -> R:
+    """Raises ApiError 400."""
+    try:
+        return model.model_validate(dict(fields))
+    except ValidationError as error:
+        raise invalid(error, _without_tags) from None
 
 
 class Embedding(BaseModel):
@@ -276,6 +335,38 @@ class SimilarAnswer(BaseModel):
     model: str
     dataset: str
     data: list[ScoredProduct]
+
+
+class AttributeValue(BaseModel):
+    value: str
+    probability: float
+
+
+class Attribute(AttributeValue):
+    """The likeliest value of one key. One that is not `answered` is too unsure to be used."""
+
+    key: str
+    answered: bool
+    calibrated: bool = Field(description="whether the probability was calibrated on products of the shop")
+    source: Literal["head", "zero_shot"]
+    alternatives: list[AttributeValue] = Field(description="the next likely values, at most 3")
+
+
+class AttributesCategory(BaseModel):
+    """The category that the answer goes by: the hint of the request, or the likeliest one."""
+
+    id: str
+    path: list[str]
+    source: Literal["request", "head"]
+    probability: float | None
+
+
+class AttributesAnswer(BaseModel):
+    object: Literal["attributes"] = "attributes"
+    model: str = Field(examples=["eclip/3"])
+    modality: Literal["image", "text", "fused"]
+    category: AttributesCategory | None
+    data: list[Attribute]
 
 
 class ProductsAnswer(BaseModel):

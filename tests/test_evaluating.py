@@ -18,7 +18,7 @@ from shoplens.datasets.format import Dataset
 from shoplens.datasets.samples import Samples
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
-from shoplens.evaluating import ALL, EvaluationConfig, evaluate_dual_encoder, restricted_path
+from shoplens.evaluating import ALL, EvaluationConfig, evaluate_dual_encoder, fit_attribute_heads
 from shoplens.evaluation.leaks import Leaks
 
 COLOURS = ("red", "green", "blue")
@@ -214,13 +214,35 @@ def test_heads_are_not_judged_on_what_they_learn_from(shop: Shop, package: tuple
         evaluate_dual_encoder(package[0], shop({"test": 10}), "test", {}, {"tasks": ["categories"]})
 
 
-def test_a_restricted_category_is_found_by_id_name_or_path(shop: Shop) -> None:
-    dataset = shop({"train": 60})
-    underwear = ("Clothing", "Underwear")
-    assert restricted_path(dataset, "Underwear") == restricted_path(dataset, "Clothing > Underwear") == underwear
-    assert restricted_path(dataset, "clothing/underwear/socks") == (*underwear, "Socks")
-    with pytest.raises(ShoplensError, match=r"no category 'Underwaer' to restrict; did you mean .*Underwear"):
-        restricted_path(dataset, "Underwaer")
+def test_the_heads_that_are_packaged_are_the_ones_judged(
+    shop: Shop, package: tuple[Path, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, (folder, calls) = shop({"train": 200, "val": 60, "test": 60}), package
+    extractor = fit_attribute_heads(folder, dataset, most=150)
+    assert extractor is not None and calls == [60, 150]
+    assert extractor.keys == ["colour"] and extractor.learnt_from["splits"] == ["train", "val"]
+    assert (folder / "attributes" / "image.safetensors").is_file()
+    judged = []
+    measure = evaluating.measure
+    monkeypatch.setattr(evaluating, "measure", lambda *given: judged.append(given[-1]) or measure(*given))
+    evaluation, _ = evaluate_dual_encoder(folder, dataset, "test", {}, {"tasks": ["attributes"]})
+    assert evaluation.about["attribute_heads"] == "the package's own"
+    packaged = extractor.heads["image"].heads["colour"]
+    np.testing.assert_array_equal(judged[0]["image"].heads["colour"].weights, packaged.weights)
+    evaluation, _ = evaluate_dual_encoder(folder, dataset, "val", {}, {"tasks": ["attributes"]})
+    assert judged[1] is None, "they were calibrated on it"
+    assert evaluation.about["attribute_heads"] == "fitted for this evaluation"
+    evaluate_dual_encoder(folder, shop({"train": 40, "val": 61}), "val", {}, {"tasks": ["attributes"]})
+    assert judged[2] is not None, "another dataset"
+
+
+def test_without_attributes_to_learn_nothing_is_embedded_or_packaged(
+    shop: Shop, package: tuple[Path, list[int]]
+) -> None:
+    folder, calls = package
+    assert fit_attribute_heads(folder, shop({"train": 10}), most=100) is None, "too few products of any colour"
+    assert fit_attribute_heads(folder, shop({"test": 100}), most=100) is None, "no training split"
+    assert not calls and not (folder / "attributes").exists()
 
 
 def test_attributes_and_paths_reach_the_split(shop: Shop) -> None:

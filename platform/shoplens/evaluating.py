@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +17,12 @@ from shoplens.datasets.samples import Samples
 from shoplens.embedding import embed_photos, embed_texts
 from shoplens.errors import ShoplensError
 from shoplens.evaluation import attributes, categories, clustering, matching, restricted, tasks
-from shoplens.evaluation.embedded import EmbeddedSplit
+from shoplens.evaluation.attributes import Attributes, vocabularies
+from shoplens.evaluation.embedded import EmbeddedSplit, Modality
 from shoplens.evaluation.evaluation import Evaluation, Findings
+from shoplens.evaluation.extractor import Extractor
 from shoplens.evaluation.leaks import Leaks, leaks
+from shoplens.evaluation.probes import AttributeHeads
 from shoplens.evaluation.report import report
 from shoplens.schema import Split
 
@@ -86,15 +88,7 @@ def evaluate_dual_encoder(
     left_out = leaked is not None and config.leaks == "leave_out" and not leaked.every
     if leaked is not None and left_out:
         samples = samples.keep(~np.isin(samples.product, leaked.products))
-    encode = functools.partial(embed_texts, package=package)
-    embed = functools.partial(
-        embed_split,
-        dataset,
-        photos=functools.partial(embed_photos, dataset, package=package),
-        encode=encode,
-        text_fields=settings["text_fields"],
-        prompt=config.prompt,
-    )
+    embed = _embedding(package, dataset, settings["text_fields"], config.prompt)
     embedded = embed(samples)
     train, development = _learn_from(config, dataset, split, embed)
     found = measure(
@@ -102,8 +96,9 @@ def evaluate_dual_encoder(
         embedded,
         train,
         development,
-        encode,
-        restricted_path(dataset, config.restricted) if config.restricted else (),
+        functools.partial(embed_texts, package=package),
+        dataset.categories.find(config.restricted).path if config.restricted else (),
+        _packaged_heads(package, dataset, split),
     )
     if leaked is not None:
         found.about["leaks"] = _told(leaked, dataset, learnt_from, left_out)
@@ -125,8 +120,12 @@ def measure(
     development: EmbeddedSplit | None,
     encode: attributes.Encode,
     restricted_below: tuple[str, ...],
+    heads: Mapping[Modality, AttributeHeads] | None = None,
 ) -> Findings:
-    """What the tasks of `config` find on `split`; those that lack what they learn from find nothing."""
+    """What the tasks of `config` find on `split`; those that lack what they learn from find nothing.
+
+    heads   attribute heads to judge in place of new ones
+    """
     found = Findings()
     asked = set(config.tasks)
     if "retrieval" in asked:
@@ -138,14 +137,59 @@ def measure(
     if train is not None and development is not None:
         learn = (train, development, split)
         if "attributes" in asked:
-            prompt = config.attribute_prompt
-            found.include(attributes.extract(*learn, encode, prompt=prompt, precision=config.precision))
+            given: dict[str, Any] = {"prompt": config.attribute_prompt, "precision": config.precision, "heads": heads}
+            found.include(attributes.extract(*learn, encode, **given))
+            found.about["attribute_heads"] = "fitted for this evaluation" if heads is None else "the package's own"
         if "categories" in asked:
             found.include(categories.classify(*learn, encode))
         if "restricted" in asked and restricted_below:
             found.include(restricted.recognise(*learn, restricted_below, precision=config.precision))
     found.about["tasks"] = [task for task in ALL if task in asked]
     return found
+
+
+def fit_attribute_heads(package: str | Path, dataset: Dataset, *, most: int) -> Extractor | None:
+    """Adds an `Extractor` to the package's folder, fitted on the splits that its configuration names.
+
+    It learns from `most` photos of the training split at most, drawn at random. Returns None, leaving the folder
+    as it is, if the dataset has no attributes that can be learnt.
+    """
+    settings = json.loads((Path(package) / "config.json").read_text())
+    config = validate(EvaluationConfig, {**settings["evaluation"], "tasks": ("attributes",)}, "evaluation")
+    if config.train not in _splits(dataset):
+        return None
+    if not vocabularies(_attributes(dataset, np.unique(Samples.of(dataset, [config.train]).product))):
+        return None
+    embed = _embedding(package, dataset, settings["text_fields"], config.prompt)
+    train, development = _learn_from(config, dataset, None, embed, most)
+    assert train is not None and development is not None
+    learnt_from = {"dataset": dataset.digest, "splits": [config.train, config.development]}
+    extractor = Extractor.fit(train, development, dataset.categories, learnt_from, precision=config.precision)
+    if extractor is not None:
+        extractor.save(package)
+    return extractor
+
+
+def _packaged_heads(package: str | Path, dataset: Dataset, split: str) -> Mapping[Modality, AttributeHeads] | None:
+    """The package's own, unless it has none or they learnt from the split that is judged."""
+    extractor = Extractor.load(package)
+    if extractor is None:
+        return None
+    seen = extractor.learnt_from["dataset"] == dataset.digest and split in extractor.learnt_from["splits"]
+    return None if seen else extractor.heads
+
+
+def _embedding(
+    package: str | Path, dataset: Dataset, text_fields: Sequence[str], prompt: str
+) -> Callable[[Samples], EmbeddedSplit]:
+    return functools.partial(
+        embed_split,
+        dataset,
+        photos=functools.partial(embed_photos, dataset, package=package),
+        encode=functools.partial(embed_texts, package=package),
+        text_fields=text_fields,
+        prompt=prompt,
+    )
 
 
 def embed_split(
@@ -166,8 +210,7 @@ def embed_split(
     catalog_of_row[samples.product] = samples.catalog
     every_text = dataset.texts(text_fields)
     texts = [every_text[row] for row in rows]
-    products = dataset.products.select(["category_id", "attributes"]).take(rows).to_pylist()
-    category_ids = [product["category_id"] for product in products]
+    category_ids = dataset.products["category_id"].take(rows).to_pylist()
     leaves = sorted({c for c in category_ids if c}, key=lambda c: dataset.categories[c].order)
     code = {category_id: row for row, category_id in enumerate(leaves)}
     paths = [dataset.categories[category_id].path for category_id in leaves]
@@ -183,31 +226,14 @@ def embed_split(
         category=np.array([code.get(c, -1) for c in category_ids], dtype=np.int64) if leaves else None,
         category_vectors=vectors[len(texts) :] if leaves else None,
         category_paths=paths,
-        attributes=[
-            {key: tuple(values) for key, values in product["attributes"] or [] if values} for product in products
-        ],
+        attributes=_attributes(dataset, rows),
     )
 
 
-def restricted_path(dataset: Dataset, named: str) -> tuple[str, ...]:
-    """The path of the category with that id, name or `A > B` path.
-
-    Raises ShoplensError if there is none, naming near ones, or if several bear the name.
-    """
-    nodes = list(dataset.categories)
-    exact = [node.path for node in nodes if named in (node.id, " > ".join(node.path))]
-    paths = exact or [node.path for node in nodes if node.name == named]
-    if len(paths) == 1:
-        return paths[0]
-    if paths:
-        which = "; ".join(" > ".join(path) for path in paths)
-        raise ShoplensError(f"several categories are called {named!r}, name one by its path: {which}")
-    names = {name for node in nodes for name in (node.id, node.name)}
-    near = difflib.get_close_matches(named, names, n=3)
-    raise ShoplensError(
-        f"{dataset.path} has no category {named!r} to restrict"
-        + (f"; did you mean {' or '.join(near)}?" if near else "")
-    )
+def _attributes(dataset: Dataset, rows: np.ndarray) -> list[Attributes]:
+    """Of the products `rows` [p]."""
+    found = dataset.products["attributes"].take(rows).to_pylist()
+    return [{key: tuple(values) for key, values in given or [] if values} for given in found]
 
 
 def _splits(dataset: Dataset) -> list[str]:
@@ -215,10 +241,12 @@ def _splits(dataset: Dataset) -> list[str]:
 
 
 def _learn_from(
-    config: EvaluationConfig, dataset: Dataset, split: str, embed: Any
+    config: EvaluationConfig, dataset: Dataset, split: str | None, embed: Any, most: int | None = None
 ) -> tuple[EmbeddedSplit | None, EmbeddedSplit | None]:
     """The training and the development split as vectors, as far as the tasks need them.
 
+    split   the one that is judged, if one is
+    most    photos of the training split at most, drawn at random
     Raises ShoplensError if the dataset does not have what they need.
     """
     asked = set(config.tasks)
@@ -230,7 +258,10 @@ def _learn_from(
         return None, development
     if config.train == split:
         raise ShoplensError(f"heads that learn from split {split} cannot be judged on it: choose another split")
-    train = embed(Samples.of(dataset, [config.train]))
+    samples = Samples.of(dataset, [config.train])
+    if most is not None and len(samples) > most:
+        samples = samples.keep(np.random.default_rng(0).permutation(len(samples)) < most)
+    train = embed(samples)
     if development is None:
         held_out = train.catalog_of_product % HELD_OUT == 0
         if held_out.all():

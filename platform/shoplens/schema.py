@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -185,6 +186,23 @@ class CategoryTree:
         """Every category, in depth-first order."""
         self._order()
         return iter(sorted(self._nodes.values(), key=lambda node: node.order))
+
+    def find(self, named: str) -> Category:
+        """The category with that id, name or `A > B` path.
+
+        Raises ShoplensError if there is none, naming near ones, or if several bear the name.
+        """
+        exact = [node for node in self if named in (node.id, " > ".join(node.path))]
+        found = exact or [node for node in self if node.name == named]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            which = "; ".join(" > ".join(node.path) for node in found[:5])
+            raise ShoplensError(f"several categories are called {named!r}, name one by its path: {which}")
+        near = difflib.get_close_matches(named, {name for node in self for name in (node.id, node.name)}, n=3)
+        raise ShoplensError(
+            f"there is no category {named[:100]!r}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+        )
 
     def _order(self) -> None:
         if self._ordered:

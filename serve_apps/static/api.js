@@ -73,3 +73,6 @@ export function similar(query, { k, category, price, excludeCatalog }, signal) {
   if (excludeCatalog) body.exclude_catalog = true;
   return ask("/v1/similar", { body, signal });
 }
+
+/** `query` is {image} or {product_id}, {text}, or both, and may have {category} to go by. */
+export const attributes = (query, signal) => ask("/v1/attributes", { body: query, signal });

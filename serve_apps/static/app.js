@@ -1,6 +1,7 @@
 // The page: two views, the list (browse and search) and the product, both named by the address after "#".
 
 import { ServiceError, getProduct, health, listCategories, listProducts, service, similar } from "./api.js";
+import { showAttributes } from "./attributes.js";
 import { card, el, languageOf, money, pathOf, photo, productHash, skeletons } from "./cards.js";
 import { Categories } from "./categories.js";
 import { PhotoError, keepPhoto, keptPhoto, readPhoto } from "./photo.js";
@@ -67,6 +68,7 @@ function go(hash) {
 /** What the grid shows: the request it answers, and how far it has come. */
 const list = { ask: { ...everything }, hash: null, shown: 0, read: 0, total: 0, filteredHere: false, ended: true, busy: false, failed: null, scroll: 0, model: "" };
 let listRequest = new AbortController();
+let queryRequest = new AbortController();
 
 const categories = new Categories(at("categories"), (category) => listHash({ ...list.ask, category }));
 const isSearch = () => Boolean(list.ask.text || list.ask.photo);
@@ -89,7 +91,18 @@ function showList(ask) {
   fillControls();
   title();
   window.scrollTo(0, 0);
+  showQueryAttributes(ask);
   loadMore();
+}
+
+/** What the model sees in the photo or reads in the words that are searched by. */
+function showQueryAttributes({ text, photo: token, category }) {
+  queryRequest.abort();
+  queryRequest = new AbortController();
+  const image = token && keptPhoto(token);
+  at("attributes").hidden = true;
+  if (!image && !text) return;
+  showAttributes(at("attributes"), { ...(image ? { image } : { text }), ...(category && { category }) }, { signal: queryRequest.signal });
 }
 
 function fillControls() {
@@ -269,6 +282,9 @@ async function showProduct({ id, otherCatalogs }) {
   detailView.replaceChildren(backLink(), top(product), neighbours(product, otherCatalogs));
   document.title = `${product.title} · shoplens`;
   detailView.querySelector("h1").focus({ preventScroll: true });
+  const { product_id, title: text, category_id, attributes: listed } = product;
+  const query = { product_id, text, ...(category_id && { category: category_id }) };
+  showAttributes(detailView.querySelector(".attributes"), query, { listed, signal: request.signal });
   showNeighbours(otherCatalogs);
 }
 
@@ -322,6 +338,7 @@ function top(product) {
       el("p", { class: "detail-price" }, money(product.price, product.currency)),
       product.description ? el("p", { class: "description", lang: languageOf(product.description) }, product.description) : null,
       el("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [el("dt", { lang: languageOf(name) }, name), el("dd", { lang: languageOf(value) }, value)])),
+      el("section", { class: "attributes", "aria-label": "Attributes by the model", "data-testid": "attributes", hidden: true }),
     ),
   );
 }

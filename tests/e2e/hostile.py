@@ -76,7 +76,7 @@ def _not_json() -> Iterator[Attack]:
         "xml": b"<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>",
         "gzip": zlib.compress(b'{"model":"eclip","input":"x"}'),
     }
-    for path in ("/v1/embeddings", "/v1/similar"):
+    for path in ("/v1/embeddings", "/v1/similar", "/v1/attributes"):
         for name, body in bodies.items():
             yield Attack(f"{path} {name}", path, body)
 
@@ -109,6 +109,19 @@ def _media_types() -> Iterator[Attack]:
     yield form("image truncated", model + part("image", photo()[:700], "x.jpg") + end)
     yield form("image empty", model + part("image", b"", "x.jpg") + end)
     yield form("too many", model + b"".join(part("input", b"x") for _ in range(400)) + end)
+    yield Attack(
+        "attributes as a form", "/v1/attributes", b"text=x", {"content-type": "application/x-www-form-urlencoded"}
+    )
+    for name, body in {
+        "no parts": end,
+        "image as text": part("image", photo()) + end,
+        "two images": part("image", photo(), "x.jpg") * 2 + end,
+        "keys not json": part("text", b"x") + part("keys", b"colour") + end,
+        "keys deep": part("text", b"x") + part("keys", b"[" * 100_000) + end,
+        "unknown field": part("text", b"x") + part("k", b"3") + end,
+    }.items():
+        kind = {"content-type": "multipart/form-data; boundary=b"}
+        yield Attack(f"attributes form {name}", "/v1/attributes", body, kind)
     yield form("part without name", model + b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n" + end)
 
 
@@ -147,6 +160,21 @@ def _wrong_values() -> Iterator[Attack]:
         {"text": "x", "model": 3}, {"text": "x", "offset": 3},
     ):  # fmt: skip
         yield _json("/v1/similar", f"fields {fields!r:.50}", fields)
+    for fields in (
+        {}, {"text": ""}, {"text": " \n"}, {"text": 3}, {"text": "x" * 100_000}, {"text": None}, {"text": ["x"]},
+        {"image": 3}, {"image": ""}, {"image": "AAAA"}, {"product_id": ""}, {"product_id": "no such product"},
+        {"image": data_uri(photo()), "product_id": "y"}, {"text": "x", "model": "eclip@nope"}, {"text": "x", "model": 3},
+        {"text": "x", "category": "no such category"}, {"text": "x", "category": ""}, {"text": "x", "category": 3},
+        {"text": "x", "category": "x" * 3000}, {"text": "x", "no_such_field": 1},
+    ):  # fmt: skip
+        yield _json("/v1/attributes", f"fields {fields!r:.50}", fields)
+    for keys in (
+        [], {}, "colour", 3, True, [3], [[]], [""], ["no such key"], ["x" * 300], ["colour"] * 300, {"": ["a", "b"]},
+        {"mood": []}, {"mood": ["a"]}, {"mood": ["a", "a"]}, {"mood": ["a", 3]}, {"mood": "a"}, {"mood": {"a": "b"}},
+        {"mood": ["a", "x" * 300]}, {"mood": ["a", ""]}, {"mood": ["a", " "]}, {"no such key": None},
+        {"mood": [str(i) for i in range(300)]}, {str(i): ["a", "b"] for i in range(300)}, {"{0.__class__}": None},
+    ):  # fmt: skip
+        yield _json("/v1/attributes", f"keys {keys!r:.50}", {"text": "x", "keys": keys})
 
 
 def _json(path: str, name: str, body: Any) -> Attack:
@@ -185,6 +213,7 @@ def _bad_photos() -> Iterator[Attack]:
         yield _json("/v1/embeddings", f"photo {name}", _photo_input(data_uri(data)))
         if name != "too many bytes":
             yield _json("/v1/similar", f"photo {name}", {"image": data_uri(data)})
+            yield _json("/v1/attributes", f"photo {name}", {"image": data_uri(data), "text": "x"})
     good = data_uri(photo())
     for name, uri in {
         "no base64": "data:image/jpeg,abc",
@@ -253,6 +282,7 @@ def _urls() -> Iterator[Attack]:
                 "https://127.0.0.1:6379", "HTTP://[::1]/", "s3://bucket/key", "blob:http://x/y"):  # fmt: skip
         yield _json("/v1/embeddings", f"url {url!r}", _photo_input(url))
         yield _json("/v1/similar", f"url {url!r}", {"image": url})
+        yield _json("/v1/attributes", f"url {url!r}", {"image": url})
 
 
 def _gets() -> Iterator[Attack]:
@@ -277,6 +307,7 @@ def _gets() -> Iterator[Attack]:
         yield get(path)
     yield get("/v1/embeddings")
     yield get("/v1/similar")
+    yield get("/v1/attributes")
     yield get("/v1/products", "POST")
     yield get("/v1/products/x", "DELETE")
     yield get("/healthz", "PUT")

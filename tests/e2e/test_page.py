@@ -123,6 +123,50 @@ def test_a_product_opens_with_its_neighbours_and_back_returns(page: Page, demo_u
     expect(page.get_by_test_id("grid").get_by_test_id("card").first).to_be_visible()
 
 
+def said(page: Page) -> dict[str, str]:
+    """Key -> the value that a chip shows."""
+    chips = page.get_by_test_id("attribute").filter(visible=True)
+    expect(chips.first).to_be_visible()
+    return chips.evaluate_all(
+        "chips => Object.fromEntries(chips.map(c => [c.dataset.key, c.querySelector('.attribute-value').textContent]))"
+    )
+
+
+def test_a_photo_and_a_product_show_their_attributes(page: Page, demo_url: str) -> None:
+    listed = httpx.get(f"{demo_url}/v1/products?limit=40", timeout=30).json()["data"][17]
+    photo = httpx.get(demo_url + listed["image"], timeout=30).content
+
+    def expected(body: dict[str, str]) -> dict[str, str]:
+        data = httpx.post(f"{demo_url}/v1/attributes", json=body, timeout=60).json()["data"]
+        return {entry["key"]: entry["value"] if entry["answered"] else "not sure" for entry in data}
+
+    with page.expect_request("**/v1/attributes") as asked:
+        page.get_by_test_id("photo-input").set_input_files(
+            {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": photo}
+        )
+    of_photo = said(page)
+    assert of_photo == expected(asked.value.post_data_json)
+    assert "colour" in of_photo
+    expect(page.get_by_test_id("attributes").filter(visible=True)).to_contain_text("from the photo")
+    keep_picture(page, "photo-attributes")
+
+    page.goto(f"{demo_url}/#/product/{listed['product_id']}")
+    expect(page.get_by_test_id("detail").locator("h1")).to_be_visible()
+    body = {name: listed[column] for name, column in
+            (("product_id", "product_id"), ("text", "title"), ("category", "category_id"))}  # fmt: skip
+    of_product = said(page)
+    assert of_product == expected(body)
+    values = set(of_product.values())
+    assert "not sure" in values and len(values) > 2, "some are answered, some are not"
+    unsure = page.get_by_test_id("attribute").filter(visible=True, has_text="not sure").first
+    expect(unsure).to_have_class(re.compile("unsure"))
+    expect(unsure.locator(".bar")).to_have_count(0)
+    keep_picture(page, "product-attributes")
+    page.go_back()
+    page.get_by_test_id("query-photo").get_by_role("button").click()
+    expect(page.get_by_test_id("attribute").filter(visible=True)).to_have_count(0)
+
+
 def test_category_and_price_narrow_the_shop(page: Page, demo_url: str) -> None:
     page.get_by_test_id("category-filter").get_by_text("Shoes", exact=True).click()
     expect(page.get_by_test_id("grid").get_by_test_id("card").first).to_contain_text("Shoes")

@@ -62,6 +62,7 @@ def test_health_and_model_version(http: httpx.Client) -> None:
         http.post("/v1/embeddings", json={"model": "eclip@champion", "input": "x"}),
         http.post("/v1/embeddings", json={"model": version, "input": "x"}),
         http.post("/v1/similar", json={"text": "x", "k": 1}),
+        http.post("/v1/attributes", json={"text": "x"}),
         http.get("/v1/products?limit=1"),
         http.get("/v1/categories"),
     ):
@@ -180,9 +181,39 @@ def test_products_pages_categories_and_photos(http: httpx.Client) -> None:
     assert again.content == b""
 
 
+def test_attributes_are_found_in_photos_and_titles(http: httpx.Client) -> None:
+    """Colours of the shop's own products, far above the share of the most frequent one."""
+    shop = http.get("/v1/products?limit=60").json()["data"]
+    colours = [http.get(f"/v1/products/{row['product_id']}").json()["attributes"]["colour"][0] for row in shop]
+    right, answered = 0, []
+    for row, colour in zip(shop, colours, strict=True):
+        body = {"image": data_uri(http.get(row["image"]).content), "text": row["title"], "category": row["category_id"]}
+        answer = http.post("/v1/attributes", json=body | {"keys": ["colour"]})
+        assert answer.status_code == 200, answer.text
+        [found] = answer.json()["data"]
+        assert (answer.json()["modality"], found["source"], found["calibrated"]) == ("fused", "head", True)
+        right += found["value"] == colour
+        if found["answered"]:
+            answered.append(found["value"] == colour)
+    assert right / len(shop) > 2 * Counter(colours).most_common(1)[0][1] / len(shop)
+    assert not answered or np.mean(answered) > 0.6
+    zero_shot = http.post("/v1/attributes", json={"text": "x", "keys": {"mood": ["festive", "plain"]}}).json()["data"][
+        0
+    ]
+    assert (zero_shot["source"], zero_shot["calibrated"]) == ("zero_shot", False)
+
+
 def test_openapi_describes_every_endpoint(http: httpx.Client) -> None:
     description = http.get("/openapi.json").json()
-    paths = {"/v1/embeddings", "/v1/similar", "/v1/products", "/v1/categories", "/v1/models", "/healthz"}
+    paths = {
+        "/v1/embeddings",
+        "/v1/attributes",
+        "/v1/similar",
+        "/v1/products",
+        "/v1/categories",
+        "/v1/models",
+        "/healthz",
+    }
     assert paths <= set(description["paths"])
     schemas = description["components"]["schemas"]
     for reference in _references(description):

@@ -37,13 +37,13 @@ def _encode(texts: object) -> np.ndarray:
 
 def test_vocabularies_hold_common_values_of_keys_with_one_value() -> None:
     counts = Counter(value for value in single_values(TRAIN, "colour") if value)
-    known = vocabularies(TRAIN)
+    known = vocabularies(TRAIN.attributes)
     assert set(known) == {"colour"}, "of `sizes` every product has two"
     assert known["colour"].values == ("blue", "green", "mauve", "red") and known["colour"].rare == 0
-    fewer = vocabularies(TRAIN, min_products=counts["mauve"] + 1)["colour"]
+    fewer = vocabularies(TRAIN.attributes, min_products=counts["mauve"] + 1)["colour"]
     assert fewer.values == ("blue", "green", "red") and fewer.rare == counts["mauve"]
-    assert not vocabularies(TRAIN, min_products=1000)
-    assert not vocabularies(replace(TRAIN, attributes=()))
+    assert not vocabularies(TRAIN.attributes, min_products=1000)
+    assert not vocabularies(())
 
 
 def test_heads_find_what_is_there_and_prompts_of_nothing_do_not() -> None:
@@ -66,7 +66,7 @@ def test_heads_find_what_is_there_and_prompts_of_nothing_do_not() -> None:
 
 def test_coverage_and_precision_are_those_of_the_heads_answers() -> None:
     metrics = extract(TRAIN, DEVELOPMENT, TEST, _encode).evaluation().metrics
-    heads = fit_heads(TRAIN, DEVELOPMENT, vocabularies(TRAIN))
+    heads = fit_heads(TRAIN, DEVELOPMENT, vocabularies(TRAIN.attributes))
     answers, values = heads["image"].answer(TEST.images)["colour"], single_values(TEST, "colour")
     told = [
         (gave, heads["image"].heads["colour"].values[code] == values[row])
@@ -111,7 +111,7 @@ def test_without_common_attributes_nothing_is_found() -> None:
 
 def test_heads_without_development_rows_still_answer() -> None:
     bare = replace(DEVELOPMENT, attributes=[{}] * 200)
-    heads = fit_heads(TRAIN, bare, vocabularies(TRAIN))
+    heads = fit_heads(TRAIN, bare, vocabularies(TRAIN.attributes))
     assert heads["text"].answer(TEST.text_vectors)["colour"].answered.all()
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from shoplens import evaluating
 from shoplens.config import ConfigError
+from shoplens.datasets.format import Dataset
+from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
+from shoplens.evaluation.extractor import Extractor
+from shoplens.models.embedder import Embedder
 from shoplens.recipes import find, names
+from shoplens.registry.packages import checksums
 from tests.training.conftest import MakeRecipe, noise_shop, small_recipe
 
 __all__ = ["noise_shop", "small_recipe"]
@@ -106,3 +114,42 @@ def test_the_bias_is_trained_by_the_sigmoid_loss_alone(small_recipe: MakeRecipe)
         terms["loss"].backward()
         assert terms["logit_bias"] == -10
         assert (model.logit_bias.grad is not None) == (kind == "sigmoid")
+
+
+def test_a_package_holds_heads_for_the_attributes_of_its_dataset(
+    small_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, model = small_recipe(), small_recipe().build()
+    recipe.save(model, tmp_path / "bare")
+    assert Extractor.load(tmp_path / "bare") is None, "its products have no attributes"
+
+    def embed(dataset: Dataset, samples: np.ndarray, package: Path) -> np.ndarray:
+        embedder = Embedder.load(package)
+        return embedder.encode_images(
+            np.stack([embedder.preprocess(decode(dataset.read_image(int(sample))).image) for sample in samples])
+        )
+
+    monkeypatch.setattr(evaluating, "embed_photos", embed)
+    products = recipe.dataset.products
+    warmth = [[("warmth", ["warm" if i // 2 % 2 else "cold"])] for i in range(products.num_rows)]
+    kind = products.schema.field("attributes").type
+    place = products.column_names.index("attributes")
+    recipe.dataset.products = products.set_column(place, "attributes", pa.array(warmth, kind))
+    recipe.save(model, tmp_path / "package")
+    extractor = Extractor.load(tmp_path / "package")
+    assert extractor is not None and extractor.keys == ["warmth"] and extractor.dim == recipe.config.model.dim
+    assert extractor.learnt_from["dataset"] == recipe.dataset.digest
+    assert "Attribute heads: warmth." in (tmp_path / "package" / "MODEL_CARD.md").read_text()
+    assert {"attributes/categories.json", "attributes/image.safetensors"} <= checksums(tmp_path / "package").keys()
+
+    def fails(*_: object) -> None:
+        raise ShoplensError("the disk is full")
+
+    monkeypatch.setattr(evaluating, "embed_photos", fails)
+    with pytest.raises(ShoplensError):
+        recipe.save(model, tmp_path / "cut")
+    assert not (tmp_path / "cut").exists(), "half a package"
+    off = small_recipe("attribute_heads=0")
+    off.dataset.products = recipe.dataset.products
+    off.save(model, tmp_path / "off")
+    assert Extractor.load(tmp_path / "off") is None

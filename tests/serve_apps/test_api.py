@@ -364,6 +364,7 @@ def test_page_and_openapi(running: Any) -> None:
         paths = (await service.http.get("/openapi.json")).json()["paths"]
         assert set(paths) == {
             "/v1/embeddings",
+            "/v1/attributes",
             "/v1/models",
             "/v1/similar",
             "/v1/products",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from serve_apps.errors import ApiError
 from serve_apps.protocol import (
+    AttributesRequest,
     EmbeddingRequest,
     Photo,
     ProductRef,
@@ -121,7 +122,7 @@ def test_a_bad_search_is_a_400(body: dict) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_do_anything_but_parse_or_raise_a_400(body: bytes) -> None:
-    for model in (EmbeddingRequest, SimilarRequest):
+    for model in (EmbeddingRequest, SimilarRequest, AttributesRequest):
         try:
             parse(model, body)
         except ApiError as error:
@@ -134,14 +135,14 @@ def test_no_bytes_do_anything_but_parse_or_raise_a_400(body: bytes) -> None:
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["model", "input", "type", "text", "image_url", "url", "k", "price"]), inner
+                st.sampled_from(["model", "input", "type", "text", "image_url", "url", "k", "price", "keys"]), inner
             )
         ),
         max_leaves=12,
     )
 )
 def test_no_json_does_anything_but_parse_or_raise_a_400(tree: object) -> None:
-    for model in (EmbeddingRequest, SimilarRequest):
+    for model in (EmbeddingRequest, SimilarRequest, AttributesRequest):
         try:
             parse(model, json.dumps(tree).encode())
         except ApiError as error:

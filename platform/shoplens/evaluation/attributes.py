@@ -11,7 +11,7 @@ import numpy as np
 
 from shoplens.evaluation.bootstrap import Statistic, divide, mean_of, ratio, totals
 from shoplens.evaluation.calibration import calibration_error, reliability
-from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit
+from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit, Modality
 from shoplens.evaluation.evaluation import Findings
 from shoplens.evaluation.probes import PRECISION, AttributeHeads, LinearHead, Values
 
@@ -20,6 +20,8 @@ MIN_PRODUCTS = 10
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 """Texts -> float32 unit vectors [n, d]."""
+Attributes = Mapping[str, tuple[str, ...]]
+"""Values of a product by key."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +36,44 @@ class Vocabulary:
     rare: int
 
 
-def vocabularies(train: EmbeddedSplit, min_products: int = MIN_PRODUCTS) -> dict[str, Vocabulary]:
-    """Keys with at least two common values. A key whose products mostly have several values is left out."""
+def vocabularies(attributes: Sequence[Attributes], min_products: int = MIN_PRODUCTS) -> dict[str, Vocabulary]:
+    """Keys with at least two common values among products with `attributes` [p].
+
+    A key whose products mostly have several values is left out.
+    """
+    values, several = _counted(attributes)
+    found = {}
+    for key, counts in sorted(values.items()):
+        common = tuple(sorted(value for value, n in counts.items() if n >= min_products))
+        if len(common) >= 2 and several[key] <= counts.total():
+            found[key] = _vocabulary(common, counts, several[key])
+    return found
+
+
+def _counted(attributes: Sequence[Attributes]) -> tuple[dict[str, Counter[str]], Counter[str]]:
+    """By key: how many products have each value alone, and how many have several values."""
     values: dict[str, Counter[str]] = {}
     several: Counter[str] = Counter()
-    for attributes in train.attributes:
-        for key, given in attributes.items():
+    for product in attributes:
+        for key, given in product.items():
             counts = values.setdefault(key, Counter())
             if len(given) == 1:
                 counts[given[0]] += 1
             else:
                 several[key] += 1
-    found = {}
-    for key, counts in sorted(values.items()):
-        common = tuple(sorted(value for value, n in counts.items() if n >= min_products))
-        if len(common) >= 2 and several[key] <= counts.total():
-            rare = counts.total() - sum(counts[value] for value in common)
-            found[key] = Vocabulary(common, several[key], rare)
-    return found
+    return values, several
+
+
+def _vocabulary(values: tuple[str, ...], counts: Counter[str], several: int) -> Vocabulary:
+    return Vocabulary(values, several, counts.total() - sum(counts[value] for value in values))
+
+
+def _vocabularies_of(heads: AttributeHeads, train: EmbeddedSplit) -> dict[str, Vocabulary]:
+    """The vocabularies of heads that were trained before, as `train` has them."""
+    values, several = _counted(train.attributes)
+    return {
+        key: _vocabulary(head.values, values.get(key, Counter()), several[key]) for key, head in heads.heads.items()
+    }
 
 
 def single_values(split: EmbeddedSplit, key: str) -> list[str | None]:
@@ -65,7 +87,7 @@ def fit_heads(
     known: Mapping[str, Vocabulary],
     *,
     precision: float = PRECISION,
-) -> dict[str, AttributeHeads]:
+) -> dict[Modality, AttributeHeads]:
     """Heads for image, text and fused vectors, by modality; rare values are not trained on."""
     return {
         modality: AttributeHeads.fit(
@@ -99,19 +121,23 @@ def extract(
     *,
     prompt: str = "{value}",
     precision: float = PRECISION,
+    heads: Mapping[Modality, AttributeHeads] | None = None,
 ) -> Findings:
     """`attributes/{image,text,fused}/` macro_f1, coverage, precision, ece over all keys, `macro_f1:KEY` of each.
 
     macro_f1 is over the values that occur; coverage the share of rows with the key that the head answers;
     precision the share of those answers that is right. `attributes_zero_shot/...` takes the value whose
     prompt text is nearest, for comparison, and has macro_f1 alone.
+
+    heads   those to judge, which must have learnt nothing from `split`; without them, heads are fitted
     """
     found = Findings()
-    known = vocabularies(train)
+    known = vocabularies(train.attributes) if heads is None else _vocabularies_of(heads["fused"], train)
     asked = {key: given for key in known if set(given := single_values(split, key)) & set(known[key].values)}
     if not asked:
         return found
-    heads = fit_heads(train, development, {key: known[key] for key in asked}, precision=precision)
+    if heads is None:
+        heads = fit_heads(train, development, {key: known[key] for key in asked}, precision=precision)
     prompts = {
         key: encode([prompt.format(key=key, value=value) for value in known[key].values]).astype(np.float32)
         for key in asked
@@ -170,10 +196,10 @@ def macro_f1(truth: np.ndarray, said: np.ndarray, unit_group: np.ndarray, group:
 
 def _majority_f1(train: EmbeddedSplit, key: str, head: LinearHead, truth: np.ndarray) -> float:
     """Macro-F1 of always answering the value that most training products have."""
-    if not (truth >= 0).any():
+    most = Counter(value for value in single_values(train, key) if value in head.values).most_common(1)
+    if not most or not (truth >= 0).any():
         return float("nan")
-    most = Counter(value for value in single_values(train, key) if value in head.values).most_common(1)[0][0]
-    share = float((truth == head.values.index(most)).mean())
+    share = float((truth == head.values.index(most[0][0])).mean())
     return 2 * share / (1 + share) / len(np.unique(truth[truth >= 0]))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.calibration import fit_temperature, threshold_at_precision
@@ -96,7 +97,7 @@ class LinearHead:
         their_values = [value for value in development_values if value is not None]
         best, best_loss = None, np.inf
         for penalty in PENALTIES if judged.any() else (DEFAULT_PENALTY,):
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), threadpool_limits(1):  # on a busy machine a second thread costs 50 times
                 warnings.simplefilter("ignore", UserWarning)  # few rows a value; not converged
                 model = LogisticRegression(C=penalty, max_iter=STEPS, tol=1e-3).fit(standardised, truth)
             weights, bias = model.coef_, model.intercept_

@@ -7,6 +7,7 @@ shared by the offers of a catalog), `filter` (near-duplicate pairs left out firs
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ from shoplens.datasets.preprocessing import Augmentation, Preprocessing
 from shoplens.datasets.samples import Samples
 from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_tokenizer
 from shoplens.errors import ShoplensError
-from shoplens.evaluating import EvaluationConfig, evaluate_dual_encoder
+from shoplens.evaluating import EvaluationConfig, evaluate_dual_encoder, fit_attribute_heads
 from shoplens.evaluation.evaluation import Evaluation
 from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
 from shoplens.models.embedder import Embedder
@@ -51,8 +52,9 @@ ARMS: dict[str, dict[str, Any]] = {
 class EclipConfig(Config):
     """`arm` sets `objective.kind`, `near_duplicates` and `negatives`; each may also be set by itself.
 
-    text_fields     fields of a product that are joined to its text
-    training_texts  further texts, each a list of fields: training draws one of all a photo and epoch
+    text_fields       fields of a product that are joined to its text
+    training_texts    further texts, each a list of fields: training draws one of all a photo and epoch
+    attribute_heads   photos that the attribute heads of the package learn from at most; 0 for a package without
     """
 
     recipe: Literal["eclip"]
@@ -74,6 +76,7 @@ class EclipConfig(Config):
     augmentation: Augmentation | None = Augmentation()
     model: DualEncoderConfig
     training: TrainingConfig = TrainingConfig()
+    attribute_heads: int = Field(20_000, ge=0)
     evaluation: EvaluationConfig = EvaluationConfig()
     promotion: Gates | None = None
 
@@ -245,7 +248,7 @@ class EclipRecipe:
         return {**terms._asdict(), **{name: value for name, value in learnt.items() if value is not None}}
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Writes the package of a trained model."""
+        """Writes the package of a trained model aside, with attribute heads fitted on it, then moves it to `folder`."""
         assert isinstance(model, DualEncoder)
         about = {
             "recipe": self.config.recipe,
@@ -256,7 +259,14 @@ class EclipRecipe:
             "embedder": "shoplens.models.embedder:Embedder",
         }
         embedder = Embedder(self.config.name, self.config.model, self.config.preprocessing, self.tokenizer, model)
-        embedder.save(folder, self._card(model), about)
+        draft = folder.with_name(folder.name + ".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        embedder.save(draft, self._card(model), about)
+        most = self.config.attribute_heads
+        if extractor := fit_attribute_heads(draft, self.dataset, most=most) if most else None:
+            with (draft / "MODEL_CARD.md").open("a", encoding="utf-8") as card:
+                card.write(f"\nAttribute heads: {', '.join(extractor.keys)}.\n")
+        draft.rename(folder)
 
     def _card(self, model: nn.Module) -> str:
         parameters = sum(parameter.numel() for parameter in model.parameters())
