@@ -227,8 +227,11 @@ def test_the_heads_that_are_packaged_are_the_ones_judged(
     monkeypatch.setattr(evaluating, "measure", lambda *given: judged.append(given[-1]) or measure(*given))
     evaluation, _ = evaluate_dual_encoder(folder, dataset, "test", {}, {"tasks": ["attributes"]})
     assert evaluation.about["attribute_heads"] == "the package's own"
+    assert {"macro_f1", "coverage", "precision", "ece"} == {
+        name.rpartition("/")[2] for name in evaluation.metrics if name.startswith("attributes_with_category/fused/")
+    }
     packaged = extractor.heads["image"].heads["colour"]
-    np.testing.assert_array_equal(judged[0]["image"].heads["colour"].weights, packaged.weights)
+    np.testing.assert_array_equal(judged[0].heads["image"].heads["colour"].weights, packaged.weights)
     evaluation, _ = evaluate_dual_encoder(folder, dataset, "val", {}, {"tasks": ["attributes"]})
     assert judged[1] is None, "they were calibrated on it"
     assert evaluation.about["attribute_heads"] == "fitted for this evaluation"

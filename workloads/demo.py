@@ -90,6 +90,7 @@ def show_calls(endpoint: str) -> None:
         ("/v1/embeddings", {"model": "eclip", "input": ["빨간 스트라이프 원피스", "red striped dress"]}),
         ("/v1/similar", {"product_id": product, "k": 3, "exclude_catalog": True}),
         ("/v1/similar", {"text": "검정 운동화", "k": 3}),
+        ("/v1/attributes", {"product_id": product, "keys": ["colour", "pattern"]}),
     ]
     for path, body in calls:
         print(

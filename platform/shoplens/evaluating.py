@@ -18,11 +18,10 @@ from shoplens.embedding import embed_photos, embed_texts
 from shoplens.errors import ShoplensError
 from shoplens.evaluation import attributes, categories, clustering, matching, restricted, tasks
 from shoplens.evaluation.attributes import Attributes, vocabularies
-from shoplens.evaluation.embedded import EmbeddedSplit, Modality
+from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.evaluation import Evaluation, Findings
-from shoplens.evaluation.extractor import Extractor
+from shoplens.evaluation.extractor import Extractor, judge_hints
 from shoplens.evaluation.leaks import Leaks, leaks
-from shoplens.evaluation.probes import AttributeHeads
 from shoplens.evaluation.report import report
 from shoplens.schema import Split
 
@@ -98,7 +97,7 @@ def evaluate_dual_encoder(
         development,
         functools.partial(embed_texts, package=package),
         dataset.categories.find(config.restricted).path if config.restricted else (),
-        _packaged_heads(package, dataset, split),
+        _packaged_extractor(package, dataset, split),
     )
     if leaked is not None:
         found.about["leaks"] = _told(leaked, dataset, learnt_from, left_out)
@@ -120,11 +119,11 @@ def measure(
     development: EmbeddedSplit | None,
     encode: attributes.Encode,
     restricted_below: tuple[str, ...],
-    heads: Mapping[Modality, AttributeHeads] | None = None,
+    extractor: Extractor | None = None,
 ) -> Findings:
     """What the tasks of `config` find on `split`; those that lack what they learn from find nothing.
 
-    heads   attribute heads to judge in place of new ones
+    extractor   what is judged in place of attribute heads fitted anew
     """
     found = Findings()
     asked = set(config.tasks)
@@ -137,9 +136,12 @@ def measure(
     if train is not None and development is not None:
         learn = (train, development, split)
         if "attributes" in asked:
-            given: dict[str, Any] = {"prompt": config.attribute_prompt, "precision": config.precision, "heads": heads}
-            found.include(attributes.extract(*learn, encode, **given))
+            heads = None if extractor is None else extractor.heads
+            prompt = config.attribute_prompt
+            found.include(attributes.extract(*learn, encode, prompt=prompt, precision=config.precision, heads=heads))
             found.about["attribute_heads"] = "fitted for this evaluation" if heads is None else "the package's own"
+            if extractor is not None:
+                found.include(judge_hints(extractor, split))
         if "categories" in asked:
             found.include(categories.classify(*learn, encode))
         if "restricted" in asked and restricted_below:
@@ -170,13 +172,13 @@ def fit_attribute_heads(package: str | Path, dataset: Dataset, *, most: int) -> 
     return extractor
 
 
-def _packaged_heads(package: str | Path, dataset: Dataset, split: str) -> Mapping[Modality, AttributeHeads] | None:
-    """The package's own, unless it has none or they learnt from the split that is judged."""
+def _packaged_extractor(package: str | Path, dataset: Dataset, split: str) -> Extractor | None:
+    """The package's own, unless it has none or it learnt from the split that is judged."""
     extractor = Extractor.load(package)
     if extractor is None:
         return None
     seen = extractor.learnt_from["dataset"] == dataset.digest and split in extractor.learnt_from["splits"]
-    return None if seen else extractor.heads
+    return None if seen else extractor
 
 
 def _embedding(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from shoplens.errors import ShoplensError
+from shoplens.evaluation.attributes import extract
 from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit
-from shoplens.evaluation.extractor import Extractor
+from shoplens.evaluation.extractor import Extractor, judge_hints
 from shoplens.evaluation.value_counts import STRENGTH, ValueCounts
 from shoplens.schema import CategoryTree
 from tests.evaluation.splits import PATHS, unit
@@ -100,6 +102,28 @@ def test_the_category_helps_where_the_vector_does_not_show_it() -> None:
     assert hinted_loss < loss - 0.1
     assert hinted_hits > hits + 0.05
     assert right == pytest.approx(0.9, abs=0.06) and hinted_right == pytest.approx(0.9, abs=0.06)
+
+
+def test_judged_hints_are_those_that_are_served() -> None:
+    test = shop(9, 400, shows_category=False)
+    metrics = judge_hints(HIDDEN, test).evaluation().metrics
+    given, right = [], []
+    for key in HIDDEN.keys:
+        for vector, attributes, path in zip(test.images, test.attributes, test.path_of_product, strict=True):
+            if key in attributes:
+                found = HIDDEN.extract("image", vector, key, category="/".join(path))
+                given.append(found.answered)
+                right.append(found.values[0] == attributes[key][0])
+    assert metrics["attributes_with_category/image/coverage"].value == pytest.approx(np.mean(given))
+    assert metrics["attributes_with_category/image/precision"].value == pytest.approx(np.mean(np.array(right)[given]))
+    plain = extract(test, test, test, _encode, heads=HIDDEN.heads).evaluation().metrics
+    assert metrics["attributes_with_category/image/macro_f1"].value > plain["attributes/image/macro_f1"].value
+    assert plain["attributes/image/coverage"].n == len(given)
+    assert not judge_hints(HIDDEN, replace(test, category=np.full(400, -1))).statistics
+
+
+def _encode(texts: Sequence[str]) -> np.ndarray:
+    return np.eye(16, dtype=np.float32)[: len(texts)]
 
 
 def test_the_category_does_no_harm_where_the_vector_shows_it() -> None:

@@ -23,6 +23,7 @@ from shoplens.errors import ShoplensError
 from shoplens.evaluation.embedded import EmbeddedSplit, fuse
 from shoplens.evaluation.extractor import Extractor
 from shoplens.models.embedder import Embedder
+from shoplens.registry import packages
 from shoplens.schema import CategoryTree
 from tests.serve_apps.conftest import PATHS, jpeg, make_index, make_package
 from tests.serve_apps.test_api import Service, error, photo_item, running
@@ -243,8 +244,6 @@ def test_a_version_without_heads_answers_candidates_and_says_what_to_do(
     running: Any, bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body(service: Service) -> None:
-        from shoplens.registry import packages
-
         monkeypatch.setattr(packages, "download", lambda *_, **__: bare)
         await service.promote(CHAMPION)
         for fields in ({}, {"keys": ["colour"]}, {"keys": {"colour": None}}, {"category": "Mugs"}):
@@ -261,8 +260,6 @@ def test_a_version_without_heads_answers_candidates_and_says_what_to_do(
 def test_heads_move_with_their_version(
     running: Any, package: Path, bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shoplens.registry import packages
-
     async def body(service: Service) -> None:
         monkeypatch.setattr(packages, "download", lambda version, *_, **__: bare if version == "eclip/2" else package)
         await service.promote(CHAMPION)

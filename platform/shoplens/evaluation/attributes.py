@@ -162,19 +162,32 @@ def extract(
             right.append(answers.code == codes)
             confidence.append(answers.probability)
             unit_group.append(unit)
-        units = np.concatenate(unit_group)
-        gave, hit = np.concatenate(answered), np.concatenate(right)
         for task in ("attributes", "attributes_zero_shot"):
             mine = f"{task}/{modality}/macro_f1"
             overall = mean_of([found.statistics[f"{mine}:{key}"] for key in asked])
             found.add_statistic(mine, overall, float(np.mean([found.chance[f"{mine}:{key}"] for key in asked])))
-        found.add_statistic(f"{name}/coverage", ratio(gave, np.ones_like(gave), units, group))
-        found.add_statistic(f"{name}/precision", ratio(gave & hit, gave, units, group))
-        found.add_statistic(f"{name}/ece", calibration_error(np.concatenate(confidence), hit, units, group))
-        found.lower_is_better.add(f"{name}/ece")
-        found.about.setdefault("reliability", {})[name] = reliability(np.concatenate(confidence), hit)
+        judge_answers(found, name, answered, right, confidence, unit_group, group)
     found.about["attributes"] = {key: _told(split, train, key, known[key]) for key in asked}
     return found
+
+
+def judge_answers(
+    found: Findings,
+    name: str,
+    answered: Sequence[np.ndarray],
+    right: Sequence[np.ndarray],
+    confidence: Sequence[np.ndarray],
+    unit_group: Sequence[np.ndarray],
+    group: np.ndarray,
+) -> None:
+    """Adds `NAME/` coverage, precision and ece of the answers to every key together; an array [rows] a key."""
+    units, gave, hit = np.concatenate(unit_group), np.concatenate(answered), np.concatenate(right)
+    sure = np.concatenate(confidence)
+    found.add_statistic(f"{name}/coverage", ratio(gave, np.ones_like(gave), units, group))
+    found.add_statistic(f"{name}/precision", ratio(gave & hit, gave, units, group))
+    found.add_statistic(f"{name}/ece", calibration_error(sure, hit, units, group))
+    found.lower_is_better.add(f"{name}/ece")
+    found.about.setdefault("reliability", {})[name] = reliability(sure, hit)
 
 
 def macro_f1(truth: np.ndarray, said: np.ndarray, unit_group: np.ndarray, group: np.ndarray) -> Statistic:

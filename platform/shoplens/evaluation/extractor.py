@@ -14,9 +14,18 @@ from typing import Any
 import numpy as np
 
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.attributes import MIN_PRODUCTS, fit_heads, single_values, vocabularies
+from shoplens.evaluation.attributes import (
+    MIN_PRODUCTS,
+    fit_heads,
+    judge_answers,
+    macro_f1,
+    single_values,
+    vocabularies,
+)
+from shoplens.evaluation.bootstrap import mean_of
 from shoplens.evaluation.calibration import threshold_at_precision
 from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit, Modality
+from shoplens.evaluation.evaluation import Findings
 from shoplens.evaluation.probes import PRECISION, AttributeHeads, LinearHead
 from shoplens.evaluation.value_counts import ValueCounts
 from shoplens.schema import CategoryTree
@@ -129,6 +138,16 @@ class Extractor:
         seen = {m: [self.counts.keys(category) for category in head.values] for m, head in self.category.items()}
         return {m: np.array([[key in keys for key in self.keys] for keys in found]) for m, found in seen.items()}
 
+    def probabilities(
+        self, modality: Modality, vectors: np.ndarray, key: str, categories: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Of the head of `key`, [n, values], for `vectors` [n, d]; given the `categories` [n], ids, if they are known."""
+        head = self.heads[modality].heads[key]
+        if categories is None:
+            return head.predict_proba(vectors)
+        lift = _lifts(self.counts, categories, key, head.values)
+        return _lifted(head.predict_proba(vectors), lift, self.hints[modality].weight)
+
     def extract(
         self,
         modality: Modality,
@@ -143,13 +162,9 @@ class Extractor:
         category   the product's category id
         among      values of the head that come into question; their probabilities are given that one of them is right
         """
-        head, hint = self.heads[modality].heads[key], self.hints[modality]
-        threshold = head.threshold
-        probabilities = head.predict_proba(vector[None])[0]
-        if category is not None:
-            lift = self.counts.log_lift(category, key, head.values)
-            probabilities = _lifted(probabilities[None], lift[None], hint.weight)[0]
-            threshold = hint.thresholds[key]
+        head = self.heads[modality].heads[key]
+        probabilities = self.probabilities(modality, vector[None], key, None if category is None else [category])[0]
+        threshold = head.threshold if category is None else self.hints[modality].thresholds[key]
         if among is not None:
             probabilities = np.where(np.isin(head.values, among), np.maximum(probabilities, 1e-300), 0)
             probabilities = probabilities / probabilities.sum()
@@ -198,6 +213,34 @@ class Extractor:
             raise ShoplensError(f"{folder / FILE} is damaged: {error}") from error
 
 
+def judge_hints(extractor: Extractor, split: EmbeddedSplit) -> Findings:
+    """`attributes_with_category/{image,text,fused}/` macro_f1, coverage, precision, ece, each row's category known.
+
+    As `attributes/...` of the same heads (see `attributes.extract`), over the rows that have a category.
+    """
+    found = Findings()
+    group = split.catalog_of_product
+    for modality in MODALITIES:
+        name, vectors, rows = f"attributes_with_category/{modality}", split.vectors(modality), split.rows(modality)
+        answered, right, confidence, unit_group, scores = [], [], [], [], []
+        for key in extractor.keys:
+            asked, truth, categories = _asked(split, modality, key, extractor.counts.tree)
+            codes = extractor.heads[modality].heads[key].codes(truth)
+            if not (codes >= 0).any():
+                continue
+            probabilities = extractor.probabilities(modality, vectors[asked], key, categories)
+            code, best, unit = probabilities.argmax(axis=1), probabilities.max(axis=1), group[rows[asked]]
+            scores.append(macro_f1(codes, code, unit, group))
+            answered.append(best >= extractor.hints[modality].thresholds[key])
+            right.append(code == codes)
+            confidence.append(best)
+            unit_group.append(unit)
+        if scores:
+            found.add_statistic(f"{name}/macro_f1", mean_of(scores))
+            judge_answers(found, name, answered, right, confidence, unit_group, group)
+    return found
+
+
 def _category_heads(train: EmbeddedSplit, development: EmbeddedSplit, tree: CategoryTree) -> dict[Modality, LinearHead]:
     """By modality, over the deepest categories that `MIN_PRODUCTS` training products are in."""
     paths = train.path_of_product
@@ -226,23 +269,38 @@ def _hint(
     modality: Modality, heads: AttributeHeads, development: EmbeddedSplit, counts: ValueCounts, precision: float
 ) -> Hint:
     """Chosen on the development rows that have a category; without any the category does not count."""
-    id_of = {node.path: node.id for node in counts.tree}
-    categories = [id_of.get(path) for path in development.path_of_product]
-    vectors, rows = development.vectors(modality), development.rows(modality)
     judged = {}
     for key, head in heads.heads.items():
-        values = single_values(development, key)
-        asked = [i for i, row in enumerate(rows) if categories[row] is not None and values[row] is not None]
-        if asked:
-            lifts = {c: counts.log_lift(c, key, head.values) for c in {categories[rows[i]] for i in asked} if c}
-            lift = np.stack([lifts[str(categories[rows[i]])] for i in asked])
-            judged[key] = head.predict_proba(vectors[asked]), lift, head.codes([values[rows[i]] for i in asked])
+        asked, truth, categories = _asked(development, modality, key, counts.tree)
+        if len(asked):
+            vectors = development.vectors(modality)[asked]
+            judged[key] = head.predict_proba(vectors), _lifts(counts, categories, key, head.values), head.codes(truth)
     weight = min(WEIGHTS, key=lambda w: sum(_loss(_lifted(p, lift, w), codes) for p, lift, codes in judged.values()))
     thresholds = {key: head.threshold for key, head in heads.heads.items()}
     for key, (probabilities, lift, codes) in judged.items():
         found = _lifted(probabilities, lift, weight)
         thresholds[key] = threshold_at_precision(found.max(axis=1), found.argmax(axis=1) == codes, precision)
     return Hint(weight, thresholds)
+
+
+def _asked(
+    split: EmbeddedSplit, modality: Modality, key: str, tree: CategoryTree
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """Places in `split.vectors` of the rows [n] with a value and a category, their values and category ids."""
+    id_of = {node.path: node.id for node in tree}
+    categories, values = [id_of.get(path) for path in split.path_of_product], single_values(split, key)
+    found = [
+        (place, value, category)
+        for place, row in enumerate(split.rows(modality))
+        if (category := categories[row]) is not None and (value := values[row]) is not None
+    ]
+    return np.array([place for place, *_ in found], np.int64), [v for _, v, _ in found], [c for *_, c in found]
+
+
+def _lifts(counts: ValueCounts, categories: Sequence[str], key: str, values: Sequence[str]) -> np.ndarray:
+    """`ValueCounts.log_lift` of each row's category, [n, values]."""
+    lifts = {category: counts.log_lift(category, key, values) for category in set(categories)}
+    return np.stack([lifts[category] for category in categories])
 
 
 def _lifted(probabilities: np.ndarray, lift: np.ndarray, weight: float) -> np.ndarray:

@@ -38,6 +38,7 @@ TASK_TITLES = {
     "matching": "Product matching",
     "clustering": "Product clustering",
     "attributes": "Attributes, by linear heads",
+    "attributes_with_category": "Attributes, by linear heads where the category is known",
     "attributes_zero_shot": "Attributes, by the nearest prompt",
     "category": "Category, by a linear probe",
     "category_zero_shot": "Category, by the nearest path text",
