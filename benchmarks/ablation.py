@@ -250,7 +250,10 @@ def measure(recipe: Any, model: Any, dataset: str) -> Any:
     from shoplens.datasets.samples import Samples
     from shoplens.evaluating import HELD_OUT, EvaluationConfig, embed_split
     from shoplens.evaluating import measure as measured
+    from shoplens.evaluation import probes
     from shoplens.models.embedder import Embedder
+
+    probes.PENALTIES = (probes.DEFAULT_PENALTY,)  # heads are compared with each other: one penalty for all
 
     shop, config = Dataset(dataset), recipe.config
     embedder = Embedder("run", config.model, config.preprocessing, recipe.tokenizer, model)

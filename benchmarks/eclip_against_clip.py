@@ -71,7 +71,13 @@ def run(options: argparse.Namespace, arm: str, seed: int, assignments: list[str]
     from shoplens.recipes import eclip
     from shoplens.training.trainer import train
 
-    settings = [f"dataset={options.dataset.absolute()}", f"seed={seed}", f"arm={arm}", "training.log_every=1"]
+    settings = [
+        f"dataset={options.dataset.absolute()}",
+        f"seed={seed}",
+        f"arm={arm}",
+        "training.log_every=1",
+        "attribute_heads=0",
+    ]
     recipe = eclip.load(override(read_yaml(CONFIG), [*settings, *assignments]), str(CONFIG))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
