@@ -19,7 +19,7 @@ Dump = Callable[[], dict[str, object]]
 @pytest.fixture(scope="module")
 def worse(platform: Platform, shop: Path, champion: int) -> int:
     """A version that learned nothing, with an index of its own."""
-    version = platform.train(shop, "training.epochs=1", "training.learning_rate=1e-9")
+    version = platform.train(shop, "training.epochs=1", "training.learning_rate=1e-9", "attribute_heads=0")
     platform.submit("python", "-m", "workloads.build_index", "--model", f"eclip/{version}", f"dataset={shop}")
     return version
 

@@ -142,7 +142,7 @@ def test_a_package_holds_heads_for_the_attributes_of_its_dataset(
     assert "Attribute heads: warmth." in (tmp_path / "package" / "MODEL_CARD.md").read_text()
     assert {"attributes/categories.json", "attributes/image.safetensors"} <= checksums(tmp_path / "package").keys()
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise ShoplensError("the disk is full")
 
     monkeypatch.setattr(evaluating, "embed_photos", fails)
