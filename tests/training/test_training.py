@@ -21,7 +21,7 @@ from shoplens.training.recipe import Timeline
 from shoplens.training.trainer import TrainingFailed, Workers, train
 from tests.training.conftest import MakeRecipe
 
-MINED = ("training.epochs=10", "negatives=mined", "mined_negatives={start_epoch: 2}")
+MINED = ("training.epochs=10", "negatives=mined", "mined_negatives={start_epoch: 8}")
 """Plans that depend on the weights, so that a wrong one shows."""
 
 
