@@ -9,7 +9,7 @@ Runs of one case and seed see the same number of samples, from the same initial 
 
 The cases, and what is expected (e-CLIP specification 3.7):
 
-    control     grocery, one text a product: clip, mask* and soft are the same or nearly so      (--grocery)
+    control     grocery, one text a product: clip and soft are the same function     (--grocery)
     texts       grocery, a text drawn from the product's several fields                          (--grocery)
     exchange    synthetic, any title fits any photo of its catalog: less noise, no other optimum
     style       synthetic, photo and title share the seller's hand: clip learns the seller

@@ -201,23 +201,23 @@ def _rows_gradient(
     texts: Tensor,
     targets: Targets,
     own: slice,
-    half: float,
+    weight: float,
     gradient: Tensor,
 ) -> _RowsGradient:
-    """gradient / n (half G - T) times the texts, and transposed times the images; `stripes` gives G's part.
+    """gradient / n (weight G - T) times the texts, and transposed times the images; `stripes` gives G's part.
 
     The target rows wait in the image gradient until their stripe comes, so only the texts need sums beside it.
     """
     factor = gradient.double() / len(image)
     of_image = targets.rows(texts, own)
     along_y = torch.zeros(texts.shape, dtype=tiles.accumulator(texts), device=texts.device)
-    targets.add_columns(image, own, -1 / half, along_y)
+    targets.add_columns(image, own, -1 / weight, along_y)
     along = torch.zeros((), dtype=torch.float64, device=image.device)
     for rows, along_x in stripes(along_y):
-        along_x.mul_(half).sub_(of_image[rows]).mul_(factor)
+        along_x.mul_(weight).sub_(of_image[rows]).mul_(factor)
         along += (along_x * image[rows]).sum()
         of_image[rows] = along_x.to(image.dtype)
-    return _RowsGradient(of_image, sum_to_owner(along_y.mul_(half * factor)).to(texts.dtype), along)
+    return _RowsGradient(of_image, sum_to_owner(along_y.mul_(weight * factor)).to(texts.dtype), along)
 
 
 def _hardness(ctx: Any, image: Tensor, texts: Tensor, mates: Targets, own: slice) -> Tensor:

@@ -1,8 +1,8 @@
 """Which pairs of a batch belong together, and how much: a mixture of groups, never an N x N matrix.
 
-A level of weight w gives every row w / n_i on each of the n_i rows of its group (`means`), or w on each
-(`sums`). The levels of e-CLIP with label noise are the row itself and its catalog; graded targets add the
-category, its parent and so on, each containing the ones before it.
+A level of weight w gives every row w / n_i on each of the n_i rows of its group, or w on each (`Targets.share`).
+The levels of e-CLIP with label noise are the row itself and its catalog; graded targets add the category, its
+parent and so on, each containing the ones before it.
 """
 
 from __future__ import annotations
