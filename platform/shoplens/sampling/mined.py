@@ -86,7 +86,7 @@ def mined_plan(
             anchor = next(anchors)
             mates = neighbours[anchor]
             chosen.update(dict.fromkeys([anchor, *mates[mates >= 0].tolist()]))
-        hard = np.array(list(chosen)[:n_hard])
+        hard = np.array(list(chosen)[:n_hard], dtype=np.int64)
         rest = uniform[~np.isin(uniform, hard)][: batch_size - n_hard]
         plan[step] = samples.sample[np.concatenate([hard, rest])]
     return plan
