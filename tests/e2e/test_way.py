@@ -11,15 +11,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shoplens.config import override, read_yaml
+from shoplens.recipes import eclip
+from shoplens.registry import packages, runs
+from tests.conftest import ROOT
 from tests.e2e.conftest import Platform
 
 Dump = Callable[[], dict[str, object]]
 
 
 @pytest.fixture(scope="module")
-def worse(platform: Platform, shop: Path, champion: int) -> int:
+def worse(platform: Platform, shop: Path, champion: int, tmp_path_factory: pytest.TempPathFactory) -> int:
     """A version that learned nothing, with an index of its own."""
-    version = platform.train(shop, "training.epochs=1", "training.learning_rate=1e-9", "attribute_heads=0")
+    config = str(ROOT / "workloads/configs/eclip.yaml")
+    recipe = eclip.load(override(read_yaml(config), [f"dataset={shop}", "attribute_heads=0"]), config)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_TRACKING_URI", platform.cluster.mlflow_uri)
+        run_id = runs.start_run("eclip", "eclip", recipe.config.model_dump(mode="json"), recipe.dataset)
+        package = tmp_path_factory.mktemp("worse") / "package"
+        recipe.save(recipe.build(), package)
+        version = packages.register(run_id, "eclip", package)
+        runs.finish(run_id)
     platform.submit("python", "-m", "workloads.build_index", "--model", f"eclip/{version}", f"dataset={shop}")
     return version
 
@@ -49,13 +61,6 @@ def test_the_package_is_a_pyfunc(
     np.testing.assert_allclose(vectors, served, atol=1e-5)
 
 
-def test_a_dry_run_changes_nothing(platform: Platform, worse: int, tracking: Dump) -> None:
-    before = tracking()
-    printed = platform.type_in("shoplens", "promote", "eclip", str(worse), "--dry-run", fails=True)
-    assert "text_to_image/recall@10" in printed
-    assert tracking() == before
-
-
 def test_a_worse_model_is_refused_by_name_of_the_gate(
     platform: Platform, champion: int, worse: int, tracking: Dump
 ) -> None:
@@ -63,6 +68,13 @@ def test_a_worse_model_is_refused_by_name_of_the_gate(
     assert "text_to_image/recall@10" in printed
     assert "Traceback" not in printed
     assert tracking()["eclip"][1]["champion"] == str(champion)  # type: ignore[index]
+
+
+def test_a_dry_run_changes_nothing(platform: Platform, worse: int, tracking: Dump) -> None:
+    before = tracking()
+    printed = platform.type_in("shoplens", "promote", "eclip", str(worse), "--dry-run", fails=True)
+    assert "text_to_image/recall@10" in printed
+    assert tracking() == before
 
 
 def test_force_leaves_a_trace_and_rollback_returns(
