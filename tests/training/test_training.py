@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 
+from shoplens.errors import ShoplensError
 from shoplens.training import checkpoints
 from shoplens.training.feed import MicroBatches
 from shoplens.training.loop import learning_rate_factor
@@ -155,6 +156,17 @@ def test_a_checkpoint_restores_weights_optimizer_and_random_states(tmp_path: Pat
     np.testing.assert_array_equal(np.random.rand(4), expected[1])
     assert torch.equal(other.weight, model.weight)
     assert torch.equal(its_optimizer.state_dict()["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
+
+
+def test_a_record_of_checkpoints_in_mid_writing_is_waited_for(tmp_path: Path) -> None:
+    record = tmp_path / checkpoints.SNAPSHOT
+    record.write_text("")
+    with pytest.raises(ShoplensError, match="cut off in mid-writing"):
+        checkpoints.latest(tmp_path, patience_s=0.1)
+    whole = json.dumps({"latest_checkpoint_result": {"checkpoint_dir_name": "c7"}})
+    writer = threading.Timer(0.2, record.write_text, (whole,))
+    writer.start()
+    assert checkpoints.latest(tmp_path, patience_s=30) == tmp_path / "c7"
 
 
 def test_learning_rate_warms_up_and_falls_to_zero(small_recipe: MakeRecipe) -> None:

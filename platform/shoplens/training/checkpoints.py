@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from shoplens.errors import ShoplensError
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 """Ray Train's record of the checkpoints that were reported, in the run's folder."""
@@ -41,14 +44,28 @@ def steps_done(folder: Path) -> int:
     return int(json.loads((folder / "step.json").read_text())["step"])
 
 
-def latest(run_folder: Path) -> Path | None:
-    """The last checkpoint that Ray Train has recorded for a run, if any."""
-    try:
-        snapshot = json.loads((run_folder / SNAPSHOT).read_text())
-    except FileNotFoundError:
-        return None
-    result = snapshot.get("latest_checkpoint_result")
-    return run_folder / result["checkpoint_dir_name"] if result else None
+def latest(run_folder: Path, *, patience_s: float = 1.0) -> Path | None:
+    """The last checkpoint that Ray Train has recorded for a run, if any.
+
+    Ray writes its record in place: one that cannot be read is waited for, in case it is being written.
+    Raises ShoplensError if it stays so, as it does where Ray was killed while it wrote.
+    """
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            snapshot = json.loads((run_folder / SNAPSHOT).read_text())
+        except FileNotFoundError:
+            return None
+        except json.JSONDecodeError as error:
+            if time.monotonic() > until:
+                raise ShoplensError(
+                    f"{run_folder / SNAPSHOT} was cut off in mid-writing: delete {run_folder} and give the command "
+                    "again; the run begins anew and ends with the same numbers"
+                ) from error
+            time.sleep(0.02)
+        else:
+            result = snapshot.get("latest_checkpoint_result")
+            return run_folder / result["checkpoint_dir_name"] if result else None
 
 
 def _random_state() -> dict[str, Any]:
