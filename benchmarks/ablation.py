@@ -71,6 +71,8 @@ SMALL = (
     "category_negatives={catalogs: 12, offers: 4, uniform_share: 0.33}",
     "mined_negatives={negatives: 3, ceiling: 0.95, uniform_share: 0.33, start_epoch: 1}",
 )
+SIGMOID = ("model.logit_bias=true", "model.initial_temperature=0.1", f"model.initial_logit_bias={-math.log(95):.2f}")
+"""The bias starts at the log odds of a positive in a batch of 96, as SigLIP's -10 is for one of some ten thousands."""
 SHOWN = (
     "matching/image/recall@1",
     "matching/text/recall@1",
@@ -154,8 +156,9 @@ def planned(options: argparse.Namespace, settings: tuple[str, ...]) -> Iterator[
         print(f"{case}: the filter leaves out {found:.1%} of the pairs of train")
         filters = [name for name in options.duplicates if name == "keep" or found >= 0.01]
         own = (*SMALL, *SETTINGS.get(case, ()), *settings)
-        for seed, *arm in product(options.seeds, options.objectives, options.negatives, filters):
-            yield Run(case, str(source), shop.digest, *arm, seed, options.samples, own)
+        for seed, objective, *arm in product(options.seeds, options.objectives, options.negatives, filters):
+            of_arm = (*own, *SIGMOID) if objective == "sigmoid" else own
+            yield Run(case, str(source), shop.digest, objective, *arm, seed, options.samples, of_arm)
 
 
 def filtered(shop: Any) -> float:
@@ -185,14 +188,12 @@ def make(run: Run, folder: Path) -> str:
     from shoplens.recipes import eclip
 
     torch.set_num_threads(1)
-    sigmoid = ["model.logit_bias=true", "model.initial_temperature=0.1"] if run.objective == "sigmoid" else []
     settings = [
         f"dataset={run.dataset}",
         f"seed={run.seed}",
         f"objective.kind={run.objective}",
         f"negatives={run.negatives}",
         f"near_duplicates={run.duplicates}",
-        *sigmoid,
         *run.settings,
     ]
     tree = override(read_yaml(CONFIG), settings)
