@@ -4,8 +4,9 @@
         [--seeds 7 8 9] [--samples 16000] [--processes N] [key=value ...]
 
 Runs of one case and seed see the same number of samples, from the same initial weights. A run's result is kept in
---runs and not made again, so the command may be stopped and given again. OUT gets `ablation.json`, `ablation.md` (tables with 95 % intervals over redrawn catalogs of the mean over
-seeds) and one plot per case. The filter has arms of its own where it leaves out a hundredth of the pairs or more.
+--runs and not made again, so the command may be stopped and given again. OUT gets `ablation.json`, `ablation.md`
+(tables with 95 % intervals over redrawn catalogs of the mean over seeds) and one plot per case. The filter has arms
+of its own where it leaves out a hundredth of the pairs or more.
 
 The cases, and what is expected (e-CLIP specification 3.7):
 
@@ -16,8 +17,9 @@ The cases, and what is expected (e-CLIP specification 3.7):
     duplicates  style, with 40 % of the offers repeated: what the filter is for
     colours     luma, catalog = design, offers = colours: variants must be told apart            (--luma)
 
-The control, where clip and soft are the same function, is `benchmarks/eclip_against_clip.py` on grocery. Both sides are reported: `matching` (products found across sellers) and `variants` (a photo's own listing among
-the listings of its catalog).
+The control, where clip and soft are the same function, is `benchmarks/eclip_against_clip.py` on grocery. Both sides
+are reported: `matching` (products found across sellers) and `variants` (a photo's own listing among the listings of
+its catalog).
 """
 
 from __future__ import annotations

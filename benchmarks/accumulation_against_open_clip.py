@@ -117,7 +117,7 @@ class WrittenDown(torch.optim.SGD):
         save_file(gradients, folder / f"gradients-{count}.safetensors")
 
 class Parts(list):
-    num_samples, num_batches = len(images), 1
+    num_samples = len(images)
 
 for count in {1, *map(int, sys.argv[2:])}:
     torch.manual_seed(0)
