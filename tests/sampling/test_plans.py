@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shoplens.datasets.samples import Samples
@@ -35,6 +35,7 @@ def table(n: int, catalogs: int, leaves: int, seed: int) -> Samples:
     share=st.floats(0, 0.9),
     seed=st.integers(0, 2**31),
 )
+@example(n=20, batch=2, catalogs=2, leaves=1, share=0.75, seed=0)  # no room for a hard negative
 def test_every_batch_is_full_of_known_samples_without_repeats(
     n: int, batch: int, catalogs: int, leaves: int, share: float, seed: int
 ) -> None:
