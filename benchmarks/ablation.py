@@ -5,7 +5,8 @@
 
 Runs of one case and seed see the same number of samples, from the same initial weights. A run's result is kept in
 --runs and not made again, so the command may be stopped and given again. OUT gets `ablation.json`, `ablation.md`
-(tables with 95 % intervals over redrawn catalogs of the mean over seeds) and one plot per case. The filter has arms
+(per case what one choice changes, arm against arm on the same queries, and every arm, with 95 % intervals over redrawn
+catalogs of the mean over seeds; Student's over seeds for macro-F1) and one plot per case. The filter has arms
 of its own where it leaves out a hundredth of the pairs or more.
 
 The cases, and what is expected (e-CLIP specification 3.7):
@@ -43,6 +44,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 CONFIG = Path(__file__).parents[1] / "workloads/configs/eclip.yaml"
 OBJECTIVES = ("clip", "mask", "soft", "graded", "sigmoid")
@@ -77,6 +79,22 @@ SMALL = (
 SIGMOID = ("model.logit_bias=true", "model.initial_temperature=0.1", f"model.initial_logit_bias={-math.log(95):.2f}")
 """The bias starts at the log odds of a positive in a batch of 96, as SigLIP's -10 is for one of some ten thousands;
 with -10 the sigmoid arms were far behind."""
+CHOICES = {
+    **{
+        f"{objective} for clip": ((objective, "uniform", "keep"), ("clip", "uniform", "keep"))
+        for objective in OBJECTIVES[1:]
+    },
+    **{
+        f"{negatives} for uniform, {objective}": ((objective, negatives, "keep"), (objective, "uniform", "keep"))
+        for negatives in NEGATIVES[1:]
+        for objective in ("clip", "soft")
+    },
+    **{
+        f"repeats dropped, {objective}": ((objective, "uniform", "drop"), (objective, "uniform", "keep"))
+        for objective in ("clip", "soft")
+    },
+}
+"""What each choice puts in the place of what, all else equal."""
 SHOWN = (
     "matching/image/recall@1",
     "matching/text/recall@1",
@@ -315,20 +333,33 @@ def pixels(dataset: str, preprocessing: str) -> np.ndarray:
 
 
 def summary(runs: list[Run], options: argparse.Namespace) -> dict[str, Any]:
-    """Per case, arm and metric: mean over seeds, interval over catalogs, figures by seed."""
+    """Per case, arm and metric: mean over seeds, interval over catalogs, figures by seed; and the same of choices."""
     from shoplens.evaluation.bootstrap import interval
 
-    cases: dict[str, Any] = {}
+    found: dict[str, dict[tuple[str, str, str], list[dict[str, Any]]]] = {}
     for run in runs:
-        found = json.loads((options.runs / f"{run.key}.json").read_text())
-        arm = cases.setdefault(run.case, {}).setdefault(" ".join(run.arm), {"hardness": [], "metrics": {}})
-        arm["hardness"].append(found["hardness"])
-        for name, metric in found["metrics"].items():
-            arm["metrics"].setdefault(name, []).append(metric)
-    for arms in cases.values():
-        for arm in arms.values():
-            arm["hardness"] = round(float(np.mean(arm["hardness"])), 4)
-            arm["metrics"] = {name: told(by_seed, interval) for name, by_seed in arm["metrics"].items()}
+        result = json.loads((options.runs / f"{run.key}.json").read_text())
+        found.setdefault(run.case, {}).setdefault(run.arm, []).append(result)
+    cases = {
+        case: {
+            " ".join(arm): {
+                "hardness": round(float(np.mean([seed["hardness"] for seed in by_seed])), 4),
+                "metrics": {
+                    name: told([seed["metrics"][name] for seed in by_seed], interval) for name in by_seed[0]["metrics"]
+                },
+            }
+            for arm, by_seed in arms.items()
+        }
+        for case, arms in found.items()
+    }
+    choices = {
+        case: {
+            choice: changed(arms[new], arms[old], interval)
+            for choice, (new, old) in CHOICES.items()
+            if new in arms and old in arms
+        }
+        for case, arms in found.items()
+    }
     libraries = ("torch", "timm", "transformers", "numpy")
     return {
         "command": " ".join(["python", *sys.argv]),
@@ -337,13 +368,30 @@ def summary(runs: list[Run], options: argparse.Namespace) -> dict[str, Any]:
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
         "versions": {name: version(name) for name in libraries},
         "cases": cases,
+        "choices": choices,
     }
+
+
+def changed(new: list[dict[str, Any]], old: list[dict[str, Any]], interval: Any) -> dict[str, Any]:
+    """Per metric, new less old of the same seed and query."""
+    differences: dict[str, list[dict[str, Any]]] = {}
+    for ahead, behind in zip(new, old, strict=True):
+        for name, metric in ahead["metrics"].items():
+            before = behind["metrics"][name]
+            if "outcomes" in metric:
+                assert metric["groups"] == before["groups"]
+                outcomes = np.subtract(metric["outcomes"], before["outcomes"])
+                differences.setdefault(name, []).append({"outcomes": outcomes, "groups": metric["groups"]})
+            else:
+                differences.setdefault(name, []).append({"value": metric["value"] - before["value"]})
+    return {name: told(by_seed, interval) for name, by_seed in differences.items()}
 
 
 def told(by_seed: list[dict[str, Any]], interval: Any) -> dict[str, Any]:
     if "outcomes" not in by_seed[0]:
         values = [seed["value"] for seed in by_seed]
-        spread = 1.96 * np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        n = len(values)
+        spread = student_t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n) if n > 1 else math.nan
         low, high = np.mean(values) - spread, np.mean(values) + spread
     else:
         outcomes = np.mean([seed["outcomes"] for seed in by_seed], axis=0)
@@ -356,12 +404,16 @@ def told(by_seed: list[dict[str, Any]], interval: Any) -> dict[str, Any]:
 
 
 def tables(result: dict[str, Any]) -> str:
-    """Markdown: a table per case, the best of each column in bold with those whose interval reaches its value."""
+    """Markdown: per case what choices change, in bold where the interval leaves out 0, and the arms, the best of each
+    column in bold with those whose interval reaches its value."""
     lines = [f"`{result['command']}`", ""]
     for case, arms in result["cases"].items():
         names = [name for name in SHOWN if all(name in arm["metrics"] for arm in arms.values())]
         chance = [next(iter(arms.values()))["metrics"][name].get("chance") for name in names]
-        lines += [f"## {case}", "", "| objective | negatives | duplicates | " + " | ".join(names) + " | hardness |"]
+        lines += [f"## {case}", "", "| chosen | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
+        for choice, metrics in result["choices"][case].items():
+            lines.append(f"| {choice} | {' | '.join(gain(metrics[name]) for name in names)} |")
+        lines += ["", "| objective | negatives | duplicates | " + " | ".join(names) + " | hardness |"]
         lines += ["| --- " * (len(names) + 4) + "|"]
         best = {name: max(arm["metrics"][name]["value"] for arm in arms.values()) for name in names}
         for key, arm in arms.items():
@@ -374,6 +426,11 @@ def tables(result: dict[str, Any]) -> str:
         by_chance = ["" if value is None else f"{value:.3f}" for value in chance]
         lines += [f"| chance | | | {' | '.join(by_chance)} | |", ""]
     return "\n".join(lines)
+
+
+def gain(metric: dict[str, Any]) -> str:
+    cell = f"{metric['value']:+.3f} ({metric['low']:+.3f} to {metric['high']:+.3f})"
+    return f"**{cell}**" if metric["low"] > 0 or metric["high"] < 0 else cell
 
 
 def plot(result: dict[str, Any], case: str, file: Path) -> None:
