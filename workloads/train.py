@@ -32,6 +32,7 @@ def main() -> None:
         raise ShoplensError("which dataset? Add dataset=DIR (an absolute path, or a URI that the cluster reaches)")
     connect()
     recipe = recipes.find(tree.get("recipe")).load(tree, given.config)
+    recipe.check_evaluation()
     plan = train_workers()
     workers = Workers(
         count=given.workers or plan.num_workers,

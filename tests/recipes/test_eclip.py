@@ -98,6 +98,8 @@ def test_bad_settings_are_refused_by_name(small_recipe: MakeRecipe, assignment: 
 def test_an_unknown_split_and_recipe_are_said(small_recipe: MakeRecipe) -> None:
     with pytest.raises(ShoplensError, match=r"no photo in split nowhere; it has train \(96\)"):
         small_recipe("splits=[nowhere]")
+    with pytest.raises(ShoplensError, match=r"no photo in split test; it has train \(96\)"):
+        small_recipe("evaluation.split=test").check_evaluation()
     with pytest.raises(ConfigError, match="there is no recipe 'clik'"):
         find("clik")
     assert names() == ["eclip"]

@@ -162,6 +162,10 @@ class EclipRecipe:
             plan[first:] = category_plan(self.samples, batch_size, hard, seed, epoch)[first:]
         return plan
 
+    def check_evaluation(self) -> None:
+        """Raises ShoplensError if the split that is judged after training has no photo."""
+        Samples.of(self.dataset, [self.config.evaluation.split])
+
     def plan_statistics(self, plan: np.ndarray) -> dict[str, float]:
         return plan_statistics(plan, self.samples)
 
