@@ -76,13 +76,12 @@ class Product(BaseModel):
         return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, sort_keys=True)
 
 
-class Topic(BaseModel):
-    """A shopping exhibition that products are ranked for."""
+class TopicText(BaseModel):
+    """What is said of a shopping exhibition; anything may be left out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: Identifier
-    name: str
+    name: str = ""
     desc: str = ""
     date: str | None = Field(None, description="ISO date on which the exhibition opens")
     cat1: str = ""
@@ -90,6 +89,13 @@ class Topic(BaseModel):
     cat3: str = ""
     cat4: str = ""
     kwds: tuple[str, ...] = ()
+
+
+class Topic(TopicText):
+    """A shopping exhibition that products are ranked for."""
+
+    id: Identifier
+    name: str
     product_ids: tuple[str, ...] = ()
 
 

@@ -1,0 +1,168 @@
+"""The text of a topic as tokens in a fixed layout, fields that are missing left blank (CLIK):
+
+[CLS] name [SEP] desc [SEP] season [SEP] cat1 [SEP] cat2 [SEP] cat3 [SEP] cat4 [SEP] kwds [SEP]
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from tokenizers import Tokenizer
+
+from shoplens.config import Config
+from shoplens.errors import ShoplensError
+from shoplens.schema import Product, TopicText
+
+FIELDS = ("name", "desc", "season", "cat1", "cat2", "cat3", "cat4", "kwds")
+CUT_FIRST = ("desc", "kwds", "name", "cat4", "cat3", "cat2", "cat1", "season")
+STARTS, ENDS, UNKNOWN = ("[CLS]", "<s>", "<|startoftext|>"), ("[SEP]", "</s>", "<|endoftext|>"), ("[UNK]", "<unk>")
+WORDS = {
+    "any": re.compile(r"(?:\d+[.,])*[^\W_]+"),
+    "reference": re.compile(r"[A-Za-z0-9\uac00-\ud787\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff]+"),
+}
+"""`any`: letters and digits of any script, decimals whole. `reference` ends the Hangul range 28 syllables early."""
+
+
+REFERENCE = {
+    "seasons": [season for season in ("봄", "여름", "가을", "겨울") for _ in range(3)],
+    "words": "reference",
+    "field_dropout": 0.0,
+}
+"""Settings of `TopicTextConfig` that write a topic as the reference implementation does: seasons by quarter."""
+
+
+class TopicTextConfig(Config):
+    """How a topic is written down for the text tower.
+
+    seasons        the word for the season of each month, January first
+    words          what is kept of the fields: words of `any` script, or those of the `reference`, categories whole
+    word_dropout   training only: share of tokens that become unknown (left out by tokenizers that know no unknown)
+    field_dropout  training only: share of the fields behind the name that are left blank
+    """
+
+    seasons: tuple[str, ...] = Field(
+        ("겨울", "겨울", "봄", "봄", "봄", "여름", "여름", "여름", "가을", "가을", "가을", "겨울"),
+        min_length=12,
+        max_length=12,
+    )
+    words: Literal["any", "reference"] = "any"
+    word_dropout: float = Field(0.1, ge=0, lt=1)
+    field_dropout: float = Field(0.1, ge=0, lt=1)
+
+
+def of_product(product: Product) -> TopicText:
+    """A product's own words in the layout of a topic: the only place where cat3, cat4 and a description are sure."""
+    path = dict(zip(("cat1", "cat2", "cat3", "cat4"), product.category_path, strict=False))
+    return TopicText(name=product.title, desc=product.description, **path)
+
+
+class TopicTokens:
+    """Writes topics down with one tokenizer.
+
+    Raises ShoplensError if the tokenizer has no token for the start or the end of a text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, config: TopicTextConfig) -> None:
+        self._tokenizer, self._config = tokenizer, config
+        self._max_tokens = tokenizer.truncation["max_length"] if tokenizer.truncation else 128
+        self._pad = tokenizer.padding["pad_id"] if tokenizer.padding else 0
+        self._start, self._end = self._special(STARTS), self._special(ENDS)
+        known = [tokenizer.token_to_id(token) for token in UNKNOWN]
+        self._unknown = next((token for token in known if token is not None), None)
+        if self._max_tokens <= len(FIELDS) + 1:
+            raise ShoplensError(f"a topic needs more than {len(FIELDS) + 1} tokens: raise max_tokens of the text tower")
+
+    def __call__(
+        self,
+        topics: Sequence[TopicText],
+        today: datetime.date | None = None,
+        rngs: Sequence[np.random.Generator] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """`ids` int64, `mask` bool and `types` int64 [n, t], padded to the longest.
+
+        today   the date of topics without one (default: the clock's)
+        rngs    one a topic: words and fields are dropped as in training
+        """
+        rows = [self._row(topic, today, None if rngs is None else rngs[i]) for i, topic in enumerate(topics)]
+        longest = max((len(ids) for ids, _ in rows), default=0)
+        arrays = {
+            "ids": np.full((len(rows), longest), self._pad, np.int64),
+            "mask": np.zeros((len(rows), longest), bool),
+            "types": np.zeros((len(rows), longest), np.int64),
+        }
+        for i, (ids, first) in enumerate(rows):
+            arrays["ids"][i, : len(ids)] = ids
+            arrays["mask"][i, : len(ids)] = True
+            arrays["types"][i, first : len(ids)] = 1
+        return arrays
+
+    def _row(
+        self, topic: TopicText, today: datetime.date | None, rng: np.random.Generator | None
+    ) -> tuple[list[int], int]:
+        """Token ids, and how many of them are the name with what encloses it."""
+        said = self._said(topic, today)
+        tokens = {
+            name: self._tokenizer.encode(text, add_special_tokens=False).ids if text else []
+            for name, text in said.items()
+        }
+        if rng is not None:
+            tokens = {name: self._dropped(name, ids, rng) for name, ids in tokens.items()}
+        excess = sum(map(len, tokens.values())) + len(FIELDS) + 1 - self._max_tokens
+        for name in CUT_FIRST:
+            if excess <= 0:
+                break
+            kept = max(0, len(tokens[name]) - excess)
+            excess -= len(tokens[name]) - kept
+            tokens[name] = tokens[name][:kept]
+        row = [self._start]
+        for name in FIELDS:
+            row += [*tokens[name], self._end]
+        return row, len(tokens["name"]) + 2
+
+    def _said(self, topic: TopicText, today: datetime.date | None) -> dict[str, str]:
+        categories = {name: getattr(topic, name) for name in ("cat1", "cat2", "cat3", "cat4")}
+        if self._config.words == "any":
+            categories = {name: self._cleaned(text) for name, text in categories.items()}
+        kwds = [word for phrase in topic.kwds for word in phrase.split(",")]
+        return {
+            "name": self._cleaned(topic.name),
+            "desc": self._cleaned(topic.desc),
+            "season": self._config.seasons[month_of(topic.date, today) - 1],
+            **categories,
+            "kwds": " ".join(filter(None, map(self._cleaned, kwds))),
+        }
+
+    def _cleaned(self, text: str) -> str:
+        if self._config.words == "any":
+            text = unicodedata.normalize("NFKC", text)
+        return " ".join(WORDS[self._config.words].findall(text))
+
+    def _dropped(self, name: str, ids: list[int], rng: np.random.Generator) -> list[int]:
+        if name != "name" and rng.random() < self._config.field_dropout:
+            return []
+        dropped = rng.random(len(ids)) < self._config.word_dropout
+        if self._unknown is None:
+            return [token for token, gone in zip(ids, dropped, strict=True) if not gone]
+        return [self._unknown if gone else token for token, gone in zip(ids, dropped, strict=True)]
+
+    def _special(self, names: Sequence[str]) -> int:
+        for name in names:
+            if (token := self._tokenizer.token_to_id(name)) is not None:
+                return int(token)
+        raise ShoplensError(f"the tokenizer has none of the tokens {', '.join(names)}, which enclose a topic's fields")
+
+
+def month_of(date: str | None, today: datetime.date | None = None) -> int:
+    """1 to 12; of today if there is no date. Raises ShoplensError unless it is an ISO date."""
+    if not date:
+        return (today or datetime.date.today()).month
+    try:
+        return datetime.date.fromisoformat(date[:10]).month
+    except ValueError:
+        raise ShoplensError(f"the topic's date {date!r} is no date: write YYYY-MM-DD") from None
