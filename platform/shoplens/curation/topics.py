@@ -1,0 +1,179 @@
+"""Topics with their candidate products, made fit to learn from: refined, split by topic, without leaks (CLIK)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from shoplens.curation.popularity import click_through
+from shoplens.datasets.format import Dataset
+from shoplens.errors import ShoplensError
+
+Candidates = Literal["listed", "shown"]
+Liked = Literal["review_count", "click_rate", "nothing"]
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class TopicProducts:
+    """Candidate products of topics, in order of the topics.
+
+    topic    int64 [n]: row in `topics.parquet`
+    product  int64 [n]: row in `products.parquet`
+    liked    float64 [n]: how much shoppers liked the product there; NaN where nothing is known of it
+    listed   bool [n]: the topic names the product itself, rather than that it was shown on its pages
+    """
+
+    topic: np.ndarray
+    product: np.ndarray
+    liked: np.ndarray
+    listed: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.topic)
+
+    @property
+    def topics(self) -> np.ndarray:
+        """Rows in `topics.parquet`, in order."""
+        return np.unique(self.topic)
+
+    def keep(self, mask: np.ndarray) -> TopicProducts:
+        return TopicProducts(self.topic[mask], self.product[mask], self.liked[mask], self.listed[mask])
+
+    def groups(self) -> list[np.ndarray]:
+        """The rows of each of `topics`."""
+        return np.split(np.arange(len(self)), np.flatnonzero(np.diff(self.topic)) + 1) if len(self) else []
+
+    @classmethod
+    def of(cls, dataset: Dataset, candidates: Candidates = "listed", liked: Liked = "review_count") -> TopicProducts:
+        """The products that topics list and, with `shown`, those that the log shows on their pages.
+
+        liked   `review_count`: log(1 + reviews); `click_rate`: clicks per examined impression on the topic's pages
+        Raises ShoplensError if the dataset has no topics, or not what `liked` and `candidates` ask for.
+        """
+        topics = dataset.table("topics").select(["topic_id", "product_ids"]).to_pydict()
+        if not topics["topic_id"]:
+            raise ShoplensError(f"{dataset.path} has no topics to rank products for")
+        row_of = {product: row for row, product in enumerate(dataset.products["product_id"].to_pylist())}
+        topic_of = {topic: row for row, topic in enumerate(topics["topic_id"])}
+        pairs = [
+            (row, row_of[product], True)
+            for row, products in enumerate(topics["product_ids"])
+            for product in dict.fromkeys(products)
+            if product in row_of
+        ]
+        clicks = _click_rates(dataset, row_of, topic_of) if candidates == "shown" or liked == "click_rate" else {}
+        if candidates == "shown":
+            listed = {(topic, product) for topic, product, _ in pairs}
+            pairs += [(*pair, False) for pair in clicks if pair not in listed]
+        pairs.sort()
+        topic, product, named = (np.array(column) for column in zip(*pairs, strict=True))
+        if liked == "review_count":
+            counts = dataset.products["review_count"].to_pandas().to_numpy(dtype=np.float64)
+            values = np.log1p(counts[product])
+        elif liked == "click_rate":
+            values = np.array([clicks.get((t, p), np.nan) for t, p, _ in pairs])
+        else:
+            values = np.full(len(pairs), np.nan)
+        if liked != "nothing" and np.isnan(values).all():
+            raise ShoplensError(f"{dataset.path} does not say how its products were liked: choose liked=nothing")
+        return cls(topic, product, values, named)
+
+
+def _click_rates(dataset: Dataset, row_of: dict[str, int], topic_of: dict[str, int]) -> dict[tuple[int, int], float]:
+    """Smoothed click rate of each (topic, product) that the log shows together."""
+    log = dataset.table("interactions").to_pandas()
+    log = log[log["topic_id"].isin(topic_of) & log["product_id"].isin(row_of) & (log["kind"] != "purchase")]
+    if log.empty:
+        raise ShoplensError(f"{dataset.path} has no log of what was shown with its topics: choose candidates=listed")
+    visit = ["time", "user_id", "topic_id", "product_id", "position"]
+    clicks = log[log["kind"] == "click"].drop_duplicates(visit)[visit].assign(clicked=True)
+    shown = log[log["kind"] == "impression"].merge(clicks, on=visit, how="left")
+    known = shown["propensity"].notna().all()
+    found = click_through(
+        shown["topic_id"].map(topic_of).to_numpy(np.int64),
+        shown["product_id"].map(row_of).to_numpy(np.int64),
+        shown["position"].fillna(0).to_numpy(np.int64),
+        shown["clicked"].notna().to_numpy(),
+        shown["propensity"].to_numpy(np.float64) if known else None,
+    )
+    return dict(zip(zip(found.page.tolist(), found.product.tolist(), strict=True), found.rate.tolist(), strict=True))
+
+
+def refine(table: TopicProducts, *, least: int, least_liked: int = 5, most: int = 0, seed: int = 0) -> TopicProducts:
+    """Topics with at least `least` products of which `least_liked` were liked at all, and not all equally.
+
+    most   products a topic keeps, drawn at random (0: all)
+    Products of which nothing is known are left out, unless nothing is known of any.
+    """
+    if not np.isnan(table.liked).all():
+        table = table.keep(~np.isnan(table.liked))
+    rng = np.random.default_rng((seed, 1))
+    kept = np.zeros(len(table), bool)
+    for rows in table.groups():
+        liked = table.liked[rows]
+        usable = np.isnan(liked).all() or ((liked > 0).sum() >= least_liked and len(np.unique(liked)) > 1)
+        if len(rows) >= least and usable:
+            kept[rows[rng.permutation(len(rows))[: most or None]]] = True
+    return table.keep(kept)
+
+
+def refine_as_reference(table: TopicProducts, names: Sequence[str], *, least: int = 50) -> TopicProducts:
+    """The reference implementation's last steps, its inverted filters included (to repeat its data, not to use).
+
+    names   of all topics. A topic stays with fewer than five liked products or with two different values, is cut
+            by the claims of topics before it, dropped with fewer than five products that nobody liked, and of more
+            than a hundred products keeps the 75 most liked.
+    """
+    kept: list[np.ndarray] = []
+    claimed: set[int] = set()
+    seen: set[str] = set()
+    for rows in table.groups():
+        liked, name = table.liked[rows], names[int(table.topic[rows[0]])]
+        if len(rows) < least or not ((liked > 0).sum() < 5 or len(np.unique(liked)) > 1) or name in seen:
+            continue
+        seen.add(name)
+        rows = rows[np.argsort(-liked, kind="stable")]
+        rows = rows[[product not in claimed for product in table.product[rows].tolist()]]
+        liked = table.liked[rows]
+        if len(rows) < least or len(np.unique(liked)) < 2 or (liked == 0).sum() < 5:
+            continue
+        claimed.update(table.product[rows].tolist())
+        kept.append(rows[:75] if len(rows) > 100 else rows)
+    return table.keep(np.concatenate(kept) if kept else np.zeros(0, np.int64))
+
+
+def split_topics(
+    topics: np.ndarray, stratum: Sequence[str], shares: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Rows of topics by split, each stratum divided in the same shares as nearly as whole topics allow.
+
+    stratum   of each of `topics`, its category for instance
+    """
+    rng = np.random.default_rng((seed, 2))
+    bounds = np.cumsum(np.array(shares) / sum(shares))
+    found: dict[str, list[int]] = {name: [] for name in SPLITS}
+    for value in sorted(set(stratum)):
+        members = topics[[s == value for s in stratum]]
+        place = (np.arange(len(members)) + rng.random()) / len(members) % 1
+        for topic, split in zip(
+            rng.permutation(members).tolist(), np.searchsorted(bounds, place, "right"), strict=True
+        ):
+            found[SPLITS[min(int(split), 2)]].append(topic)
+    return {name: np.array(sorted(rows), dtype=np.int64) for name, rows in found.items()}
+
+
+def without_leaks(
+    learnt: TopicProducts, held_out: TopicProducts, catalog: np.ndarray, names: Sequence[str]
+) -> TopicProducts:
+    """`learnt` without the topics that are called like one held out, and without the products of its catalogs.
+
+    catalog   int64 of every product; names of every topic
+    """
+    called = {names[topic].casefold() for topic in held_out.topics.tolist()}
+    same_name = np.array([names[topic].casefold() in called for topic in learnt.topic.tolist()], dtype=bool)
+    same_product = np.isin(catalog[learnt.product], catalog[held_out.product])
+    return learnt.keep(~(same_name | same_product))

@@ -1,0 +1,107 @@
+"""Refinement, split and de-leaking of topics, on made groups whose fate the specification tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shoplens.curation.topics import TopicProducts, refine, refine_as_reference, split_topics, without_leaks
+from shoplens.datasets.format import Dataset
+from shoplens.datasets.synthetic import SyntheticShop, synthesize
+from shoplens.errors import ShoplensError
+
+
+def table(*groups: np.ndarray) -> TopicProducts:
+    """Groups of liking, each of products of its own."""
+    topic = np.repeat(np.arange(len(groups)), [len(g) for g in groups])
+    return TopicProducts(topic, np.arange(len(topic)), np.concatenate(groups), np.ones(len(topic), bool))
+
+
+ALL_LIKED = np.arange(1.0, 61)
+THREE_LIKED = np.r_[1.0, 2, 3, np.zeros(57)]
+LARGE = np.r_[np.arange(1.0, 81), np.zeros(40)]
+EQUAL = np.ones(60)
+SMALL = np.arange(20.0)
+
+
+def test_the_reference_keeps_and_drops_what_it_does() -> None:
+    groups = table(ALL_LIKED, THREE_LIKED, LARGE, EQUAL, SMALL)
+    found = refine_as_reference(groups, [f"t{i}" for i in range(5)])
+    assert found.topics.tolist() == [1, 2]
+    large = found.liked[found.topic == 2]
+    assert (len(large), (large == 0).sum(), large.min()) == (75, 0, 6)
+
+
+def test_the_reference_gives_a_shared_product_to_the_first_topic_and_a_name_once() -> None:
+    groups = table(THREE_LIKED, LARGE, LARGE)
+    shared = TopicProducts(groups.topic, np.r_[0:60, 0:120, 300:420], groups.liked, groups.listed)
+    found = refine_as_reference(shared, ["a", "b", "a"])
+    assert found.topics.tolist() == [0, 1]
+    assert not set(found.product[found.topic == 0]) & set(found.product[found.topic == 1])
+
+
+def test_refinement_with_its_filters_the_right_way_round() -> None:
+    groups = table(ALL_LIKED, THREE_LIKED, LARGE, EQUAL, SMALL)
+    found = refine(groups, least=50, most=100, seed=3)
+    assert found.topics.tolist() == [0, 2]
+    assert (found.topic == 2).sum() == 100
+    assert (found.liked[found.topic == 2] == 0).any()
+    np.testing.assert_array_equal(found.product, refine(groups, least=50, most=100, seed=3).product)
+
+
+def test_where_nothing_is_known_of_liking_size_alone_counts() -> None:
+    groups = table(np.full(60, np.nan), np.full(20, np.nan))
+    assert refine(groups, least=50).topics.tolist() == [0]
+
+
+def test_a_split_holds_every_topic_once_in_the_shares_of_each_stratum() -> None:
+    topics = np.arange(1000, 1400)
+    stratum = ["a" if row % 4 else "b" for row in range(400)]
+    found = split_topics(topics, stratum, (0.7, 0.1, 0.2), seed=1)
+    assert sorted(np.concatenate(list(found.values())).tolist()) == topics.tolist()
+    of_b = {topic for topic, s in zip(topics.tolist(), stratum, strict=True) if s == "b"}
+    for name, share in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
+        assert len(found[name]) == pytest.approx(400 * share, abs=2)
+        assert len(of_b & set(found[name].tolist())) == pytest.approx(100 * share, abs=1)
+
+
+def test_nothing_of_what_is_held_out_is_learnt_from() -> None:
+    groups = table(ALL_LIKED, THREE_LIKED, LARGE)
+    held_out, learnt = groups.keep(groups.topic == 2), groups.keep(groups.topic < 2)
+    catalog = np.arange(len(groups))
+    catalog[5] = catalog[200]
+    found = without_leaks(learnt, held_out, catalog, ["Spring", "Winter", "SPRING"])
+    assert found.topics.tolist() == [1]
+    found = without_leaks(learnt, held_out, catalog, ["Spring", "Winter", "Autumn"])
+    assert sorted(set(learnt.product) - set(found.product)) == [5]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    out = tmp_path_factory.mktemp("shop") / "shop"
+    settings = {"products": 150, "seed": 3, "image_size": 48, "impressions_per_product": 60.0}
+    return synthesize(out, SyntheticShop.of(**settings), name="topics")
+
+
+def test_candidates_of_a_shop(shop: Dataset) -> None:
+    listed = TopicProducts.of(shop)
+    ids, topics = shop.products["product_id"].to_pylist(), shop.table("topics").to_pylist()
+    for rows in listed.groups():
+        named = topics[listed.topic[rows[0]]]["product_ids"]
+        assert {ids[row] for row in listed.product[rows]} == set(named)
+    reviews = np.array(shop.products["review_count"].to_pylist())
+    np.testing.assert_allclose(listed.liked, np.log1p(reviews[listed.product]))
+    shown = TopicProducts.of(shop, "shown", "click_rate")
+    assert len(shown) > 1.5 * len(listed)
+    assert shown.listed.sum() == len(listed)
+    known = ~np.isnan(shown.liked)
+    assert known.mean() > 0.9
+    assert shown.liked[known & shown.listed].mean() > shown.liked[known & ~shown.listed].mean()
+
+
+def test_a_shop_without_topics_says_so(tmp_path: Path) -> None:
+    settings = {"products": 1, "seed": 3, "image_size": 48}
+    with pytest.raises(ShoplensError, match="no topics"):
+        TopicProducts.of(synthesize(tmp_path / "shop", SyntheticShop.of(**settings), name="none"))
