@@ -72,13 +72,14 @@ def test_the_reference_loses_syllables_that_any_script_keeps() -> None:
     ],
 )
 def test_the_season_of_a_date(date: str, by_reference: str, by_default: str) -> None:
-    month = month_of(date)
+    month = month_of(date) or 0
     assert (REFERENCE.seasons[month - 1], TopicTextConfig().seasons[month - 1]) == (by_reference, by_default)
 
 
-def test_a_topic_without_a_date_opens_today() -> None:
+def test_a_topic_without_a_date_opens_today_if_that_is_told() -> None:
     today = datetime.date(2024, 10, 3)
     assert TopicTokens(word_level(24), REFERENCE)([TopicText()], today)["ids"].shape == (1, 9 + 1)
+    assert TopicTokens(word_level(24), REFERENCE)([TopicText()])["ids"].shape == (1, 9)
     assert month_of(None, today) == 10
     with pytest.raises(ShoplensError, match="YYYY-MM-DD"):
         month_of("30.8.2021")

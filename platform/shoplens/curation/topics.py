@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
+from shoplens.config import Config
 from shoplens.curation.popularity import click_through
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
@@ -15,6 +17,27 @@ from shoplens.errors import ShoplensError
 Candidates = Literal["listed", "shown"]
 Liked = Literal["review_count", "click_rate", "nothing"]
 SPLITS = ("train", "val", "test")
+
+
+class TopicsConfig(Config):
+    """Which topics there are to learn from and to be judged by, and which products are their candidates.
+
+    candidates   `listed` by the topic, or also those that the log shows on its pages
+    liked        what is ranked by: log(1 + reviews), the click rate on the topic's pages, or nothing (fit alone)
+    refinement   `corrected`, or with the inverted filters of the `reference`
+    least, least_liked, most   products that a topic needs, of them liked at all, and keeps at most (0: all)
+    stratum      the field of a topic that all splits hold in equal shares
+    shares       of train, val and test
+    """
+
+    candidates: Candidates = "listed"
+    liked: Liked = "review_count"
+    refinement: Literal["corrected", "reference"] = "corrected"
+    least: int = Field(12, ge=2)
+    least_liked: int = Field(5, ge=0)
+    most: int = Field(0, ge=0)
+    stratum: Literal["cat1", "cat2"] = "cat1"
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
@@ -101,6 +124,33 @@ def _click_rates(dataset: Dataset, row_of: dict[str, int], topic_of: dict[str, i
         shown["propensity"].to_numpy(np.float64) if known else None,
     )
     return dict(zip(zip(found.page.tolist(), found.product.tolist(), strict=True), found.rate.tolist(), strict=True))
+
+
+def topics_by_split(dataset: Dataset, config: TopicsConfig, catalog: np.ndarray, seed: int) -> dict[str, TopicProducts]:
+    """Refined, split, and nothing of `test` in `val`, nor of either in `train`.
+
+    catalog   int64 of every product
+    Raises ShoplensError if a split is left without a topic.
+    """
+    table = TopicProducts.of(dataset, config.candidates, config.liked)
+    told = dataset.table("topics").select(["name", config.stratum]).to_pydict()
+    names = told["name"]
+    table = refine(table, least=config.least, least_liked=config.least_liked, most=config.most, seed=seed)
+    topics = table.topics
+    rows = split_topics(topics, [told[config.stratum][topic] for topic in topics.tolist()], config.shares, seed)
+    test, val, train = (table.keep(np.isin(table.topic, rows[name])) for name in ("test", "val", "train"))
+    val = without_leaks(val, test, catalog, names)
+    for held_out in (test, val):
+        train = without_leaks(train, held_out, catalog, names)
+    if config.refinement == "reference":
+        train = refine_as_reference(train, names, least=config.least)
+    found = {"train": train, "val": val, "test": test}
+    if empty := [name for name, split in found.items() if not len(split)]:
+        raise ShoplensError(
+            f"{dataset.path}: of {len(topics)} topics with {config.least} products or more none is left for "
+            f"{', '.join(empty)}: lower topics.least, or give more topics"
+        )
+    return found
 
 
 def refine(table: TopicProducts, *, least: int, least_liked: int = 5, most: int = 0, seed: int = 0) -> TopicProducts:

@@ -86,7 +86,7 @@ class TopicTokens:
     ) -> dict[str, np.ndarray]:
         """`ids` int64, `mask` bool and `types` int64 [n, t], padded to the longest.
 
-        today   the date of topics without one (default: the clock's)
+        today   the date of topics without one; if it is not given their season is left blank
         rngs    one a topic: words and fields are dropped as in training
         """
         rows = [self._row(topic, today, None if rngs is None else rngs[i]) for i, topic in enumerate(topics)]
@@ -129,11 +129,12 @@ class TopicTokens:
         categories = {name: getattr(topic, name) for name in ("cat1", "cat2", "cat3", "cat4")}
         if self._config.words == "any":
             categories = {name: self._cleaned(text) for name, text in categories.items()}
+        month = month_of(topic.date, today)
         kwds = [word for phrase in topic.kwds for word in phrase.split(",")]
         return {
             "name": self._cleaned(topic.name),
             "desc": self._cleaned(topic.desc),
-            "season": self._config.seasons[month_of(topic.date, today) - 1],
+            "season": "" if month is None else self._config.seasons[month - 1],
             **categories,
             "kwds": " ".join(filter(None, map(self._cleaned, kwds))),
         }
@@ -158,10 +159,10 @@ class TopicTokens:
         raise ShoplensError(f"the tokenizer has none of the tokens {', '.join(names)}, which enclose a topic's fields")
 
 
-def month_of(date: str | None, today: datetime.date | None = None) -> int:
+def month_of(date: str | None, today: datetime.date | None = None) -> int | None:
     """1 to 12; of today if there is no date. Raises ShoplensError unless it is an ISO date."""
     if not date:
-        return (today or datetime.date.today()).month
+        return None if today is None else today.month
     try:
         return datetime.date.fromisoformat(date[:10]).month
     except ValueError:

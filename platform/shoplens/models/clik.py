@@ -6,6 +6,7 @@ Ko, Jeong, Kim, CLIK (Recommender Systems in Fashion and Retail, 2023), rebuilt 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shoplens.config import Config
+from shoplens.datasets.preprocessing import Preprocessing
+from shoplens.datasets.topic_text import TopicTextConfig
+from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig
 from shoplens.objectives.gather import gather_rows
 
 
@@ -67,6 +71,16 @@ class MemoryBank(nn.Module):
         self.rows[place], self.topic[place], self.product[place] = rows.to(self.rows.dtype), topic, product
         self.written.copy_((self.written + len(rows)) % size)
         self.filled.copy_((self.filled + len(rows)).clamp(max=size))
+
+    @torch.no_grad()
+    def freeze(self, rows: Tensor) -> None:
+        """Fills the bank with unit rows [n <= size, dim] that are of no topic and no product, to rank with from now on."""
+        self.rows.zero_()
+        self.rows[: len(rows)] = rows
+        for ids in (self.topic, self.product):
+            ids.fill_(-1)
+        self.filled.fill_(len(rows))
+        self.written.zero_()
 
     def open_to(self, topic: Tensor, candidates: Tensor) -> Tensor:
         """bool [G, size]: the valid rows of other topics than `topic` [G] and other products than `candidates` [G, K]."""
@@ -133,3 +147,79 @@ class GroupQuery(nn.Module):
     @property
     def temperature(self) -> Tensor | float:
         return self.config.temperature if self.log_temperature is None else self.log_temperature.exp().clamp(0.01, 10)
+
+
+class ClikConfig(DualEncoderConfig):
+    """A dual encoder of topics and photos, and what ranks with it.
+
+    query              how a topic becomes the query that scores photos
+    topic_text         how a topic is written down
+    rank_temperature   of the scores in the ranking loss, at the start
+    learn_temperatures whether training moves it and `initial_temperature`, that of the matching loss
+    """
+
+    query: GroupQueryConfig = GroupQueryConfig()
+    topic_text: TopicTextConfig = TopicTextConfig()
+    rank_temperature: float = Field(0.07, gt=0)
+    learn_temperatures: bool = True
+
+
+class Ranked(NamedTuple):
+    """Unit rows `image`, `text` [m, dim] of the pairs to match, `scores` [g, k] of the lists, and both scales."""
+
+    image: Tensor
+    text: Tensor
+    scores: Tensor
+    logit_scale: Tensor
+    rank_scale: Tensor
+
+
+class Clik(DualEncoder):
+    """The dual encoder whose texts are topics, with a `GroupQuery`; one call of each tower a step."""
+
+    def __init__(
+        self, config: ClikConfig, preprocessing: Preprocessing, vocab_size: int, *, pretrained: bool = True
+    ) -> None:
+        super().__init__(config, preprocessing, vocab_size, pretrained=pretrained)
+        self.query = GroupQuery(config.query, config.dim)
+        self.rank_scale = nn.Parameter(torch.tensor(math.log(1 / config.rank_temperature)))
+        for scale in (self.logit_scale, self.rank_scale):
+            scale.requires_grad_(config.learn_temperatures)
+        self._exclude_own = config.query.exclude_own
+
+    def start(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes over the towers of a trained dual encoder, or everything of a trained CLIK."""
+        own = {name: value for name, value in self.state_dict().items() if name.startswith(("query.", "rank_scale"))}
+        super().start({**own, **weights})
+
+    def forward(  # type: ignore[override]
+        self,
+        pixels: Tensor,
+        ids: Tensor,
+        mask: Tensor,
+        types: Tensor,
+        pair_topic: Tensor,
+        pair_product: Tensor,
+        list_topic: Tensor,
+        list_product: Tensor,
+    ) -> Ranked:
+        """Photos and texts of m pairs to match, then those of g lists of k candidates to rank.
+
+        pixels        uint8 [m + g k, 3, h, w]
+        ids, mask, types  [m + g, t]
+        pair_topic, pair_product  int64 [m]; list_topic int64 [g]; list_product int64 [g, k]
+
+        In training the photos to match go into the memory bank before the lists are ranked.
+        """
+        image, text = self.encode_image(pixels), self.encode_text(ids, mask, types)
+        pairs, bank = len(pair_topic), self.query.bank
+        with torch.autocast(image.device.type, enabled=False):
+            if bank is not None and self.training:
+                bank.write(image[:pairs].detach(), pair_topic, pair_product)
+            allowed = bank.open_to(list_topic, list_product) if bank is not None and self._exclude_own else None
+            queries = self.query(text[pairs:], allowed)
+            scores = torch.einsum("gd,gkd->gk", queries, image[pairs:].unflatten(0, list_product.shape))
+        with torch.no_grad():
+            for scale in (self.logit_scale, self.rank_scale):
+                scale.clamp_(max=self._max_log_scale)
+        return Ranked(image[:pairs], text[:pairs], scores, self.logit_scale.exp(), self.rank_scale.exp())

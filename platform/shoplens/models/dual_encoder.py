@@ -88,9 +88,9 @@ class DualEncoder(nn.Module):
         normal = (pixels.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
         return functional.normalize(self.image(normal).float(), dim=-1)
 
-    def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids int64 [n, t], mask bool [n, t] -> unit rows [n, dim]."""
-        return functional.normalize(self.text(ids, mask).float(), dim=-1)
+    def encode_text(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """Token ids int64 [n, t], mask bool [n, t], types int64 [n, t] or none -> unit rows [n, dim]."""
+        return functional.normalize(self.text(ids, mask, types).float(), dim=-1)
 
     def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> Encoded:
         return self.compared(self.encode_image(pixels), self.encode_text(ids, mask))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +25,13 @@ from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig
 
 
 class Embedder:
-    """Photos and texts -> unit vectors in one space."""
+    """Photos and texts -> unit vectors in one space.
+
+    A package names its kind of embedder, `module:class` below `shoplens.models`, and `load` returns that kind.
+    """
+
+    Config: ClassVar[type[DualEncoderConfig]] = DualEncoderConfig
+    Model: ClassVar[type[DualEncoder]] = DualEncoder
 
     def __init__(
         self,
@@ -92,15 +100,16 @@ class Embedder:
         self.tokenizer.save(str(partial / "tokenizer.json"))
         (partial / "preprocess.json").write_text(self.preprocessing.model_dump_json(indent=1))
         architecture = self.config.model_dump(mode="json", exclude={"start_from", "locked"})
-        config = {"name": self.name, "architecture": architecture, **about}
+        kind = f"{type(self).__module__}:{type(self).__name__}"
+        config = {"name": self.name, "embedder": kind, "architecture": architecture, **about}
         if self.config.text.name is not None:
             config["text_config"] = self.model.text.trunk.config.to_dict()
         (partial / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False))
         (partial / "MODEL_CARD.md").write_text(card)
         partial.rename(folder)
 
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Embedder:
+    @staticmethod
+    def load(folder: str | os.PathLike[str]) -> Embedder:
         """Raises ShoplensError if a file of the package is missing or does not fit the others."""
         folder = Path(folder)
         try:
@@ -115,11 +124,20 @@ class Embedder:
         architecture = dict(config["architecture"])
         if "text_config" in config:
             architecture["text"] = {**architecture["text"], "name": None, "config": config["text_config"]}
-        settings = validate(DualEncoderConfig, architecture, f"{folder}/config.json")
+        kind = _kind(config.get("embedder", ""), folder)
+        settings = validate(kind.Config, architecture, f"{folder}/config.json")
         preprocessing = validate(Preprocessing, preprocess, f"{folder}/preprocess.json")
-        model = DualEncoder(settings, preprocessing, tokenizer.get_vocab_size(), pretrained=False)
+        model = kind.Model(settings, preprocessing, tokenizer.get_vocab_size(), pretrained=False)
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise ShoplensError(f"the weights of {folder} do not fit its config.json: {error}") from error
-        return cls(config["name"], settings, preprocessing, tokenizer, model)
+        return kind(config["name"], settings, preprocessing, tokenizer, model)
+
+
+def _kind(name: str, folder: Path) -> type[Embedder]:
+    module, _, kind = name.partition(":")
+    found = getattr(import_module(module), kind, None) if re.fullmatch(r"shoplens\.models\.\w+", module) else None
+    if not (isinstance(found, type) and issubclass(found, Embedder)):
+        raise ShoplensError(f"{folder}/config.json names an embedder that there is not here: {name!r}")
+    return found

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from shoplens.config import Config
 from shoplens.errors import ShoplensError
 
-Projection = Literal["linear", "affine", "none"]
-"""`affine` has a bias; `none` leaves the trunk's vectors as they are."""
+Projection = Literal["linear", "affine", "mlp", "none"]
+"""`affine` has a bias; `mlp` is two layers with a ReLU between; `none` leaves the trunk's vectors as they are."""
 
 
 class ImageTowerConfig(Config):
@@ -109,10 +109,14 @@ class TextTower(nn.Module):
                 setattr(self.trunk, part, without)
         self.projection = _projection(config.projection, self.trunk.config.hidden_size, dim, "text")
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids int64 [n, t], mask bool [n, t] -> [n, dim], not normalised."""
+    def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """Token ids int64 [n, t], mask bool [n, t] -> [n, dim], not normalised.
+
+        types   int64 [n, t], for trunks that tell kinds of tokens apart (BERT)
+        """
         attended = None if self.pooling == "last" else mask.long()
-        states = self.trunk(input_ids=ids, attention_mask=attended).last_hidden_state
+        kinds = {} if types is None else {"token_type_ids": types}
+        states = self.trunk(input_ids=ids, attention_mask=attended, **kinds).last_hidden_state
         return self.projection(self._pooled(states, ids, mask))
 
     def _pooled(self, states: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
@@ -165,6 +169,8 @@ def _named(name: str | None, pretrained: bool) -> Any:
 
 
 def _projection(kind: Projection, width: int, dim: int, tower: str) -> nn.Module:
+    if kind == "mlp":
+        return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
     if kind != "none":
         return nn.Linear(width, dim, bias=kind == "affine")
     if width != dim:

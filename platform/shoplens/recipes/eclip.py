@@ -260,7 +260,6 @@ class EclipRecipe:
             "splits": list(self.config.splits),
             "evaluation": self.config.evaluation.model_dump(mode="json"),
             "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
-            "embedder": "shoplens.models.embedder:Embedder",
         }
         embedder = Embedder(self.config.name, self.config.model, self.config.preprocessing, self.tokenizer, model)
         draft = folder.with_name(folder.name + ".draft")

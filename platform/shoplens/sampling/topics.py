@@ -69,8 +69,8 @@ def topic_plan(
     if len(groups) < batch.matching or len(enough) < (1 if one_topic else batch.groups):
         raise ShoplensError(
             f"{len(groups)} topics, {len(enough)} of them with {batch.candidates} products or more, are too few for "
-            f"batches of {batch.matching} topics to match and {batch.groups} to rank: lower training.matching, "
-            "training.groups or training.candidates"
+            f"batches of {batch.matching} topics to match and {batch.groups} to rank: lower batches.matching, "
+            "batches.groups or batches.candidates"
         )
     order = rng.permutation(len(enough))
     if batch.groups and not one_topic:

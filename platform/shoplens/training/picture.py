@@ -14,8 +14,8 @@ COLUMNS, ROWS = 12, 6
 
 def log_sample_batch(recipe: Recipe, log_image: Callable[[Image.Image, str], None]) -> None:
     """Logs `sample_batch.png`: photos of the first step, augmented and resized as in training."""
-    pixels = recipe.collate(recipe.plan(0)[0][: COLUMNS * ROWS], 0)["pixels"]
-    log_image(contact_sheet(pixels), "sample_batch.png")
+    pixels = recipe.collate(recipe.plan(0)[0], 0)["pixels"]
+    log_image(contact_sheet(pixels[: COLUMNS * ROWS]), "sample_batch.png")
 
 
 def contact_sheet(pixels: np.ndarray) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Dual encoders that others trained, as a beginning: Hugging Face CLIP and SigLIP, open_clip."""
+"""Trained dual encoders as a beginning: packages of ours, Hugging Face CLIP and SigLIP, open_clip."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import Any
 
 from shoplens.config import ConfigError
 from shoplens.errors import ShoplensError
-from shoplens.models.pretrained import huggingface, open_clip
+from shoplens.models.pretrained import huggingface, open_clip, package
 from shoplens.models.pretrained.source import Pretrained, read_json
 
 __all__ = ["Pretrained", "filled_in", "read"]
 
 
 def read(source: str) -> Pretrained:
-    """A checkpoint by hub name or folder; of one that holds both layouts, the transformers one.
+    """A package of ours by its folder, or a checkpoint by hub name or folder (of two layouts, the transformers one).
 
     Raises ShoplensError if it cannot be had, or is of an architecture that e-CLIP cannot take over.
     """
     if (Path(source) / "preprocess.json").is_file():
-        raise ShoplensError(
-            f"{source} is a shoplens package: write it as a checkpoint with `shoplens export {source} FOLDER`"
-        )
+        return package.read(source)
     config = read_json(source, "config.json")
     kind = (config or {}).get("model_type")
     if kind in huggingface.WEIGHT_NAMES:
