@@ -188,9 +188,9 @@ class Clik(DualEncoder):
         self._exclude_own = config.query.exclude_own
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes over the towers of a trained dual encoder, or everything of a trained CLIK."""
-        own = {name: value for name, value in self.state_dict().items() if name.startswith(("query.", "rank_scale"))}
-        super().start({**own, **weights})
+        """Takes over the towers of a trained dual encoder or CLIK; the query begins anew."""
+        own = {name: value for name, value in self.state_dict().items() if _of_query(name)}
+        super().start({**own, **{name: value for name, value in weights.items() if not _of_query(name)}})
 
     def forward(  # type: ignore[override]
         self,
@@ -223,3 +223,7 @@ class Clik(DualEncoder):
             for scale in (self.logit_scale, self.rank_scale):
                 scale.clamp_(max=self._max_log_scale)
         return Ranked(image[:pairs], text[:pairs], scores, self.logit_scale.exp(), self.rank_scale.exp())
+
+
+def _of_query(name: str) -> bool:
+    return name.startswith("query.") or name == "rank_scale"
