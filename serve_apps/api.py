@@ -10,9 +10,17 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
-from serve_apps import attributes, embeddings, errors, page, products, similar
+from serve_apps import attributes, embeddings, errors, page, products, rank, similar
 from serve_apps.admission import Admission
-from serve_apps.protocol import AttributesRequest, EmbeddingRequest, Health, ModelsAnswer, SimilarRequest, answer
+from serve_apps.protocol import (
+    AttributesRequest,
+    EmbeddingRequest,
+    Health,
+    ModelsAnswer,
+    RankRequest,
+    SimilarRequest,
+    answer,
+)
 
 if TYPE_CHECKING:
     from serve_apps.gateway import Gateway
@@ -36,6 +44,7 @@ def build(gateway: Gateway) -> FastAPI:
     )
     app.include_router(embeddings.router(gateway), tags=["embeddings"])
     app.include_router(attributes.router(gateway), tags=["attributes"])
+    app.include_router(rank.router(gateway), tags=["ranking"])
     app.include_router(_models(gateway), tags=["models"])
     if gateway.settings.search:
         app.include_router(similar.router(gateway), tags=["search"])
@@ -82,7 +91,8 @@ def _describe_bodies(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = generate()
-            bodies = [(model, "validation") for model in (EmbeddingRequest, AttributesRequest, SimilarRequest)]
+            requests = (EmbeddingRequest, AttributesRequest, RankRequest, SimilarRequest)
+            bodies = [(model, "validation") for model in requests]
             _, found = models_json_schema(bodies, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
             schema["components"]["schemas"].update(found["$defs"])
         assert app.openapi_schema is not None

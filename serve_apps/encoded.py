@@ -17,6 +17,7 @@ class Prepared:
     logit_scale        what cosines are multiplied by before a softmax
     extractor          its attribute heads, if the package has any
     attribute_prompt   what turns `{key}` and `{value}` into a text, where a key has no head
+    ranks              whether it makes queries of topics
     """
 
     preprocessing: Preprocessing
@@ -24,6 +25,7 @@ class Prepared:
     logit_scale: float
     extractor: Extractor | None
     attribute_prompt: str
+    ranks: bool = False
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import logging
 from collections.abc import Sequence
@@ -20,7 +21,9 @@ from serve_apps.versions import Versions
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.extractor import Extractor
 from shoplens.models.embedder import Embedder
+from shoplens.models.ranker import Query, Ranker
 from shoplens.registry import packages
+from shoplens.schema import TopicText
 
 log = logging.getLogger("ray.serve")
 
@@ -45,13 +48,28 @@ class Model:
             self._encode_images, compute, max_size=batching.images, wait_s=batching.wait_s
         )
 
+        self._topics: Batcher[TopicText, Query] = Batcher(
+            self._encode_topics, compute, max_size=batching.texts, wait_s=batching.wait_s
+        )
+
     @property
     def batches(self) -> int:
-        return self._texts.batches + self._images.batches
+        return self._texts.batches + self._images.batches + self._topics.batches
 
     def _encode_texts(self, texts: Sequence[str]) -> list[tuple[np.ndarray, int]]:
         vectors = _checked(self.embedder.encode_texts(texts))
         return list(zip(vectors, self.embedder.count_tokens(texts), strict=True))
+
+    def _encode_topics(self, topics: Sequence[TopicText]) -> list[Query]:
+        assert isinstance(self.embedder, Ranker)
+        asked = self.embedder.encode_topics(topics, datetime.date.today())
+        return [Query(_checked(topic[None]), _checked(query[None])) for topic, query in zip(*asked, strict=True)]
+
+    async def query(self, topic: TopicText) -> Query:
+        (found,) = await self._topics.submit([topic])
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
     def _encode_images(self, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
         return list(_checked(self.embedder.encode_images(np.stack(pixels))))
@@ -102,6 +120,7 @@ def prepared(folder: Path, embedder: Embedder) -> Prepared:
         embedder.model.logit_scale.exp().item(),
         extractor,
         settings.get("attribute_prompt", "{value}"),
+        isinstance(embedder, Ranker),
     )
 
 
@@ -178,6 +197,10 @@ class Encoder:
         """`images` uint8 [n, 3, size, size], preprocessed for `version`."""
         model = await self._models.get(version)
         return await model.encode(texts, images)
+
+    async def query(self, version: str, topic: TopicText) -> Query:
+        """Of a model that ranks; a topic without a date opens today."""
+        return await (await self._models.get(version)).query(topic)
 
     async def pulse(self) -> None:
         """Goes through the queue that requests go through.

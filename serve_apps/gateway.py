@@ -26,13 +26,17 @@ from serve_apps.release import Missing, Release
 from serve_apps.settings import Settings
 from serve_apps.versions import Versions
 from shoplens.errors import ShoplensError
+from shoplens.models.ranker import Query
 from shoplens.retrieval.index import UnknownProduct
+from shoplens.schema import TopicText
 
 log = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
 
 HEALTH_DEADLINE_S = 30.0
+AT_ONCE = 256
+"""Photos that are sent to the model in one call."""
 _REFERENCE = re.compile(r"(?P<name>[^@/]+)(?:@(?P<alias>.+)|/(?P<version>\d+))?")
 
 
@@ -165,25 +169,65 @@ class Gateway:
         A product's vector is the one the index holds. Raises ApiError naming the first input at fault.
         """
         self._within_limits(inputs)
+        rows, tokens = await self.embed_each(served, inputs)
+        for row in rows:
+            if isinstance(row, ApiError):
+                raise row
+        return np.stack(rows), tokens  # type: ignore[arg-type]
+
+    async def embed_each(self, served: Served, inputs: Sequence[Input]) -> tuple[list[np.ndarray | ApiError], int]:
+        """As `embed`, with what is wrong with an input in its place."""
+        rows: list[np.ndarray | ApiError] = [np.empty(0)] * len(inputs)
         texts = [(i, item) for i, item in enumerate(inputs) if isinstance(item, Text)]
         photos = [(i, item) for i, item in enumerate(inputs) if isinstance(item, Photo)]
-        products = [
-            (i, self._product_vector(served, item)) for i, item in enumerate(inputs) if isinstance(item, ProductRef)
-        ]
-        pixels = await self.photos.pixels([item for _, item in photos], served.model.preprocessing) if photos else None
-        rows: list[np.ndarray | None] = [None] * len(inputs)
+        for i, item in enumerate(inputs):
+            if isinstance(item, ProductRef):
+                try:
+                    rows[i] = self._product_vector(served, item)
+                except ApiError as error:
+                    rows[i] = error
+        decoded = await self.photos.pixels([item for _, item in photos], served.model.preprocessing)
+        good = []
+        for (i, item), pixels in zip(photos, decoded, strict=True):
+            if isinstance(pixels, ApiError):
+                rows[i] = pixels
+            else:
+                good.append((i, item, pixels))
         tokens = 0
-        if texts or photos:
-            encoded = await self._encode(served.version, [item.text for _, item in texts], pixels)
-            tokens = encoded.tokens
-            for faults, items in ((encoded.text_faults, texts), (encoded.image_faults, photos)):
-                for place, fault in faults.items():
-                    raise ApiError(UNPROCESSABLE, "not_encodable", fault, items[place][1].place)
-            for (i, _), vector in zip([*texts, *photos], [*encoded.texts, *encoded.images], strict=True):
-                rows[i] = vector
-        for i, vector in products:
-            rows[i] = vector
-        return np.stack(rows), tokens  # type: ignore[arg-type]
+        for start in range(0, max(len(good), 1), AT_ONCE):
+            part, said = good[start : start + AT_ONCE], [] if start else texts
+            if not (part or said):
+                break
+            together = np.stack([pixels for *_, pixels in part]) if part else None
+            encoded = await self._encode(served.version, [item.text for _, item in said], together)
+            tokens += encoded.tokens
+            places: list[tuple[int, str]] = [(i, item.place) for i, item in said]
+            places += [(i, item.place) for i, item, _ in part]
+            faults = {**encoded.text_faults, **{len(said) + at: fault for at, fault in encoded.image_faults.items()}}
+            for at, ((i, place), vector) in enumerate(zip(places, [*encoded.texts, *encoded.images], strict=True)):
+                rows[i] = ApiError(UNPROCESSABLE, "not_encodable", faults[at], place) if at in faults else vector
+        return rows, tokens
+
+    async def ranker(self, reference: str | None) -> Served:
+        """The release that ranks for `reference` (None: the first model in use that ranks).
+
+        Raises ApiError 404 if it does not rank, 503 if there is none.
+        """
+        if reference is not None:
+            served = await self.served(reference)
+            if not served.model.ranks:
+                raise not_found("not_a_ranker", f"{served.version} ranks nothing for topics", "model")
+            return served
+        for name in filter(self._active.__contains__, self.settings.models):
+            served = await self.served(name)
+            if served.model.ranks:
+                return served
+        advice = "promote a CLIK model and name it under `models:` in the cluster file"
+        raise unavailable("no_ranker", f"no model that ranks for topics is served: {advice}")
+
+    async def query(self, served: Served, topic: TopicText) -> Query:
+        """The topic and the query of it, unit rows [1, d], of a release that ranks."""
+        return await self._asked(lambda: self._encoder.query.remote(served.version, topic))
 
     def _within_limits(self, inputs: Sequence[Input]) -> None:
         limits = self.settings.limits
@@ -207,10 +251,13 @@ class Gateway:
             raise not_found("product_not_found", str(error)[:300], item.place) from None
 
     async def _encode(self, version: str, texts: Sequence[str], pixels: np.ndarray | None) -> Encoded:
+        return await self._asked(lambda: self._encoder.encode.remote(version, texts, pixels))
+
+    async def _asked(self, ask: Callable[[], Any]) -> Any:
         """Asks again, once, when the replica at work was lost."""
         deadline = self.settings.limits.deadline_s
         for last in (False, True):
-            response = self._encoder.encode.remote(version, texts, pixels)
+            response = ask()
             try:
                 return await asyncio.wait_for(response, deadline)
             except asyncio.TimeoutError:

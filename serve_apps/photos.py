@@ -31,16 +31,14 @@ class Photos:
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self._fetchers = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
 
-    async def pixels(self, photos: Sequence[Photo], preprocessing: Preprocessing) -> np.ndarray:
-        """uint8 [n, 3, size, size].
-
-        Raises ApiError 422 for what is no photo, 400 for a URL that is not taken.
-        """
+    async def pixels(self, photos: Sequence[Photo], preprocessing: Preprocessing) -> list[np.ndarray | ApiError]:
+        """Of each photo uint8 [3, size, size], or what is wrong with it: 422 for what is no photo, 400 for a URL that
+        is not taken."""
         results = await asyncio.gather(*(self._one(photo, preprocessing) for photo in photos), return_exceptions=True)
         for result in results:
-            if isinstance(result, BaseException):
+            if isinstance(result, BaseException) and not isinstance(result, ApiError):
                 raise result
-        return np.stack(results)  # type: ignore[arg-type]
+        return results  # type: ignore[return-value]
 
     async def _one(self, photo: Photo, preprocessing: Preprocessing) -> np.ndarray:
         source = photo.source

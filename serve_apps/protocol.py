@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
 from serve_apps.errors import Place, bad_request, invalid
+from shoplens.schema import TopicText
 
 MAX_K = 1000
 MAX_PAGE = 1000
@@ -122,6 +124,73 @@ class SimilarRequest(Strict):
         return self
 
 
+def _candidate_kind(item: Any) -> str | None:
+    kind = item.get("type") if isinstance(item, dict) else "string" if isinstance(item, str) else None
+    return kind if isinstance(kind, str) else None
+
+
+Candidate = Annotated[
+    Annotated[str, Tag("string")] | Annotated[ImageItem, Tag("image_url")] | Annotated[ProductItem, Tag("product")],
+    Discriminator(
+        _candidate_kind,
+        custom_error_type="unknown_candidate",
+        custom_error_message='a candidate is a URL (data:image/... too) or an object of "type" image_url or product',
+    ),
+]
+TopicField = Annotated[str, Field(max_length=2000)]
+
+
+class TopicFields(Strict):
+    """What is said of a shopping exhibition; anything may be left out, though not everything."""
+
+    name: TopicField = ""
+    desc: TopicField = ""
+    date: str | None = Field(None, description="YYYY-MM-DD, the day it opens; today if it is left out")
+    cat1: TopicField = ""
+    cat2: TopicField = ""
+    cat3: TopicField = ""
+    cat4: TopicField = ""
+    kwds: list[TopicField] = Field([], max_length=100)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> TopicFields:
+        if not any((self.name, self.desc, self.cat1, self.cat2, self.cat3, self.cat4, self.kwds)):
+            raise ValueError("say something of the topic: its name, desc, cat1 to cat4 or kwds")
+        if self.date is not None:
+            try:
+                datetime.date.fromisoformat(self.date)
+            except ValueError:
+                raise ValueError(f"date {self.date[:40]!r} is no date: write YYYY-MM-DD") from None
+        return self
+
+    @property
+    def text(self) -> TopicText:
+        return TopicText(**self.model_dump())
+
+
+class RankRequest(Strict):
+    """Rank `images` for `topic`, best first."""
+
+    model: ModelRef | None = None
+    topic: TopicFields
+    images: list[Candidate] = Field(min_length=1)
+    top_n: int | None = Field(None, ge=1, description="how many to answer with; all by default")
+    return_images: bool = Field(False, description="repeat each image in its result")
+
+    @property
+    def inputs(self) -> list[Photo | ProductRef]:
+        found: list[Photo | ProductRef] = []
+        for i, item in enumerate(self.images):
+            match item:
+                case str():
+                    found.append(Photo(f"images[{i}]", item))
+                case ImageItem():
+                    found.append(Photo(f"images[{i}]", item.image_url.url))
+                case ProductItem():
+                    found.append(ProductRef(f"images[{i}]", item.product_id))
+        return found
+
+
 AttributeText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -222,6 +291,8 @@ def _without_tags(place: Place) -> Place:
     item = place[2:]
     if place[:1] == ("input",):
         return ("input", *item[:1], *item[2:])
+    if place[:1] == ("images",):
+        return (*place[:2], *place[3:])
     return ("keys", *item) if place[:1] == ("keys",) else place
 
 
@@ -367,6 +438,31 @@ class AttributesAnswer(BaseModel):
     modality: Literal["image", "text", "fused"]
     category: AttributesCategory | None
     data: list[Attribute]
+
+
+class RankResult(BaseModel):
+    """One image; `relevance_score` is `fit`, what the topic itself says for it, and `attraction`, the rest."""
+
+    index: int = Field(description="its place in the request")
+    relevance_score: float = Field(description="-1 to 1")
+    fit: float
+    attraction: float
+    image: Any = Field(None, description="as it was sent, if that was asked for")
+
+
+class RankFailure(BaseModel):
+    """An image that could not be ranked."""
+
+    index: int
+    code: str
+    message: str
+
+
+class RankAnswer(BaseModel):
+    object: Literal["list"] = "list"
+    model: str = Field(examples=["clik/3"])
+    results: list[RankResult] = Field(description="best first")
+    failed: list[RankFailure]
 
 
 class ProductsAnswer(BaseModel):

@@ -17,6 +17,7 @@ class Limits(Config):
 
     body_bytes: Positive = 64 * 2**20
     inputs: Positive = 256
+    candidates: Positive = Field(default=1000, description="photos that one request may have ranked")
     text_chars: Positive = 8192
     requests: Positive = Field(default=256, description="requests a Gateway works on at a time; more are answered 503")
     bytes_in_flight: Positive = Field(default=512 * 2**20, description="request bodies a Gateway holds at a time")
