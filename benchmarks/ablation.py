@@ -273,7 +273,7 @@ def train(recipe: Any, folder: Path) -> tuple[Any, float]:
         nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         optimizer.step()
         if epoch == config.epochs - 1:
-            hardness.append(float(terms["hardness"]))
+            hardness.append(float(terms.get("hardness", math.nan)))
     return model.eval(), float(np.mean(hardness))
 
 

@@ -28,6 +28,7 @@ class TopicsConfig(Config):
     least, least_liked, most   products that a topic needs, of them liked at all, and keeps at most (0: all)
     stratum      the field of a topic that all splits hold in equal shares
     shares       of train, val and test
+    seed         of the split, which stays the same whatever the seed of the training
     """
 
     candidates: Candidates = "listed"
@@ -38,6 +39,7 @@ class TopicsConfig(Config):
     most: int = Field(0, ge=0)
     stratum: Literal["cat1", "cat2"] = "cat1"
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,14 @@ def _click_rates(dataset: Dataset, row_of: dict[str, int], topic_of: dict[str, i
     return dict(zip(zip(found.page.tolist(), found.product.tolist(), strict=True), found.rate.tolist(), strict=True))
 
 
-def topics_by_split(dataset: Dataset, config: TopicsConfig, catalog: np.ndarray, seed: int) -> dict[str, TopicProducts]:
+def topics_by_split(dataset: Dataset, config: TopicsConfig, catalog: np.ndarray) -> dict[str, TopicProducts]:
     """Refined, split, and nothing of `test` in `val`, nor of either in `train`.
 
     catalog   int64 of every product
     Raises ShoplensError if a split is left without a topic.
     """
     table = TopicProducts.of(dataset, config.candidates, config.liked)
+    seed = config.seed
     told = dataset.table("topics").select(["name", config.stratum]).to_pydict()
     names = told["name"]
     table = refine(table, least=config.least, least_liked=config.least_liked, most=config.most, seed=seed)

@@ -180,7 +180,7 @@ class ClikRecipe:
 
     @cached_property
     def table(self) -> TopicProducts:
-        return topics_by_split(self.dataset, self.config.topics, self._catalog, self.seed)["train"]
+        return topics_by_split(self.dataset, self.config.topics, self._catalog)["train"]
 
     @cached_property
     def topics(self) -> Sequence[TopicText]:
@@ -401,9 +401,8 @@ def evaluate(
     if not isinstance(ranker, Ranker):
         raise ShoplensError(f"{package} does not rank: it is {settings['embedder']}")
     split = split or config.split
-    tables = topics_by_split(
-        dataset, validate(TopicsConfig, settings["topics"], "topics"), catalogs_of(dataset), settings["seed"]
-    )
+    topics_config = validate(TopicsConfig, settings["topics"], "topics")
+    tables = topics_by_split(dataset, topics_config, catalogs_of(dataset))
     if split not in tables:
         raise ShoplensError(f"topics have no split {split!r}: choose one of {', '.join(tables)}")
     table, photos, topics = tables[split], photos_of(dataset), topics_of(dataset)

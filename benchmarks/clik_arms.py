@@ -1,0 +1,263 @@
+"""What does CLIK's machinery add? Its arms and simple rankers on one shop of planted fit and attraction.
+
+    python benchmarks/clik_arms.py OUT [--shop DIR] [--seeds 7 8 9] [--arms NAME ...] [--processes N] [key=value ...]
+
+Every arm of a seed starts from the same e-CLIP, trained here on the shop's own products, and sees the same topics,
+split once for all seeds. A topic's candidates are the products that it lists and others that were shown with it;
+they are ranked by how shoppers clicked. Results are kept in --runs, so the command may be stopped and given again.
+OUT gets `clik_arms.json` and `clik_arms.md`: means over the seeds, 95 % intervals over redrawn topics.
+
+Rankers without CLIK: `random`; `popularity`, the review count; `image`, a ridge regression of clicks on the photo's
+vector, whatever the topic; `similarity`, e-CLIP's cosine of topic text and photo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ablation import SMALL as SMALL_ECLIP
+from ablation import pixels, told, train
+
+CONFIGS = Path(__file__).parents[1] / "workloads/configs"
+SHOP = {"products": 12_000, "seed": 23, "image_size": 64, "impressions_per_product": 60.0}
+BATCHES = ["batches.matching=32", "batches.groups=8", "batches.candidates=10"]
+BANK = ["model.query.bank=1024"]
+ARMS: dict[str, list[str]] = {
+    "linear": [],
+    "bank mean": ["model.query.reads=mean", *BANK],
+    "bank attention": ["model.query.reads=attention", *BANK],
+    "bank attention, nearest 16": ["model.query.reads=attention", "model.query.nearest=16", *BANK],
+    "bank attention, temperature 1": [
+        "model.query.reads=attention",
+        "model.query.temperature=1",
+        "model.query.learn_temperature=false",
+        *BANK,
+    ],
+    "without residual": ["model.query.residual=false"],
+    "one positive": ["objective.targets=best"],
+    "without product texts": ["batches.product_text=0"],
+    "matching only": ["objective.ranking_weight=0"],
+    "ranking only": ["objective.matching_weight=0"],
+    "compat": ["compat=reference", "topics.refinement=corrected"],
+}
+RANKERS = ("random", "popularity", "image", "similarity")
+SHOWN = (
+    "ranking/mrr",
+    "ranking/top1_top1",
+    "ranking/top3_top1",
+    "ranking/ndcg@5",
+    "ranking/ndcg@10",
+    "ranking/best_in_5",
+    "topic_to_image/mrr",
+    "topic_to_image/recall@10",
+    "image_to_topic/recall@1",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--shop", type=Path, help="a dataset with topics and a log (default: a synthetic shop)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS, *RANKERS], default=[*RANKERS, *ARMS])
+    parser.add_argument("--base-samples", type=int, default=60_000, help="photos that the e-CLIP is trained on")
+    parser.add_argument("--epochs", type=int, default=20, help="of CLIK: each ranks every topic once")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--runs", type=Path, default=Path("data/clik_arms"))
+    options, settings = parser.parse_known_args()
+
+    shop = options.shop or synthetic(options.runs)
+    work = [(seed, arm) for seed in options.seeds for arm in options.arms]
+    key = hashlib.sha256(repr((str(shop), options.base_samples, options.epochs, settings)).encode()).hexdigest()[:8]
+    folder = options.runs / key
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        for done in as_completed(
+            [pool.submit(base, str(shop), folder, seed, options.base_samples) for seed in options.seeds]
+        ):
+            print(f"e-CLIP: {done.result()}", flush=True)
+        jobs = {
+            pool.submit(run, str(shop), folder, seed, arm, options.epochs, tuple(settings)): (seed, arm)
+            for seed, arm in work
+            if not file_of(folder, seed, arm).exists()
+        }
+        for number, finished in enumerate(as_completed(jobs), 1):
+            seed, arm = jobs[finished]
+            print(f"{number}/{len(jobs)} seed {seed} {arm}: ndcg@10 {finished.result():.3f}", flush=True)
+    found = {
+        arm: [json.loads(file_of(folder, seed, arm).read_text()) for seed in options.seeds] for arm in options.arms
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    result = summary(found, options, shop)
+    (options.out / "clik_arms.json").write_text(json.dumps(result, indent=1) + "\n")
+    (options.out / "clik_arms.md").write_text(table(result))
+    print(f"{options.out}/clik_arms.md")
+
+
+def synthetic(folder: Path) -> Path:
+    from shoplens.datasets.synthetic import SyntheticShop, synthesize
+
+    out = folder / "shop"
+    if not out.exists():
+        synthesize(out, SyntheticShop.of(**SHOP), name="topics")
+    return out
+
+
+def file_of(folder: Path, seed: int, arm: str) -> Path:
+    return folder / f"{arm.replace(' ', '_').replace(',', '')}-{seed}.json"
+
+
+def base(shop: str, folder: Path, seed: int, samples: int) -> str:
+    """An e-CLIP of the shop's training products, as a package."""
+    import torch
+
+    from shoplens.config import override, read_yaml
+    from shoplens.recipes import eclip
+
+    package = folder / f"eclip-{seed}"
+    if package.exists():
+        return f"{package}, made before"
+    torch.set_num_threads(1)
+    config = str(CONFIGS / "eclip.yaml")
+    settings = [f"dataset={shop}", f"seed={seed}", "attribute_heads=0", "negatives=category", *SMALL_ECLIP]
+    tree = override(read_yaml(config), [*settings, "model.text.max_tokens=48"])
+    recipe = eclip.load(tree, config)
+    epochs = max(1, round(samples / (recipe.steps(0) * recipe.training.batch_size)))
+    recipe = eclip.load(override(tree, [f"training.epochs={epochs}"]), config)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        model, _ = train(recipe, Path(scratch))
+    recipe.save(model, package)
+    return str(package)
+
+
+def run(shop: str, folder: Path, seed: int, arm: str, epochs: int, settings: tuple[str, ...]) -> float:
+    """Trains and judges one arm, or judges one of the simple rankers, and keeps what it found."""
+    import torch
+
+    from shoplens.config import override, read_yaml
+    from shoplens.recipes import clik
+
+    torch.set_num_threads(1)
+    config = str(CONFIGS / "clik.yaml")
+    tree = {name: part for name, part in read_yaml(config).items() if name not in ("model", "preprocessing")}
+    own = [f"dataset={shop}", f"seed={seed}", f"model.start_from={folder / f'eclip-{seed}'}", *BATCHES]
+    recipe = clik.load(override(tree, [*own, f"training.epochs={epochs}", *ARMS.get(arm, []), *settings]), config)
+    if arm in ARMS:
+        with tempfile.TemporaryDirectory() as scratch:
+            model, _ = train(recipe, Path(scratch))
+    else:
+        model = recipe.build().eval()
+    found = judged(recipe, model, arm, shop)
+    figures = {
+        name: {
+            "outcomes": found.outcomes[name].tolist(),
+            "groups": found.groups[name].tolist(),
+            **({"chance": found.chance[name]} if name in found.chance else {}),
+        }
+        for name in SHOWN
+        if name in found.outcomes
+    }
+    partial = file_of(folder, seed, arm).with_suffix(".partial")
+    partial.write_text(json.dumps(figures))
+    partial.rename(file_of(folder, seed, arm))
+    return float(np.mean(figures["ranking/ndcg@10"]["outcomes"]))
+
+
+def judged(recipe: Any, model: Any, arm: str, shop: str) -> Any:
+    """Findings on the topics of the test split."""
+    import torch
+    from tokenizers import Tokenizer
+
+    from shoplens.curation.topics import topics_by_split
+    from shoplens.evaluation.topics import CandidateList, rank_candidates
+    from shoplens.models.ranker import Ranker
+    from shoplens.recipes import clik
+
+    dataset, config = recipe.dataset, recipe.config
+    ranker = Ranker("arm", config.model, config.preprocessing, Tokenizer.from_str(recipe.tokenizer_json), model)
+    photos, topics, pictures = (
+        clik.photos_of(dataset),
+        clik.topics_of(dataset),
+        pixels(shop, config.preprocessing.model_dump_json()),
+    )
+    tables = topics_by_split(dataset, config.topics, clik.catalogs_of(dataset))
+    table = tables["test"]
+    if model.query.bank is not None:
+        learnt = np.unique([photos[row][0] for row in np.unique(recipe.table.product)])
+        frozen = clik.prototypes(ranker.encode_images(pictures[learnt]), len(model.query.bank.rows))
+        model.query.bank.freeze(torch.tensor(frozen))
+    gallery, item = np.unique([photos[row][0] for row in table.product], return_inverse=True)
+    vectors = ranker.encode_images(pictures[gallery])
+    rows = table.topics.tolist()
+    category = [topics[topic].cat1 for topic in rows]
+    asked = ranker.encode_topics([topics[topic] for topic in rows])
+    if arm == "similarity":
+        said = [" ".join([t.name, t.desc, *t.kwds]) for t in (topics[topic] for topic in rows)]
+        plain = super(Ranker, ranker).encode_texts(said)
+        return clik.judge(table, item, vectors, plain, plain, category)
+    if arm in ARMS:
+        return clik.judge(table, item, vectors, asked.topic, asked.query, category)
+    groups = table.groups()
+    scores = [np.zeros(len(one)) for one in groups]
+    if arm == "popularity":
+        reviews = np.array(dataset.products["review_count"].to_pylist(), dtype=np.float64)
+        scores = [reviews[table.product[one]] for one in groups]
+    elif arm == "image":
+        from sklearn.linear_model import RidgeCV
+
+        first = np.array([photos[row][0] for row in recipe.table.product])
+        seen, place = np.unique(first, return_inverse=True)
+        learnt_from = ranker.encode_images(pictures[seen])[place]
+        liked = RidgeCV(alphas=np.logspace(-3, 3, 13)).fit(learnt_from, recipe.table.liked).predict(vectors)
+        scores = [liked[item[one]] for one in groups]
+    lists = [CandidateList(int(table.topic[one[0]]), item[one], table.liked[one]) for one in groups]
+    return rank_candidates(scores, lists, category)
+
+
+def summary(found: dict[str, list[dict[str, Any]]], options: argparse.Namespace, shop: Path) -> dict[str, Any]:
+    from shoplens.evaluation.bootstrap import interval
+
+    arms = {
+        arm: {name: told([seed[name] for seed in by_seed], interval) for name in SHOWN if name in by_seed[0]}
+        for arm, by_seed in found.items()
+    }
+    return {
+        "command": " ".join(["python", *sys.argv]),
+        "shop": shop.name,
+        "seeds": options.seeds,
+        "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
+        "versions": {name: version(name) for name in ("torch", "timm", "transformers", "numpy")},
+        "arms": arms,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Markdown; the best of each column in bold with those whose interval reaches its value."""
+    arms = result["arms"]
+    names = [name for name in SHOWN if any(name in arm for arm in arms.values())]
+    best = {name: max(arm[name]["value"] for arm in arms.values() if name in arm) for name in names}
+    lines = [f"`{result['command']}`", "", "| | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
+    for arm, figures in arms.items():
+        cells = []
+        for name in names:
+            metric = figures.get(name)
+            cell = "" if metric is None else f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+            cells.append(f"**{cell}**" if metric and metric["high"] >= best[name] else cell)
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()
