@@ -180,7 +180,7 @@ def judged(recipe: Any, model: Any, arm: str, shop: str) -> Any:
     import torch
     from tokenizers import Tokenizer
 
-    from shoplens.curation.topics import topics_by_split
+    from shoplens.curation.topics import topics_by_split, topics_of
     from shoplens.evaluation.topics import CandidateList, rank_candidates
     from shoplens.models.ranker import Ranker
     from shoplens.recipes import clik
@@ -189,10 +189,10 @@ def judged(recipe: Any, model: Any, arm: str, shop: str) -> Any:
     ranker = Ranker("arm", config.model, config.preprocessing, Tokenizer.from_str(recipe.tokenizer_json), model)
     photos, topics, pictures = (
         clik.photos_of(dataset),
-        clik.topics_of(dataset),
+        topics_of(dataset, config.topics.made_of),
         pixels(shop, config.preprocessing.model_dump_json()),
     )
-    tables = topics_by_split(dataset, config.topics, clik.catalogs_of(dataset))
+    tables = topics_by_split(dataset, topics, config.topics, clik.catalogs_of(dataset))
     table = tables["test"]
     if model.query.bank is not None:
         learnt = np.unique([photos[row][0] for row in np.unique(recipe.table.product)])

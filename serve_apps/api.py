@@ -79,7 +79,9 @@ def _health(gateway: Gateway) -> APIRouter:
         active = {name: release.version for name, release in gateway.serving().items()}
         default = active.get(gateway.settings.models[0])
         models = {name: active.get(name) for name in gateway.settings.models}
-        return answer({"status": "ok" if default else "waiting", "model": default, "models": models}, default)
+        ranker = active.get(await gateway.first_ranker() or "")
+        status = "ok" if default else "waiting"
+        return answer({"status": status, "model": default, "models": models, "ranker": ranker}, default)
 
     return router
 

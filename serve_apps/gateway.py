@@ -218,12 +218,18 @@ class Gateway:
             if not served.model.ranks:
                 raise not_found("not_a_ranker", f"{served.version} ranks nothing for topics", "model")
             return served
-        for name in filter(self._active.__contains__, self.settings.models):
-            served = await self.served(name)
-            if served.model.ranks:
-                return served
+        name = await self.first_ranker()
+        if name is not None:
+            return await self.served(name)
         advice = "promote a CLIK model and name it under `models:` in the cluster file"
         raise unavailable("no_ranker", f"no model that ranks for topics is served: {advice}")
+
+    async def first_ranker(self) -> str | None:
+        """The first model in use that ranks for topics."""
+        for name in filter(self._active.__contains__, self.settings.models):
+            if (await self.served(name)).model.ranks:
+                return name
+        return None
 
     async def query(self, served: Served, topic: TopicText) -> Query:
         """The topic and the query of it, unit rows [1, d], of a release that ranks."""

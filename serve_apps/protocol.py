@@ -507,6 +507,7 @@ class Health(BaseModel):
     status: Literal["ok", "waiting"] = Field(description="waiting: nothing is promoted yet")
     model: str | None
     models: dict[str, str | None]
+    ranker: str | None = Field(description="what /v1/rank answers with if no model is named")
 
 
 def answer(body: Mapping[str, Any], model: str | None) -> Response:

@@ -31,6 +31,9 @@ def main() -> None:
     if not tree.get("dataset"):
         raise ShoplensError("which dataset? Add dataset=DIR (an absolute path, or a URI that the cluster reaches)")
     connect()
+    start = (tree.get("model") or {}).get("start_from")
+    if isinstance(start, str) and start.startswith("models:/"):
+        tree["model"]["start_from"] = str(packages.download(packages.resolve(start), judging.cache_dir()))
     recipe = recipes.find(tree.get("recipe")).load(tree, given.config)
     recipe.check_evaluation()
     plan = train_workers()

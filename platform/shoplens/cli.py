@@ -178,6 +178,13 @@ def import_(
     images: Annotated[
         str | None, typer.Option(help="Folder that a table's photo paths start at, if not the table's own.")
     ] = None,
+    topics: Annotated[
+        str | None, typer.Option(help="Table of exhibitions: id, name, desc, date, cat1-4, kwds, product_ids.")
+    ] = None,
+    interactions: Annotated[
+        str | None,
+        typer.Option(help="Log: time, user_id, product_id, kind, surface, topic_id, position, propensity."),
+    ] = None,
     lowres: Annotated[
         bool, typer.Option("--lowres", help="With fashion: also the low-resolution photos beside SRC.")
     ] = False,
@@ -214,6 +221,8 @@ def import_(
         name=name,
         lowres=lowres,
         images=images,
+        topics=topics,
+        interactions=interactions,
         photos_per_shard=photos_per_shard,
         rules=rules,
         overwrite=overwrite,

@@ -24,7 +24,8 @@ export class ServiceError extends Error {
   }
 }
 
-async function ask(path, { body, signal } = {}) {
+/** `aside`: another model than the page's own answers. */
+async function ask(path, { body, signal, aside = false } = {}) {
   let response;
   let answer = null;
   try {
@@ -44,7 +45,7 @@ async function ask(path, { body, signal } = {}) {
     throw new ServiceError(response.status, code, message ?? `the answer was ${response.status} ${response.statusText}`);
   }
   const model = response.headers.get("X-Model-Version") ?? answer.model;
-  if (model) service.dispatchEvent(new CustomEvent("model", { detail: model }));
+  if (model && !aside) service.dispatchEvent(new CustomEvent("model", { detail: model }));
   if (answer.dataset) service.dispatchEvent(new CustomEvent("dataset", { detail: answer.dataset }));
   return answer;
 }
@@ -64,15 +65,19 @@ export const listCategories = () => ask("/v1/categories");
 
 export const health = () => ask("/healthz");
 
-/** `query` is one of {product_id}, {text}, {image}; `price` as above; what is not set is left out of the request. */
+/** `query` is one of {product_id}, {text}, {image}, and may name a {model}; `price` as above; what is not set is left out. */
 export function similar(query, { k, category, price, excludeCatalog }, signal) {
   const body = { ...query, k };
   if (category) body.category = category;
   const limits = Object.entries(price ?? {}).filter(([, value]) => value !== null);
   if (limits.length) body.price = Object.fromEntries(limits);
   if (excludeCatalog) body.exclude_catalog = true;
-  return ask("/v1/similar", { body, signal });
+  return ask("/v1/similar", { body, signal, aside: Boolean(query.model) });
 }
 
 /** `query` is {image} or {product_id}, {text}, or both, and may have {category} to go by. */
 export const attributes = (query, signal) => ask("/v1/attributes", { body: query, signal });
+
+/** `topic` as /v1/rank takes it; the best `top` of `products` are answered, by their photos. */
+export const rank = (topic, products, top, signal) =>
+  ask("/v1/rank", { body: { topic, images: products.map(({ product_id }) => ({ type: "product", product_id })), top_n: top }, signal, aside: true });

@@ -5,6 +5,7 @@ import { showAttributes } from "./attributes.js";
 import { card, el, languageOf, money, pathOf, photo, productHash, skeletons } from "./cards.js";
 import { Categories } from "./categories.js";
 import { PhotoError, keepPhoto, keptPhoto, readPhoto } from "./photo.js";
+import { Shelf, shelfAsk } from "./shelf.js";
 
 const PAGE = 60;
 const MOST_RESULTS = 1000;
@@ -19,6 +20,7 @@ const status = at("status");
 const more = at("more");
 const listView = at("list-view");
 const detailView = at("detail-view");
+const shelfView = at("shelf-view");
 const numbers = new Intl.NumberFormat("en");
 
 // ---------------------------------------------------------------- addresses
@@ -36,6 +38,7 @@ function parse(hash) {
       return { view: "list", ...everything };
     }
   }
+  if (path === "/shelf") return { view: "shelf", ...shelfAsk(fields) };
   return {
     view: "list",
     text: fields.get("q") ?? "",
@@ -58,6 +61,12 @@ function listHash({ text, photo, category, price }) {
   return query ? `#/?${query}` : "#/";
 }
 
+/** Shows one view in place of the others. */
+function open(view) {
+  if (!listView.hidden) list.scroll = window.scrollY;
+  for (const each of [listView, detailView, shelfView]) each.hidden = each !== view;
+}
+
 function go(hash) {
   if (hash === location.hash || (hash === "#/" && location.hash === "")) show();
   else location.hash = hash;
@@ -71,6 +80,7 @@ let listRequest = new AbortController();
 let queryRequest = new AbortController();
 
 const categories = new Categories(at("categories"), (category) => listHash({ ...list.ask, category }));
+const shelf = new Shelf(shelfView, go);
 const isSearch = () => Boolean(list.ask.text || list.ask.photo);
 const fits = ({ price }) => {
   const { min, max } = list.ask.price;
@@ -80,8 +90,7 @@ const fits = ({ price }) => {
 function showList(ask) {
   const hash = listHash(ask);
   const known = hash === list.hash && !list.failed;
-  detailView.hidden = true;
-  listView.hidden = false;
+  open(listView);
   if (known) {
     window.scrollTo(0, list.scroll);
     title();
@@ -249,11 +258,8 @@ let productRequest = new AbortController();
 let neighbourRequest = new AbortController();
 
 async function showProduct({ id, otherCatalogs }) {
-  if (!listView.hidden) list.scroll = window.scrollY;
-  listView.hidden = true;
-  detailView.hidden = false;
-  const open = detailView.dataset.productId === id && detailView.querySelector("h1");
-  if (open) {
+  open(detailView);
+  if (detailView.dataset.productId === id && detailView.querySelector("h1")) {
     detailView.querySelector(".exclude input").checked = otherCatalogs;
     showNeighbours(otherCatalogs);
     return;
@@ -289,8 +295,8 @@ async function showProduct({ id, otherCatalogs }) {
 }
 
 function backLink() {
-  const label = list.hash === null || !isSearch() ? "All products" : "Back to the results";
-  return el("a", { class: "back", href: list.hash ?? "#/", "data-testid": "back" }, el("span", { "aria-hidden": "true" }, "←"), ` ${label}`);
+  const label = last.startsWith("#/shelf") ? "Back to the shelf" : isSearch() ? "Back to the results" : "All products";
+  return el("a", { class: "back", href: last, "data-testid": "back" }, el("span", { "aria-hidden": "true" }, "←"), ` ${label}`);
 }
 
 function complaint(error, again) {
@@ -466,7 +472,7 @@ at("filters-toggle").addEventListener("click", () => panel(at("filters-toggle").
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !event.isComposing) {
     if (!drop.hidden) drop.hidden = true;
-    else if (!detailView.hidden) go(list.hash ?? "#/");
+    else if (!detailView.hidden) go(last);
     else panel(false);
   } else if (event.key === "/" && !event.ctrlKey && !event.metaKey && !event.target.closest("input, textarea")) {
     event.preventDefault();
@@ -476,7 +482,7 @@ document.addEventListener("keydown", (event) => {
 
 at("skip").addEventListener("click", (event) => {
   event.preventDefault();
-  (listView.hidden ? detailView : grid).querySelector("a, button")?.focus();
+  [grid, detailView, shelfView].find((view) => view.offsetParent)?.querySelector("a, button, input")?.focus();
 });
 
 // ---------------------------------------------------------------- which model, which shop
@@ -495,7 +501,8 @@ service.addEventListener("dataset", ({ detail }) => {
 async function checkHealth() {
   if (document.hidden) return;
   try {
-    await health();
+    const { ranker } = await health();
+    at("to-shelf").hidden = !ranker;
     if (list.failed?.passing && !list.busy && !listView.hidden) loadMore();
   } catch (error) {
     at("model").classList.remove("serving");
@@ -508,6 +515,7 @@ document.addEventListener("visibilitychange", checkHealth);
 async function loadCategories() {
   try {
     categories.show((await listCategories()).data);
+    shelf.offer(categories.paths());
     categories.choose(list.ask.category);
     title();
   } catch (error) {
@@ -516,15 +524,29 @@ async function loadCategories() {
   }
 }
 
+/** The list or shelf that a product was opened from. */
+let last = "#/";
+
 function show() {
   const { view, ...ask } = parse(location.hash);
   panel(false);
-  if (view === "product") showProduct(ask);
-  else showList(ask);
+  if (view === "product") {
+    showProduct(ask);
+    return;
+  }
+  last = location.hash || "#/";
+  if (view === "list") {
+    showList(ask);
+    return;
+  }
+  open(shelfView);
+  window.scrollTo(0, 0);
+  shelf.show(ask);
 }
 
 history.scrollRestoration = "manual";
 window.addEventListener("hashchange", show);
 window.addEventListener("scroll", () => !listView.hidden && (list.scroll = window.scrollY), { passive: true });
 loadCategories();
+checkHealth();
 show();

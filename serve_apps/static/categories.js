@@ -71,6 +71,11 @@ export class Categories {
     for (const { id } of this.ancestry(chosen)) this.#items.get(id).open?.();
   }
 
+  /** [id, "root › … › name"] of every category, in the order of the tree. */
+  paths() {
+    return [...this.#rows.keys()].map((id) => [id, this.ancestry(id).map((row) => row.name).join(" › ")]);
+  }
+
   /** Root to leaf; empty for an id that is not in the tree. */
   ancestry(id) {
     const way = [];

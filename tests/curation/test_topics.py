@@ -7,7 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shoplens.curation.topics import TopicProducts, refine, refine_as_reference, split_topics, without_leaks
+from shoplens.curation.topics import (
+    TopicProducts,
+    TopicsConfig,
+    refine,
+    refine_as_reference,
+    split_topics,
+    topics_by_split,
+    topics_of,
+    without_leaks,
+)
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.synthetic import SyntheticShop, synthesize
 from shoplens.errors import ShoplensError
@@ -86,14 +95,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def test_candidates_of_a_shop(shop: Dataset) -> None:
-    listed = TopicProducts.of(shop)
-    ids, topics = shop.products["product_id"].to_pylist(), shop.table("topics").to_pylist()
+    ids, topics = shop.products["product_id"].to_pylist(), topics_of(shop)
+    listed = TopicProducts.of(shop, topics)
     for rows in listed.groups():
-        named = topics[listed.topic[rows[0]]]["product_ids"]
-        assert {ids[row] for row in listed.product[rows]} == set(named)
+        assert {ids[row] for row in listed.product[rows]} == set(topics[listed.topic[rows[0]]].product_ids)
     reviews = np.array(shop.products["review_count"].to_pylist())
     np.testing.assert_allclose(listed.liked, np.log1p(reviews[listed.product]))
-    shown = TopicProducts.of(shop, "shown", "click_rate")
+    shown = TopicProducts.of(shop, topics, "shown", "click_rate")
     assert len(shown) > 1.5 * len(listed)
     assert shown.listed.sum() == len(listed)
     known = ~np.isnan(shown.liked)
@@ -101,7 +109,36 @@ def test_candidates_of_a_shop(shop: Dataset) -> None:
     assert shown.liked[known & shown.listed].mean() > shown.liked[known & ~shown.listed].mean()
 
 
+def test_topics_made_of_attributes(shop: Dataset) -> None:
+    topics = topics_of(shop, ["colour", "category_1"])
+    rows = shop.products.select(["product_id", "attributes", "category_path"]).to_pylist()
+    for topic in topics:
+        colour, category = topic.id.split(" | ")
+        assert topic.name == f"{colour} {category}"
+        assert set(topic.product_ids) == {
+            row["product_id"]
+            for row in rows
+            if colour in dict(row["attributes"]).get("colour", ()) and row["category_path"][0] == category
+        }
+    assert len(topics) > 20
+    config = TopicsConfig(made_of=("colour",), liked="nothing", least=3)
+    topics = topics_of(shop, config.made_of)
+    catalog = np.arange(shop.products.num_rows)
+    splits = topics_by_split(shop, topics, config, catalog)
+    assert not set(splits["train"].product) & set(splits["test"].product)
+    assert all(np.isnan(split.liked).all() and split.listed.all() for split in splits.values())
+
+
+@pytest.mark.parametrize("setting", [{"candidates": "shown"}, {"liked": "click_rate"}])
+def test_made_topics_have_no_log(setting: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="no log tells of topics that are made"):
+        TopicsConfig(made_of=("colour",), **setting)
+
+
 def test_a_shop_without_topics_says_so(tmp_path: Path) -> None:
     settings = {"products": 1, "seed": 3, "image_size": 48}
-    with pytest.raises(ShoplensError, match="no topics"):
-        TopicProducts.of(synthesize(tmp_path / "shop", SyntheticShop.of(**settings), name="none"))
+    shop = synthesize(tmp_path / "shop", SyntheticShop.of(**settings), name="none")
+    with pytest.raises(ShoplensError, match="no topics to rank products for: topics.made_of"):
+        topics_of(shop)
+    with pytest.raises(ShoplensError, match="no product with no_such_key"):
+        topics_of(shop, ["no_such_key"])

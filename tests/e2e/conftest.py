@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,13 +15,17 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from shoplens.cluster import Cluster
 from tests.conftest import ROOT
 
 BIN = Path(sys.executable).parent
 TRAINING = ["training.batch_size=64", "training.warmup_steps=10", "training.checkpoint_every=40"]
+RANKING = ["training.epochs=3", "training.warmup_steps=2", "batches.matching=16", "batches.groups=4"]
 READY_S = 120
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PATIENCE_MS = 20_000
 
 
 @dataclass(frozen=True)
@@ -47,17 +52,24 @@ class Platform:
     def submit(self, *command: str, fails: bool = False) -> str:
         return self.type_in("ray", "job", "submit", "--working-dir", ".", "--", *command, fails=fails)
 
-    def train(self, shop: Path, *settings: str) -> int:
+    def train(self, recipe: str, shop: Path, *settings: str) -> int:
         """Submits a training job; the version that it registered."""
-        config = "workloads/configs/eclip.yaml"
-        printed = self.submit("python", "-m", "workloads.train", config, f"dataset={shop}", *TRAINING, *settings)
-        return int(printed.partition("Next: shoplens promote eclip ")[2].split()[0])
+        config = f"workloads/configs/{recipe}.yaml"
+        printed = self.submit("python", "-m", "workloads.train", config, f"dataset={shop}", *settings)
+        return int(printed.partition(f"Next: shoplens promote {recipe} ")[2].split()[0])
+
+    def serve(self, recipe: str, version: int, shop: Path) -> None:
+        """Indexes the version, promotes it and waits until it answers."""
+        model = f"{recipe}/{version}"
+        self.submit("python", "-m", "workloads.build_index", "--model", model, f"dataset={shop}")
+        self.type_in("shoplens", "promote", recipe, str(version), "--alias", "champion", "--dataset", str(shop))
+        self.wait_until_served(model)
 
     def wait_until_served(self, model: str) -> None:
         deadline = time.monotonic() + READY_S
         while True:
-            answer = httpx.get(f"{self.cluster.endpoint}/v1/products?limit=1", timeout=30)
-            if answer.status_code == 200 and answer.json()["model"] == model:
+            answer = httpx.get(f"{self.cluster.endpoint}/healthz", timeout=30)
+            if answer.status_code == 200 and model in answer.json()["models"].values():
                 return
             assert time.monotonic() < deadline, f"{model} is not served: {answer.status_code} {answer.text}"
             time.sleep(0.5)
@@ -98,16 +110,56 @@ def shop(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def champion(platform: Platform, shop: Path) -> int:
     """The version that is trained, indexed, promoted and served."""
-    version = platform.train(shop, "training.epochs=6")
-    platform.submit("python", "-m", "workloads.build_index", "--model", f"eclip/{version}", f"dataset={shop}")
-    platform.type_in("shoplens", "promote", "eclip", str(version), "--alias", "champion", "--dataset", str(shop))
-    platform.wait_until_served(f"eclip/{version}")
+    version = platform.train("eclip", shop, "training.epochs=6", *TRAINING)
+    platform.serve("eclip", version, shop)
+    return version
+
+
+@pytest.fixture(scope="package")
+def ranker(platform: Platform, shop: Path, champion: int) -> int:
+    """A CLIK that starts from the champion, served beside it."""
+    version = platform.train("clik", shop, "model.start_from=models:/eclip@champion", *RANKING)
+    platform.serve("clik", version, shop)
     return version
 
 
 @pytest.fixture
 def demo_url(platform: Platform, champion: int) -> str:
     return platform.cluster.endpoint
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here; `make browser` installs Debian's")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, demo_url: str) -> Iterator[Page]:
+    """The page, opened and loaded; at the end there must be no error in its console."""
+    page = browser.new_page(viewport={"width": 1360, "height": 1000})
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(demo_url)
+    expect(page.get_by_test_id("card").first).to_be_visible()
+    yield page
+    page.close()
+    refused = "the server responded with a status of 4"  # a request the test meant to be refused
+    assert [error for error in errors if refused not in error] == []
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Saves what the browser shows into SHOPLENS_SCREENSHOTS, if that is set."""
+    if folder := os.environ.get("SHOPLENS_SCREENSHOTS"):
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 @pytest.fixture

@@ -3,54 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE_MS = 20_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here; `make browser` installs Debian's")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser, demo_url: str) -> Iterator[Page]:
-    """The page, opened and loaded; at the end there must be no error in its console."""
-    page = browser.new_page(viewport={"width": 1360, "height": 1000})
-    page.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.goto(demo_url)
-    expect(page.get_by_test_id("card").first).to_be_visible()
-    yield page
-    page.close()
-    refused = "the server responded with a status of 4"  # a request the test meant to be refused
-    assert [error for error in errors if refused not in error] == []
-
-
-def keep_picture(page: Page, name: str) -> None:
-    """Saves what the browser shows into SHOPLENS_SCREENSHOTS, if that is set."""
-    if folder := os.environ.get("SHOPLENS_SCREENSHOTS"):
-        page.wait_for_load_state("networkidle")
-        page.screenshot(path=Path(folder) / f"{name}.png")
+from tests.e2e.conftest import keep_picture
 
 
 def shown(page: Page) -> list[str]:

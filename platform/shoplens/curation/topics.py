@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product as combinations
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shoplens.config import Config
 from shoplens.curation.popularity import click_through
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
+from shoplens.schema import Topic
 
 Candidates = Literal["listed", "shown"]
 Liked = Literal["review_count", "click_rate", "nothing"]
@@ -22,6 +25,8 @@ SPLITS = ("train", "val", "test")
 class TopicsConfig(Config):
     """Which topics there are to learn from and to be judged by, and which products are their candidates.
 
+    made_of      topics made where the shop lists none: of the products that share the values of these attributes
+                 (`category_1`, `category_2`, ...: the levels of their category)
     candidates   `listed` by the topic, or also those that the log shows on its pages
     liked        what is ranked by: log(1 + reviews), the click rate on the topic's pages, or nothing (fit alone)
     refinement   `corrected`, or with the inverted filters of the `reference`
@@ -31,6 +36,7 @@ class TopicsConfig(Config):
     seed         of the split, which stays the same whatever the seed of the training
     """
 
+    made_of: tuple[str, ...] = ()
     candidates: Candidates = "listed"
     liked: Liked = "review_count"
     refinement: Literal["corrected", "reference"] = "corrected"
@@ -41,12 +47,49 @@ class TopicsConfig(Config):
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _made_topics_have_no_log(self) -> TopicsConfig:
+        if self.made_of and (self.candidates == "shown" or self.liked == "click_rate"):
+            raise ValueError("no log tells of topics that are made: choose candidates=listed and another `liked`")
+        return self
+
+
+def topics_of(dataset: Dataset, made_of: Sequence[str] = ()) -> list[Topic]:
+    """The dataset's topics in the order of `topics.parquet`, or topics made of attributes, by name.
+
+    Raises ShoplensError if there is none.
+    """
+    if made_of:
+        topics = _made(dataset, made_of)
+    else:
+        rows = dataset.table("topics").rename_columns({"topic_id": "id"}).to_pylist()
+        topics = [
+            Topic.model_validate({name: value for name, value in row.items() if value is not None}) for row in rows
+        ]
+    if not topics:
+        lacking = f"no product with {', '.join(made_of)}" if made_of else "no topics to rank products for"
+        raise ShoplensError(f"{dataset.path} has {lacking}: topics.made_of can make topics of attributes")
+    return topics
+
+
+def _made(dataset: Dataset, keys: Sequence[str]) -> list[Topic]:
+    members: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    columns = dataset.products.select(["product_id", "attributes", "category_path"]).to_pydict()
+    for product_id, attributes, path in zip(*columns.values(), strict=True):
+        said = {**dict(attributes or ()), **{f"category_{n}": [name] for n, name in enumerate(path or (), 1)}}
+        for values in combinations(*(dict.fromkeys(said.get(key, ())) for key in keys)):
+            members[values].append(product_id)
+    return [
+        Topic(id=" | ".join(values), name=" ".join(values), product_ids=tuple(ids))
+        for values, ids in sorted(members.items())
+    ]
+
 
 @dataclass(frozen=True)
 class TopicProducts:
     """Candidate products of topics, in order of the topics.
 
-    topic    int64 [n]: row in `topics.parquet`
+    topic    int64 [n]: place in `topics_of(dataset)`
     product  int64 [n]: row in `products.parquet`
     liked    float64 [n]: how much shoppers liked the product there; NaN where nothing is known of it
     listed   bool [n]: the topic names the product itself, rather than that it was shown on its pages
@@ -62,7 +105,7 @@ class TopicProducts:
 
     @property
     def topics(self) -> np.ndarray:
-        """Rows in `topics.parquet`, in order."""
+        """Places in `topics_of(dataset)`, in order."""
         return np.unique(self.topic)
 
     def keep(self, mask: np.ndarray) -> TopicProducts:
@@ -73,21 +116,24 @@ class TopicProducts:
         return np.split(np.arange(len(self)), np.flatnonzero(np.diff(self.topic)) + 1) if len(self) else []
 
     @classmethod
-    def of(cls, dataset: Dataset, candidates: Candidates = "listed", liked: Liked = "review_count") -> TopicProducts:
+    def of(
+        cls,
+        dataset: Dataset,
+        topics: Sequence[Topic],
+        candidates: Candidates = "listed",
+        liked: Liked = "review_count",
+    ) -> TopicProducts:
         """The products that topics list and, with `shown`, those that the log shows on their pages.
 
         liked   `review_count`: log(1 + reviews); `click_rate`: clicks per examined impression on the topic's pages
-        Raises ShoplensError if the dataset has no topics, or not what `liked` and `candidates` ask for.
+        Raises ShoplensError if the dataset has not what `liked` and `candidates` ask for.
         """
-        topics = dataset.table("topics").select(["topic_id", "product_ids"]).to_pydict()
-        if not topics["topic_id"]:
-            raise ShoplensError(f"{dataset.path} has no topics to rank products for")
         row_of = {product: row for row, product in enumerate(dataset.products["product_id"].to_pylist())}
-        topic_of = {topic: row for row, topic in enumerate(topics["topic_id"])}
+        topic_of = {topic.id: row for row, topic in enumerate(topics)}
         pairs = [
             (row, row_of[product], True)
-            for row, products in enumerate(topics["product_ids"])
-            for product in dict.fromkeys(products)
+            for row, topic in enumerate(topics)
+            for product in dict.fromkeys(topic.product_ids)
             if product in row_of
         ]
         clicks = _click_rates(dataset, row_of, topic_of) if candidates == "shown" or liked == "click_rate" else {}
@@ -95,17 +141,19 @@ class TopicProducts:
             listed = {(topic, product) for topic, product, _ in pairs}
             pairs += [(*pair, False) for pair in clicks if pair not in listed]
         pairs.sort()
-        topic, product, named = (np.array(column) for column in zip(*pairs, strict=True))
+        if not pairs:
+            raise ShoplensError(f"{dataset.path} has none of the products that its topics list")
+        place, row, named = (np.array(column) for column in zip(*pairs, strict=True))
         if liked == "review_count":
             counts = dataset.products["review_count"].to_pandas().to_numpy(dtype=np.float64)
-            values = np.log1p(counts[product])
+            values = np.log1p(counts[row])
         elif liked == "click_rate":
             values = np.array([clicks.get((t, p), np.nan) for t, p, _ in pairs])
         else:
             values = np.full(len(pairs), np.nan)
         if liked != "nothing" and np.isnan(values).all():
             raise ShoplensError(f"{dataset.path} does not say how its products were liked: choose liked=nothing")
-        return cls(topic, product, values, named)
+        return cls(place, row, values, named)
 
 
 def _click_rates(dataset: Dataset, row_of: dict[str, int], topic_of: dict[str, int]) -> dict[tuple[int, int], float]:
@@ -128,19 +176,20 @@ def _click_rates(dataset: Dataset, row_of: dict[str, int], topic_of: dict[str, i
     return dict(zip(zip(found.page.tolist(), found.product.tolist(), strict=True), found.rate.tolist(), strict=True))
 
 
-def topics_by_split(dataset: Dataset, config: TopicsConfig, catalog: np.ndarray) -> dict[str, TopicProducts]:
+def topics_by_split(
+    dataset: Dataset, topics: Sequence[Topic], config: TopicsConfig, catalog: np.ndarray
+) -> dict[str, TopicProducts]:
     """Refined, split, and nothing of `test` in `val`, nor of either in `train`.
 
-    catalog   int64 of every product
+    topics    `topics_of(dataset, config.made_of)`; catalog int64 of every product
     Raises ShoplensError if a split is left without a topic.
     """
-    table = TopicProducts.of(dataset, config.candidates, config.liked)
+    table = TopicProducts.of(dataset, topics, config.candidates, config.liked)
     seed = config.seed
-    told = dataset.table("topics").select(["name", config.stratum]).to_pydict()
-    names = told["name"]
+    names = [topic.name for topic in topics]
     table = refine(table, least=config.least, least_liked=config.least_liked, most=config.most, seed=seed)
-    topics = table.topics
-    rows = split_topics(topics, [told[config.stratum][topic] for topic in topics.tolist()], config.shares, seed)
+    left = table.topics
+    rows = split_topics(left, [getattr(topics[place], config.stratum) for place in left.tolist()], config.shares, seed)
     test, val, train = (table.keep(np.isin(table.topic, rows[name])) for name in ("test", "val", "train"))
     val = without_leaks(val, test, catalog, names)
     for held_out in (test, val):
@@ -150,7 +199,7 @@ def topics_by_split(dataset: Dataset, config: TopicsConfig, catalog: np.ndarray)
     found = {"train": train, "val": val, "test": test}
     if empty := [name for name, split in found.items() if not len(split)]:
         raise ShoplensError(
-            f"{dataset.path}: of {len(topics)} topics with {config.least} products or more none is left for "
+            f"{dataset.path}: of {len(left)} topics with {config.least} products or more none is left for "
             f"{', '.join(empty)}: lower topics.least, or give more topics"
         )
     return found

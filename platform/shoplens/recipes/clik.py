@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from shoplens.config import Config, validate
-from shoplens.curation.topics import TopicProducts, TopicsConfig, topics_by_split
+from shoplens.curation.topics import TopicProducts, TopicsConfig, topics_by_split, topics_of
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.datasets.preprocessing import Augmentation, Preprocessing
@@ -180,11 +180,11 @@ class ClikRecipe:
 
     @cached_property
     def table(self) -> TopicProducts:
-        return topics_by_split(self.dataset, self.config.topics, self._catalog)["train"]
+        return topics_by_split(self.dataset, self.topics, self.config.topics, self._catalog)["train"]
 
     @cached_property
-    def topics(self) -> Sequence[TopicText]:
-        return topics_of(self.dataset)
+    def topics(self) -> Sequence[Topic]:
+        return topics_of(self.dataset, self.config.topics.made_of)
 
     @cached_property
     def _catalog(self) -> np.ndarray:
@@ -356,12 +356,6 @@ def prototypes(vectors: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(kmeans.centroids)
 
 
-def topics_of(dataset: Dataset) -> list[Topic]:
-    """In the order of `topics.parquet`."""
-    rows = dataset.table("topics").rename_columns({"topic_id": "id"}).to_pylist()
-    return [Topic.model_validate({name: value for name, value in row.items() if value is not None}) for row in rows]
-
-
 def catalogs_of(dataset: Dataset) -> np.ndarray:
     """Code of every product's catalog, int64 [products]; a product without one is a catalog of its own."""
     codes: dict[str, int] = {}
@@ -402,10 +396,11 @@ def evaluate(
         raise ShoplensError(f"{package} does not rank: it is {settings['embedder']}")
     split = split or config.split
     topics_config = validate(TopicsConfig, settings["topics"], "topics")
-    tables = topics_by_split(dataset, topics_config, catalogs_of(dataset))
+    topics = topics_of(dataset, topics_config.made_of)
+    tables = topics_by_split(dataset, topics, topics_config, catalogs_of(dataset))
     if split not in tables:
         raise ShoplensError(f"topics have no split {split!r}: choose one of {', '.join(tables)}")
-    table, photos, topics = tables[split], photos_of(dataset), topics_of(dataset)
+    table, photos = tables[split], photos_of(dataset)
     first_photo = np.array([photos[row][0] for row in table.product])
     gallery, item = np.unique(first_photo, return_inverse=True)
     vectors = embed_photos(dataset, gallery, package)

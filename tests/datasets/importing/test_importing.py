@@ -29,6 +29,7 @@ from shoplens.datasets.importing import PhotoRules, import_dataset, summary
 from shoplens.datasets.importing.plan import locate, plan_import
 from shoplens.datasets.importing.rows import product_of
 from shoplens.datasets.importing.shards import reopen_repeated, write_shard
+from shoplens.datasets.importing.shoppers import ShopperTables
 from shoplens.datasets.importing.source import Reject, Source, webdataset_key
 from shoplens.datasets.importing.table import Table
 from shoplens.datasets.importing.tars import BrokenTar, members
@@ -75,12 +76,17 @@ def shop(folder: Path, products: int = 6, photos: int = 2) -> str:
 
 
 def run_here(
-    source: Source, out: Path, rules: PhotoRules | None = None, per_shard: int = 1000, seed: int = 0
+    source: Source,
+    out: Path,
+    rules: PhotoRules | None = None,
+    per_shard: int = 1000,
+    seed: int = 0,
+    shoppers: ShopperTables = ShopperTables(),
 ) -> Dataset:
     """The same import without Ray, chunks in a random order."""
     staging = Staging(str(out), {"test": seed})
     staging.begin()
-    chunks = list(plan_import(source, staging, per_shard))
+    chunks = list(plan_import(source, staging, per_shard, shoppers=shoppers))
     random.Random(seed).shuffle(chunks)
     while waiting := [chunk for chunk in chunks if not staging.is_done(chunk)] or reopen_repeated(staging, chunks):
         for chunk in waiting:
@@ -389,6 +395,49 @@ def test_fields_that_are_not_ours_are_kept(tmp_path: Path) -> None:
     broken = product_of({"id": "1", "title": "t", "attributes": 5}, "here")
     assert isinstance(broken, Reject)
     assert broken.detail == "attributes is not an object"
+
+
+def test_topics_and_the_shoppers_log(tmp_path: Path) -> None:
+    write_table(
+        tmp_path / "src",
+        [
+            {"id": "t1", "name": "봄 소풍", "kwds": ["floral"], "product_ids": ["p0", "p2"], "date": "2025-04-01"},
+            {"id": "t1", "name": "again"},
+            {"id": "t2"},
+            "not JSON",
+        ],
+        "topics.jsonl",
+    )
+    (tmp_path / "src/log.csv").write_text(
+        "time,user_id,product_id,kind,topic_id,position,propensity,browser\n"
+        "2025-04-01T10:00,u1,p0,impression,t1,3,0.5,firefox\n"
+        "2025-04-01T10:01,u1,p0,click,t1,3,,\n"
+        "2025-04-01T10:02,u1,p9,click,t1,,,\n"
+        "2025-04-01T10:03,u1,p1,stared,,,,\n"
+    )
+    (tmp_path / "src/topics.csv").write_text("topic_id,name,kwds,product_ids\nt1,봄 소풍,a | b,p0|p2\n")
+    table = shop(tmp_path / "src")
+    log = str(tmp_path / "src/log.csv")
+    dataset = run_here(Table(table), tmp_path / "out", shoppers=ShopperTables(str(tmp_path / "src/topics.jsonl"), log))
+    topic = {"topic_id": "t1", "name": "봄 소풍", "kwds": ["floral"], "product_ids": ["p0", "p2"], "date": "2025-04-01"}
+    empty = dict.fromkeys(("desc", "cat1", "cat2", "cat3", "cat4"), "")
+    assert dataset.table("topics").to_pylist() == [{**empty, **topic}]
+    events = dataset.table("interactions").to_pylist()
+    assert [(e["kind"], e["topic_id"], e["position"], e["propensity"]) for e in events] == [
+        ("impression", "t1", 3, 0.5),
+        ("click", "t1", 3, None),
+    ]
+    assert {(row["source"], row["reason"]) for row in dataset.table("rejects").to_pylist()} == {
+        ("topics.jsonl:2", "duplicate_topic"),
+        ("topics.jsonl:3", "invalid_row"),
+        ("topics.jsonl:4", "malformed_row"),
+        ("log.csv:4", "unknown_product"),
+        ("log.csv:5", "invalid_row"),
+    }
+    assert "1 topics, 2 events in the shoppers' log" in summary(dataset)
+    from_csv = run_here(Table(table), tmp_path / "csv", shoppers=ShopperTables(str(tmp_path / "src/topics.csv")))
+    [row] = from_csv.table("topics").to_pylist()
+    assert (row["kwds"], row["product_ids"]) == (["a", "b"], ["p0", "p2"])
 
 
 def test_photos_from_urls(tmp_path: Path) -> None:

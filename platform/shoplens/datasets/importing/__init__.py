@@ -5,10 +5,10 @@ What `rejects` may say under `reason`:
 | reason | what was kept out |
 | --- | --- |
 | malformed_row | a line that is not JSON, not an object, or has not as many cells as the header |
-| invalid_row | a row whose fields do not make a product; the detail names the field |
-| duplicate_product, duplicate_image | an id that came before |
+| invalid_row | a row whose fields do not make a product, topic or event; the detail names the field |
+| duplicate_product, duplicate_image, duplicate_topic | an id that came before |
 | category | a product whose category does not fit into one tree with those before it |
-| unknown_product | a photo listed for a product that the source does not have |
+| unknown_product | a photo or an event of a product that the source does not have |
 | no_photo | a product without any photo left |
 | no_text, broken_shard | a WebDataset sample without text; the rest of a tar that breaks off |
 | invalid_photo, outside_source | a photo entry that is no path or URL; a path or link out of the folder |

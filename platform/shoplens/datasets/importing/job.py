@@ -25,6 +25,7 @@ from shoplens.datasets.importing.grocery import Grocery
 from shoplens.datasets.importing.luma import Luma
 from shoplens.datasets.importing.plan import plan_import
 from shoplens.datasets.importing.shards import PhotoRules, reopen_repeated, write_shard
+from shoplens.datasets.importing.shoppers import ShopperTables
 from shoplens.datasets.importing.source import Source
 from shoplens.datasets.importing.table import Table, table_in
 from shoplens.datasets.importing.webdataset import WebDataset
@@ -53,6 +54,8 @@ def import_dataset(
     name: str | None = None,
     lowres: str | bool = False,
     images: str | None = None,
+    topics: str | None = None,
+    interactions: str | None = None,
     photos_per_shard: int = 1000,
     rules: PhotoRules | None = None,
     overwrite: bool = False,
@@ -66,7 +69,8 @@ def import_dataset(
 
     `name` is what the dataset is called. `lowres` adds the 60x80 photos to `fashion`: their folder, or True
     for `fashion_lowres` beside `src`. `images` is the folder that a table's photo paths are relative to, if
-    that is not the table's own. `rules` says which photos are taken, and from which hosts.
+    that is not the table's own. `topics` and `interactions` are tables of exhibitions and of what shoppers saw and
+    did (`ShopperTables`). `rules` says which photos are taken, and from which hosts.
 
     Uses the Ray cluster this process is connected to, else the one of RAY_ADDRESS or running on this machine,
     else starts one; every node must be able to read `src` and write `out`.
@@ -78,10 +82,12 @@ def import_dataset(
     if photos_per_shard < 1:
         raise ShoplensError(f"photos_per_shard is {photos_per_shard}: give at least 1")
     opened = _open(source, src, name, lowres, images)
-    staging = Staging(out, _fingerprint(source, src, opened, images, photos_per_shard, rules))
+    shoppers = ShopperTables(*(path and _absolute(path) for path in (topics, interactions)))
+    inputs = [*opened.inputs, *shoppers.inputs]
+    staging = Staging(out, _fingerprint(source, src, inputs, images, photos_per_shard, rules))
     staging.begin(overwrite)
     with _Bar(disable=not progress) as bar:
-        chunks = plan_import(opened, staging, photos_per_shard, bar.rows)
+        chunks = plan_import(opened, staging, photos_per_shard, bar.rows, shoppers)
         bar.photos(sum(chunks.values()), sum(n for chunk, n in chunks.items() if staging.is_done(chunk)))
         waiting = [chunk for chunk in chunks if not staging.is_done(chunk)]
         if waiting := waiting or reopen_repeated(staging, chunks):
@@ -90,7 +96,7 @@ def import_dataset(
                     for chunk in _run(staging, waiting, rules):
                         bar.advance(chunks[chunk])
                     waiting = reopen_repeated(staging, chunks)
-    return staging.finish(name or opened.name, _provenance(source, src, opened))
+    return staging.finish(name or opened.name, _provenance(source, src, inputs))
 
 
 def summary(dataset: Dataset) -> str:
@@ -103,6 +109,8 @@ def summary(dataset: Dataset) -> str:
         f"{counts['categories']:,} categories",
         f"digest {manifest.digest[:12]}, in {dataset.path}",
     ]
+    if counts["topics"] or counts["interactions"]:
+        lines.insert(1, f"{counts['topics']:,} topics, {counts['interactions']:,} events in the shoppers' log")
     if counts["rejects"]:
         lines.append(f"kept out: {counts['rejects']:,}, each with its reason in {dataset.path}/rejects.parquet")
         by_count = sorted(manifest.rejects_by_reason.items(), key=lambda item: (-item[1], item[0]))
@@ -146,13 +154,13 @@ def _absolute(path: str) -> str:
 
 
 def _fingerprint(
-    source: str, src: str, opened: Source, images: str | None, photos_per_shard: int, rules: PhotoRules
+    source: str, src: str, inputs: Sequence[str], images: str | None, photos_per_shard: int, rules: PhotoRules
 ) -> dict[str, Any]:
     return {
         "source": source,
         "src": _absolute(src),
         "images": images,
-        "inputs": {path: _state(path) for path in opened.inputs},
+        "inputs": {path: _state(path) for path in inputs},
         "photos_per_shard": photos_per_shard,
         "rules": asdict(rules),
         "versions": {"shoplens": version("shoplens"), "pillow": PIL.__version__},
@@ -168,11 +176,11 @@ def _state(path: str) -> str:
         raise ShoplensError(f"{path} is missing: the source needs it ({error.strerror or error})") from error
 
 
-def _provenance(source: str, src: str, opened: Source) -> dict[str, Any]:
+def _provenance(source: str, src: str, inputs: Sequence[str]) -> dict[str, Any]:
     provenance: dict[str, Any] = {
         "made_by": f"shoplens dataset import {source}",
         "source": src,
-        "inputs": opened.inputs,
+        "inputs": list(inputs),
         "versions": {"shoplens": version("shoplens"), "pillow": PIL.__version__},
     }
     fs, note = fsspec.core.url_to_fs(table_in(src, "SOURCE.md"))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
+from shoplens.datasets.importing.shoppers import ShopperTables
 from shoplens.datasets.importing.source import PhotoRef, Reject, Source, SourceProduct, webdataset_key
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
@@ -36,14 +37,19 @@ PLANNED = pa.schema(
 )
 """One photo to be imported; `uri` is `root` and `path` joined, `path` as the source has it."""
 
-_PRODUCTS_A_PART = 10_000
+_ROWS_A_PART = 10_000
 _split = TypeAdapter(Split)
 
 
 def plan_import(
-    source: Source, staging: Staging, photos_per_shard: int, told: Callable[[int], None] = lambda rows: None
+    source: Source,
+    staging: Staging,
+    photos_per_shard: int,
+    told: Callable[[int], None] = lambda rows: None,
+    shoppers: ShopperTables = ShopperTables(),
 ) -> dict[str, int]:
-    """Writes product rows, rejects and the photo chunks of every split; returns the photos in each chunk.
+    """Writes rows of products, topics and log, rejects and the photo chunks of every split; returns the photos in
+    each chunk.
 
     Rows are streamed: what stays in memory are the ids of products and photos. `told` is called with the
     number of rows read so far. A plan that was made whole is not made again.
@@ -57,6 +63,10 @@ def plan_import(
     for rows, item in enumerate(source, 1):
         plan.add(*check(item))
         told(rows)
+    for row in shoppers.topic_rows():
+        plan.add_row("topics", row)
+    for row in shoppers.interaction_rows(check.products):
+        plan.add_row("interactions", row)
     plan.close()
     staging.fs.pipe_file(f"{done}.part", json.dumps(plan.chunks).encode())
     staging.fs.mv(f"{done}.part", done)
@@ -68,7 +78,7 @@ class _Check:
 
     def __init__(self, repeats: bool) -> None:
         self._repeats = repeats
-        self._products: dict[str, int | None] = {}
+        self.products: dict[str, int | None] = {}
         self._image_ids: set[str] = set()
         self._id_of_path: dict[tuple[str, ...], str] = {}
         self._path_of_id: dict[str, tuple[str, ...]] = {}
@@ -80,16 +90,16 @@ class _Check:
         if isinstance(item, Reject):
             return None, [], [_reject_row(item)]
         product, where = item.product, item.where
-        known = product.id in self._products
+        known = product.id in self.products
         content = hash(product.model_copy(update={"split": "train"}).to_json()) if self._repeats else None
-        if known and not (self._repeats and self._products[product.id] == content):
+        if known and not (self._repeats and self.products[product.id] == content):
             detail = "another product of this id came before; this one and its photos are left out"
             return None, [], [_reject_row(Reject("duplicate_product", detail, where, product.id))]
         try:
             product = self._placed(product)
         except ShoplensError as error:
             return None, [], [_reject_row(Reject("category", str(error), where, product.id))]
-        self._products[product.id] = content
+        self.products[product.id] = content
         photos, rejects, product_json = [], [], product.to_json()
         key = webdataset_key(product.id)
         for number, photo in enumerate(item.photos):
@@ -160,27 +170,32 @@ class _Plan:
         self._staging, self._photos_per_shard = staging, photos_per_shard
         self._open: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self._next: defaultdict[str, int] = defaultdict(int)
-        self._products: list[dict[str, Any]] = []
-        self._rejects: list[dict[str, Any]] = []
+        self._rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self._parts = 0
         self.chunks: dict[str, int] = {}
 
     def add(self, product: Product | None, photos: Sequence[dict[str, Any]], rejects: Sequence[dict[str, Any]]) -> None:
         if product is not None:
-            self._products.append(product_row(product))
-        self._rejects.extend(rejects)
+            self._rows["products"].append(product_row(product))
+        self._rows["rejects"].extend(rejects)
         for photo in photos:
             waiting = self._open[photo["split"]]
             waiting.append(photo)
             if len(waiting) == self._photos_per_shard:
                 self._write_photos(photo["split"])
-        if len(self._products) + len(self._rejects) >= _PRODUCTS_A_PART:
-            self._write_products()
+        self._write_rows_of(_ROWS_A_PART)
+
+    def add_row(self, table: str, row: dict[str, Any] | Reject) -> None:
+        if isinstance(row, Reject):
+            self._rows["rejects"].append(_reject_row(row))
+        else:
+            self._rows[table].append(row)
+        self._write_rows_of(_ROWS_A_PART)
 
     def close(self) -> None:
         for split in sorted(split for split, waiting in self._open.items() if waiting):
             self._write_photos(split)
-        self._write_products()
+        self._write_rows_of(1)
 
     def _write_photos(self, split: str) -> None:
         chunk = f"{split}-{self._next[split]:06d}"
@@ -190,11 +205,13 @@ class _Plan:
         self._staging.fs.pipe_file(f"{self._staging.root}/parts/plan/{chunk}.parquet", buffer.getvalue())
         self.chunks[chunk] = len(self._open.pop(split))
 
-    def _write_products(self) -> None:
+    def _write_rows_of(self, least: int) -> None:
+        if sum(map(len, self._rows.values())) < least:
+            return
         # The dot keeps the name apart from every split's.
-        self._staging.write_chunk(f"rows.{self._parts:06d}", {"products": self._products, "rejects": self._rejects})
+        self._staging.write_chunk(f"rows.{self._parts:06d}", self._rows)
         self._parts += 1
-        self._products, self._rejects = [], []
+        self._rows.clear()
 
 
 def planned_photos(staging: Staging, chunk: str) -> Iterator[dict[str, Any]]:

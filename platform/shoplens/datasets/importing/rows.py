@@ -153,7 +153,7 @@ def product_of(row: Mapping[str, Any], where: str) -> Product | Reject:
         product = Product.model_validate(fields)
         product.to_json().encode()
     except ValidationError as error:
-        return Reject("invalid_row", _one_line(error), where, _id(row))
+        return Reject("invalid_row", one_line(error), where, _id(row))
     except UnicodeEncodeError:
         return Reject("invalid_row", "a text holds half a character (a lone surrogate)", where, _id(row))
     return product
@@ -217,7 +217,7 @@ def _id(row: Mapping[str, Any]) -> str | None:
     return str(row["id"]) if row.get("id") is not None else None
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
     """`"price: Input should be greater than or equal to 0 (-1); title: Field required"`."""
     told = []
     for mistake in error.errors(include_url=False, include_context=False):

@@ -1,0 +1,68 @@
+"""Exhibitions and the log of what shoppers saw and did, from tables beside a source's products."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from shoplens.datasets.importing.rows import Row, one_line, read_rows
+from shoplens.datasets.importing.source import Reject
+from shoplens.schema import Interaction, Topic
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class ShopperTables:
+    """Tables of `schema.Topic` (`id` or `topic_id`) and `schema.Interaction`; other columns are left out.
+
+    In a CSV cell, several keywords or products are separated by `|`.
+    """
+
+    topics: str | None = None
+    interactions: str | None = None
+
+    @property
+    def inputs(self) -> list[str]:
+        return [path for path in (self.topics, self.interactions) if path is not None]
+
+    def topic_rows(self) -> Iterator[dict[str, Any] | Reject]:
+        """Rows of `topics.parquet`."""
+        seen: set[str] = set()
+        for where, row in read_rows(self.topics) if self.topics else ():
+            if not isinstance(row, Reject):
+                row = {**row, "id": row.get("id", row.get("topic_id"))}
+                for field in ("kwds", "product_ids"):
+                    if isinstance(row.get(field), str):
+                        row[field] = [part.strip() for part in row[field].split("|") if part.strip()]
+            topic = _read(Topic, row, where)
+            if isinstance(topic, Topic):
+                if topic.id in seen:
+                    yield Reject("duplicate_topic", f"another topic {topic.id!r} came before", where)
+                    continue
+                seen.add(topic.id)
+                told = topic.model_dump()
+                yield {"topic_id": told.pop("id"), **told}
+            else:
+                yield topic
+
+    def interaction_rows(self, products: Collection[str]) -> Iterator[dict[str, Any] | Reject]:
+        """Rows of `interactions.parquet`, of the products that there are."""
+        for where, row in read_rows(self.interactions) if self.interactions else ():
+            event = _read(Interaction, row, where)
+            if isinstance(event, Interaction) and event.product_id not in products:
+                yield Reject("unknown_product", "the source has no such product", where, event.product_id)
+            else:
+                yield event.model_dump() if isinstance(event, Interaction) else event
+
+
+def _read(model: type[M], row: Row | Reject, where: str) -> M | Reject:
+    if isinstance(row, Reject):
+        return row
+    try:
+        return model.model_validate({name: row[name] for name in model.model_fields if row.get(name) is not None})
+    except ValidationError as error:
+        return Reject("invalid_row", one_line(error), where)
