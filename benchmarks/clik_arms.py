@@ -1,11 +1,17 @@
 """What does CLIK's machinery add? Its arms and simple rankers on one shop of planted fit and attraction.
 
-    python benchmarks/clik_arms.py OUT [--shop DIR] [--seeds 7 8 9] [--arms NAME ...] [--processes N] [key=value ...]
+    python benchmarks/clik_arms.py OUT [--shop DIR] [--seeds 7 8 9] [--folds N] [--arms NAME ...] [--processes N]
+        [key=value ...]
 
 Every arm of a seed starts from the same e-CLIP, trained here on the shop's own products, and sees the same topics,
-split once for all seeds. A topic's candidates are the products that it lists and others that were shown with it;
+split alike for all seeds (in N folds of chance where topics are few). A topic's candidates are the products that it lists and others that were shown with it;
 they are ranked by how shoppers clicked. Results are kept in --runs, so the command may be stopped and given again.
 OUT gets `clik_arms.json` and `clik_arms.md`: means over the seeds, 95 % intervals over redrawn topics.
+
+A shop without a log takes its topics from attributes and is judged by matching alone:
+
+    python benchmarks/clik_arms.py OUT --name clik_fashion --shop data/fashion --folds 5 --arms similarity linear
+        topics.made_of=[season,usage,gender] topics.candidates=listed topics.liked=nothing
 
 Rankers without CLIK: `random`; `popularity`, the review count; `image`, a ridge regression of clicks on the photo's
 vector, whatever the topic; `similarity`, e-CLIP's cosine of topic text and photo.
@@ -70,6 +76,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--shop", type=Path, help="a dataset with topics and a log (default: a synthetic shop)")
+    parser.add_argument("--name", default="clik_arms", help="of the two files in OUT")
+    parser.add_argument("--folds", type=int, default=1, help="splits of the topics, each trained and judged")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, *RANKERS], default=[*RANKERS, *ARMS])
     parser.add_argument("--base-samples", type=int, default=60_000, help="photos that the e-CLIP is trained on")
@@ -80,7 +88,9 @@ def main() -> None:
 
     shop = options.shop or synthetic(options.runs)
     work = [(seed, arm) for seed in options.seeds for arm in options.arms]
-    key = hashlib.sha256(repr((str(shop), options.base_samples, options.epochs, settings)).encode()).hexdigest()[:8]
+    key = hashlib.sha256(
+        repr((str(shop), options.base_samples, options.epochs, options.folds, settings)).encode()
+    ).hexdigest()[:8]
     folder = options.runs / key
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         for done in as_completed(
@@ -88,21 +98,21 @@ def main() -> None:
         ):
             print(f"e-CLIP: {done.result()}", flush=True)
         jobs = {
-            pool.submit(run, str(shop), folder, seed, arm, options.epochs, tuple(settings)): (seed, arm)
+            pool.submit(run, str(shop), folder, seed, arm, options.epochs, options.folds, tuple(settings)): (seed, arm)
             for seed, arm in work
             if not file_of(folder, seed, arm).exists()
         }
         for number, finished in enumerate(as_completed(jobs), 1):
             seed, arm = jobs[finished]
-            print(f"{number}/{len(jobs)} seed {seed} {arm}: ndcg@10 {finished.result():.3f}", flush=True)
+            print(f"{number}/{len(jobs)} seed {seed} {arm}: {finished.result()}", flush=True)
     found = {
         arm: [json.loads(file_of(folder, seed, arm).read_text()) for seed in options.seeds] for arm in options.arms
     }
     options.out.mkdir(parents=True, exist_ok=True)
     result = summary(found, options, shop)
-    (options.out / "clik_arms.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "clik_arms.md").write_text(table(result))
-    print(f"{options.out}/clik_arms.md")
+    (options.out / f"{options.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (options.out / f"{options.name}.md").write_text(table(result))
+    print(options.out / f"{options.name}.md")
 
 
 def synthetic(folder: Path) -> Path:
@@ -142,7 +152,7 @@ def base(shop: str, folder: Path, seed: int, samples: int) -> str:
     return str(package)
 
 
-def run(shop: str, folder: Path, seed: int, arm: str, epochs: int, settings: tuple[str, ...]) -> float:
+def run(shop: str, folder: Path, seed: int, arm: str, epochs: int, folds: int, settings: tuple[str, ...]) -> str:
     """Trains and judges one arm, or judges one of the simple rankers, and keeps what it found."""
     import torch
 
@@ -153,26 +163,30 @@ def run(shop: str, folder: Path, seed: int, arm: str, epochs: int, settings: tup
     config = str(CONFIGS / "clik.yaml")
     tree = {name: part for name, part in read_yaml(config).items() if name not in ("model", "preprocessing")}
     own = [f"dataset={shop}", f"seed={seed}", f"model.start_from={folder / f'eclip-{seed}'}", *BATCHES]
-    recipe = clik.load(override(tree, [*own, f"training.epochs={epochs}", *ARMS.get(arm, []), *settings]), config)
-    if arm in ARMS:
-        with tempfile.TemporaryDirectory() as scratch:
-            model, _ = train(recipe, Path(scratch))
-    else:
-        model = recipe.build().eval()
-    found = judged(recipe, model, arm, shop)
+    own += [f"training.epochs={epochs}", *ARMS.get(arm, []), *settings]
+    found = []
+    for fold in range(folds):
+        recipe = clik.load(override(tree, [*own, f"topics.seed={fold}"]), config)
+        if arm in ARMS:
+            with tempfile.TemporaryDirectory() as scratch:
+                model, _ = train(recipe, Path(scratch))
+        else:
+            model = recipe.build().eval()
+        found.append(judged(recipe, model, arm, shop))
     figures = {
         name: {
-            "outcomes": found.outcomes[name].tolist(),
-            "groups": found.groups[name].tolist(),
-            **({"chance": found.chance[name]} if name in found.chance else {}),
+            "outcomes": np.concatenate([fold.outcomes[name] for fold in found]).tolist(),
+            "groups": np.concatenate([fold.groups[name] for fold in found]).tolist(),
+            **({"chance": float(np.mean([fold.chance[name] for fold in found]))} if name in found[0].chance else {}),
         }
         for name in SHOWN
-        if name in found.outcomes
+        if name in found[0].outcomes
     }
     partial = file_of(folder, seed, arm).with_suffix(".partial")
     partial.write_text(json.dumps(figures))
     partial.rename(file_of(folder, seed, arm))
-    return float(np.mean(figures["ranking/ndcg@10"]["outcomes"]))
+    first = next(iter(figures))
+    return f"{first} {np.mean(figures[first]['outcomes']):.3f}"
 
 
 def judged(recipe: Any, model: Any, arm: str, shop: str) -> Any:
