@@ -169,14 +169,17 @@ class Gateway:
         A product's vector is the one the index holds. Raises ApiError naming the first input at fault.
         """
         self._within_limits(inputs)
-        rows, tokens = await self.embed_each(served, inputs)
-        for row in rows:
-            if isinstance(row, ApiError):
-                raise row
+        rows, tokens = await self.embed_each(served, inputs, all_or_none=True)
+        _raise_first(rows)
         return np.stack(rows), tokens  # type: ignore[arg-type]
 
-    async def embed_each(self, served: Served, inputs: Sequence[Input]) -> tuple[list[np.ndarray | ApiError], int]:
-        """As `embed`, with what is wrong with an input in its place."""
+    async def embed_each(
+        self, served: Served, inputs: Sequence[Input], *, all_or_none: bool = False
+    ) -> tuple[list[np.ndarray | ApiError], int]:
+        """As `embed`, with what is wrong with an input in its place.
+
+        `all_or_none` raises it instead, before the model is asked, if it is seen that early.
+        """
         rows: list[np.ndarray | ApiError] = [np.empty(0)] * len(inputs)
         texts = [(i, item) for i, item in enumerate(inputs) if isinstance(item, Text)]
         photos = [(i, item) for i, item in enumerate(inputs) if isinstance(item, Photo)]
@@ -193,6 +196,8 @@ class Gateway:
                 rows[i] = pixels
             else:
                 good.append((i, item, pixels))
+        if all_or_none:
+            _raise_first(rows)
         tokens = 0
         for start in range(0, max(len(good), 1), AT_ONCE):
             part, said = good[start : start + AT_ONCE], [] if start else texts
@@ -284,3 +289,9 @@ class Gateway:
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def _raise_first(rows: Sequence[np.ndarray | ApiError]) -> None:
+    for row in rows:
+        if isinstance(row, ApiError):
+            raise row

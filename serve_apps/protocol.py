@@ -124,15 +124,10 @@ class SimilarRequest(Strict):
         return self
 
 
-def _candidate_kind(item: Any) -> str | None:
-    kind = item.get("type") if isinstance(item, dict) else "string" if isinstance(item, str) else None
-    return kind if isinstance(kind, str) else None
-
-
 Candidate = Annotated[
     Annotated[str, Tag("string")] | Annotated[ImageItem, Tag("image_url")] | Annotated[ProductItem, Tag("product")],
     Discriminator(
-        _candidate_kind,
+        _item_kind,
         custom_error_type="unknown_candidate",
         custom_error_message='a candidate is a URL (data:image/... too) or an object of "type" image_url or product',
     ),
@@ -154,7 +149,7 @@ class TopicFields(Strict):
 
     @model_validator(mode="after")
     def _says_something(self) -> TopicFields:
-        if not any((self.name, self.desc, self.cat1, self.cat2, self.cat3, self.cat4, self.kwds)):
+        if not "".join((self.name, self.desc, self.cat1, self.cat2, self.cat3, self.cat4, *self.kwds)).strip():
             raise ValueError("say something of the topic: its name, desc, cat1 to cat4 or kwds")
         if self.date is not None:
             try:

@@ -31,9 +31,10 @@ def main() -> None:
     if not tree.get("dataset"):
         raise ShoplensError("which dataset? Add dataset=DIR (an absolute path, or a URI that the cluster reaches)")
     connect()
-    start = (tree.get("model") or {}).get("start_from")
-    if isinstance(start, str) and start.startswith("models:/"):
-        tree["model"]["start_from"] = str(packages.download(packages.resolve(start), judging.cache_dir()))
+    model, start = tree.get("model"), None
+    if isinstance(model, dict) and str(model.get("start_from")).startswith("models:/"):
+        start = packages.resolve(model["start_from"])
+        model["start_from"] = str(packages.download(start, judging.cache_dir()).absolute())
     recipe = recipes.find(tree.get("recipe")).load(tree, given.config)
     recipe.check_evaluation()
     plan = train_workers()
@@ -46,6 +47,8 @@ def main() -> None:
     if given.resume:
         runs.take_up(given.resume, config)
     run_id = given.resume or runs.start_run(config["recipe"], config["name"], config, recipe.dataset)
+    if start is not None:
+        runs.client().set_tag(run_id, "start_from", str(start))
     print(
         f"run {run_id}: {config['recipe']} on {recipe.dataset.name}, "
         f"{recipe.training.epochs} epochs, {Timeline(recipe).total} steps, {workers.count} worker(s)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import hashlib
 import json
@@ -90,6 +91,13 @@ class TopicText(BaseModel):
     cat4: str = ""
     kwds: tuple[str, ...] = ()
 
+    @field_validator("date")
+    @classmethod
+    def _is_a_date(cls, date: str | None) -> str | None:
+        if date:
+            datetime.date.fromisoformat(date[:10])
+        return date
+
 
 class Topic(TopicText):
     """A shopping exhibition that products are ranked for."""
@@ -110,7 +118,7 @@ class Interaction(BaseModel):
     kind: Literal["impression", "click", "purchase"]
     surface: str = ""
     topic_id: str | None = None
-    position: int | None = Field(None, ge=0)
+    position: int | None = Field(None, ge=0, le=100_000)
     propensity: float | None = Field(None, gt=0, le=1)
 
 

@@ -1,4 +1,4 @@
-// The page: two views, the list (browse and search) and the product, both named by the address after "#".
+// The page: three views, the list (browse and search), a topic's shelf and the product, named by the address after "#".
 
 import { ServiceError, getProduct, health, listCategories, listProducts, service, similar } from "./api.js";
 import { showAttributes } from "./attributes.js";
@@ -62,7 +62,7 @@ function listHash({ text, photo, category, price }) {
 }
 
 /** Shows one view in place of the others. */
-function open(view) {
+function turnTo(view) {
   if (!listView.hidden) list.scroll = window.scrollY;
   for (const each of [listView, detailView, shelfView]) each.hidden = each !== view;
 }
@@ -90,7 +90,7 @@ const fits = ({ price }) => {
 function showList(ask) {
   const hash = listHash(ask);
   const known = hash === list.hash && !list.failed;
-  open(listView);
+  turnTo(listView);
   if (known) {
     window.scrollTo(0, list.scroll);
     title();
@@ -258,8 +258,10 @@ let productRequest = new AbortController();
 let neighbourRequest = new AbortController();
 
 async function showProduct({ id, otherCatalogs }) {
-  open(detailView);
+  turnTo(detailView);
   if (detailView.dataset.productId === id && detailView.querySelector("h1")) {
+    detailView.querySelector(".back").replaceWith(backLink());
+    document.title = `${detailView.product.title} · shoplens`;
     detailView.querySelector(".exclude input").checked = otherCatalogs;
     showNeighbours(otherCatalogs);
     return;
@@ -539,8 +541,7 @@ function show() {
     showList(ask);
     return;
   }
-  open(shelfView);
-  window.scrollTo(0, 0);
+  turnTo(shelfView);
   shelf.show(ask);
 }
 

@@ -16,7 +16,7 @@ export function shelfHash(ask) {
   return fields.size ? `#/shelf?${fields}` : "#/shelf";
 }
 
-const signed = new Intl.NumberFormat("en", { signDisplay: "exceptZero", minimumFractionDigits: 3, maximumFractionDigits: 3 });
+const signed = new Intl.NumberFormat("en", { signDisplay: "always", minimumFractionDigits: 3, maximumFractionDigits: 3 });
 
 /** How much of the score is `value`, beside the shelf's least and most of it. */
 function reason(label, value, [least, most]) {
@@ -30,6 +30,7 @@ const rangeOf = (values) => [Math.min(...values), Math.max(...values)];
 export class Shelf {
   #request = new AbortController();
   #shown = null;
+  #scroll = 0;
 
   /** `view` holds the form and the grid; `go` follows an address. */
   constructor(view, go) {
@@ -38,15 +39,21 @@ export class Shelf {
     this.status = view.querySelector(".status");
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
+      this.#shown = null;
       go(shelfHash(shelfAsk(new FormData(this.form))));
     });
+    window.addEventListener("scroll", () => !view.hidden && (this.#scroll = window.scrollY), { passive: true });
   }
 
   show(ask) {
     this.#fill(ask);
     const heading = ask.name || "A shelf for a topic";
     document.title = `${heading} · shoplens`;
-    if (shelfHash(ask) === this.#shown) return;
+    if (shelfHash(ask) === this.#shown) {
+      window.scrollTo(0, this.#scroll);
+      return;
+    }
+    window.scrollTo(0, 0);
     this.#request.abort();
     this.#shown = null;
     this.grid.replaceChildren();
@@ -91,8 +98,9 @@ export class Shelf {
       const fits = rangeOf(found.results.map(({ fit }) => fit));
       const attractions = rangeOf(found.results.map(({ attraction }) => attraction));
       const cards = found.results.map(({ index, relevance_score: score, fit, attraction }, place) => {
-        const node = card({ ...data[index], score });
+        const node = card({ ...data[index], score: undefined });
         node.querySelector(".card-photo").append(el("span", { class: "tag" }, `${place + 1}`));
+        node.title = `Scores ${score.toFixed(3)}: fit ${signed.format(fit)}, attraction ${signed.format(attraction)}`;
         node.append(reason("Fit", fit, fits), reason("Attraction", attraction, attractions));
         return node;
       });
@@ -100,7 +108,7 @@ export class Shelf {
       this.#shown = shelfHash(ask);
       this.#say(cards.length ? `The best ${cards.length} of ${data.length} products near the topic, by ${found.model}` : "No product here.");
     } catch (error) {
-      if (error.name === "AbortError") return;
+      if (request.signal.aborted || error.name === "AbortError") return;
       if (!(error instanceof ServiceError)) throw error;
       this.grid.replaceChildren();
       this.#say(error.sentence, { bad: true });

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from shoplens.curation.topics import (
     TopicProducts,
     TopicsConfig,
+    impressions,
     refine,
     refine_as_reference,
     split_topics,
@@ -25,7 +28,8 @@ from shoplens.errors import ShoplensError
 def table(*groups: np.ndarray) -> TopicProducts:
     """Groups of liking, each of products of its own."""
     topic = np.repeat(np.arange(len(groups)), [len(g) for g in groups])
-    return TopicProducts(topic, np.arange(len(topic)), np.concatenate(groups), np.ones(len(topic), bool))
+    liked = np.concatenate(groups)
+    return TopicProducts(topic, np.arange(len(topic)), liked, liked, np.ones(len(topic), bool))
 
 
 ALL_LIKED = np.arange(1.0, 61)
@@ -45,7 +49,7 @@ def test_the_reference_keeps_and_drops_what_it_does() -> None:
 
 def test_the_reference_gives_a_shared_product_to_the_first_topic_and_a_name_once() -> None:
     groups = table(THREE_LIKED, LARGE, LARGE)
-    shared = TopicProducts(groups.topic, np.r_[0:60, 0:120, 300:420], groups.liked, groups.listed)
+    shared = replace(groups, product=np.r_[0:60, 0:120, 300:420])
     found = refine_as_reference(shared, ["a", "b", "a"])
     assert found.topics.tolist() == [0, 1]
     assert not set(found.product[found.topic == 0]) & set(found.product[found.topic == 1])
@@ -104,9 +108,38 @@ def test_candidates_of_a_shop(shop: Dataset) -> None:
     shown = TopicProducts.of(shop, topics, "shown", "click_rate")
     assert len(shown) > 1.5 * len(listed)
     assert shown.listed.sum() == len(listed)
+    log = shop.table("interactions").to_pandas()
+    log = log[log["topic_id"].notna()]
+    assert impressions(log, "here")["clicked"].sum() == (log["kind"] == "click").sum()
     known = ~np.isnan(shown.liked)
+    assert (shown.counted[known] == 0).any()
+    assert (shown.liked[known] > 0).all()
     assert known.mean() > 0.9
     assert shown.liked[known & shown.listed].mean() > shown.liked[known & ~shown.listed].mean()
+
+
+def test_a_click_belongs_to_the_impression_before_it() -> None:
+    columns = ["time", "user_id", "topic_id", "product_id", "kind", "position", "propensity"]
+    rows = [
+        ("2025-04-01T10:00:00", "u", "t", "a", "impression", 0, None),
+        ("2025-04-01T10:00:00Z", "u", "t", "b", "impression", 1, None),
+        ("2025-04-01T10:00:07", "u", "t", "b", "click", None, None),
+        ("2025-04-01T10:00:09", "u", "t", "b", "click", 1, None),
+        ("2025-04-01T11:00:00", "u", "t", "b", "impression", 4, None),
+        ("2025-04-01T11:00:03", "u", "t", "b", "click", 1, None),
+        ("2025-04-01T09:00:00", "u", "t", "a", "click", 0, None),
+    ]
+    log = pd.DataFrame(rows, columns=columns).astype({"position": "float64"})
+    shown = impressions(log, "here")
+    assert shown[["product_id", "position", "clicked"]].to_numpy().tolist() == [
+        ["a", 0, False],
+        ["b", 1, True],
+        ["b", 4, False],
+    ]
+    with pytest.raises(ShoplensError, match="1 of 1 clicks have no impression before them"):
+        impressions(log[log["product_id"] == "a"], "here")
+    with pytest.raises(ShoplensError, match="a time that is none"):
+        impressions(log.assign(time="yesterday"), "here")
 
 
 def test_topics_made_of_attributes(shop: Dataset) -> None:

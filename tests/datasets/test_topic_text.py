@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from shoplens.datasets.tokenizers import train_tokenizer
+from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_tokenizer
 from shoplens.datasets.topic_text import FIELDS, TopicTextConfig, TopicTokens, month_of, of_product
 from shoplens.datasets.topic_text import REFERENCE as SETTINGS
 from shoplens.errors import ShoplensError
 from shoplens.schema import Product, TopicText
+from tests.models.pretrained.conftest import clip_tokenizer, siglip_tokenizer
 
 REFERENCE = TopicTextConfig.model_validate(SETTINGS)
 VOCABULARY = ["A", "B", "가을", "C1", "C2", "k1", "k2", "x", "k3", "D", "E"]
@@ -109,6 +111,22 @@ def test_a_special_token_that_is_typed_is_text() -> None:
     ids = TopicTokens(TOKENIZER, TopicTextConfig())([topic])["ids"]
     assert (ids == TOKENIZER.token_to_id("[SEP]")).sum() == len(FIELDS)
     assert (ids == TOKENIZER.token_to_id("[CLS]")).sum() == 1
+
+
+def test_a_tokenizer_without_separators_gets_one_text(tmp_path: Path) -> None:
+    """CLIP's pools the first end it finds: nothing of the topic may stand behind it; SigLIP's texts are of one length."""
+    topic = TopicText(name="A B", desc="D", date="2021-08-30", cat1="C1", kwds=("k1", "k2"))
+    for folder, tokenizer in (("clip", clip_tokenizer()), ("siglip", siglip_tokenizer())):
+        tokenizer.save_pretrained(tmp_path / folder)
+        own = pretrained_tokenizer(str(tmp_path / folder), 24, fixed_length=folder == "siglip")
+        written = TopicTokens(own, REFERENCE)([topic, TopicText(name="A")])
+        ids, mask = tokenize(own, ["A B, 가을, C1, k1 k2, D", "A"])
+        np.testing.assert_array_equal(written["ids"], ids)
+        np.testing.assert_array_equal(written["mask"], mask)
+        assert written["types"].shape == ids.shape
+    dropped = TopicTokens(own, REFERENCE.model_copy(update={"word_dropout": 0.5}))
+    rows = dropped([topic] * 50, rngs=[np.random.default_rng(i) for i in range(50)])["ids"]
+    assert len(np.unique(rows, axis=0)) > 10
 
 
 words = st.text(max_size=40)

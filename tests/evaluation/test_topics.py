@@ -40,9 +40,6 @@ def test_no_opinion_is_chance(n: int, mrr: float) -> None:
         assert figures[f"best_in_{top}"] == pytest.approx(top / n)
 
 
-small = st.lists(st.integers(0, 3), min_size=2, max_size=6)
-
-
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), n=st.integers(2, 6))
 def test_ties_stand_in_every_order(data: st.DataObject, n: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from tests.conftest import ROOT
 from tests.training.conftest import SMALL as SMALL_ECLIP
 
 CONFIG = str(ROOT / "workloads/configs/clik.yaml")
+ECLIP = str(ROOT / "workloads/configs/eclip.yaml")
+TOWERS = {name: read_yaml(ECLIP)[name] for name in ("model", "preprocessing")}
+"""CLIK's configuration starts from a package; here it has e-CLIP's towers with new weights."""
 SMALL = [
     *(setting for setting in SMALL_ECLIP if "batch_size" not in setting),
     "model.text.max_tokens=32",
@@ -47,7 +51,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def make(shop: Dataset) -> MakeRecipe:
     def made(*settings: str) -> clik.ClikRecipe:
-        return clik.load(override(read_yaml(CONFIG), [f"dataset={shop.path}", *SMALL, *settings]), CONFIG)
+        return clik.load(override({**read_yaml(CONFIG), **TOWERS}, [f"dataset={shop.path}", *SMALL, *settings]), CONFIG)
 
     return made
 
@@ -109,7 +113,7 @@ def _losses_of_a_share(rank: int, world: int, folder: Path, settings: list[str])
         store = torch.distributed.FileStore(str(folder / f"store-{world}"), world)
         torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
     for compat in COMPAT:
-        recipe = clik.load(override(read_yaml(CONFIG), [*settings, f"compat={compat}"]), CONFIG)
+        recipe = clik.load(override({**read_yaml(CONFIG), **TOWERS}, [*settings, f"compat={compat}"]), CONFIG)
         torch.manual_seed(0)
         model = recipe.build()
         assert isinstance(model, Clik)
@@ -152,6 +156,37 @@ def test_processes_together_are_one(shop: Dataset, tmp_path: Path) -> None:
             assert torch.equal(each["topic"], alone["topic"])
         error = (found[0]["gradient"] - alone["gradient"]).norm() / alone["gradient"].norm()
         assert error > 0.1 if compat == "reference" else error < 1e-5
+
+
+@pytest.mark.parametrize(("setting", "told"), [("training=5", "training"), ("batches=5", "batches")])
+def test_settings_of_the_wrong_shape_are_named(make: MakeRecipe, setting: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        make(setting, "compat=reference")
+
+
+def test_where_nothing_is_known_of_liking_only_matching_is_learnt(make: MakeRecipe) -> None:
+    recipe = make("topics.made_of=[colour,category_1]", "topics.candidates=listed", "topics.liked=nothing")
+    model = recipe.build()
+    terms = recipe.loss(model, tensors(recipe.collate(recipe.plan(0)[0], 0)))
+    assert terms["ranking"] == 0
+    torch.testing.assert_close(terms["loss"], 20 * terms["matching"])
+    terms["loss"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+def test_judged_by_topics_that_list_nothing_too(make: MakeRecipe) -> None:
+    """A topic known from the log alone is ranked for, and asks for no photo of its own."""
+    table = make().table
+    groups = table.groups()[:3]
+    rows = np.concatenate(groups)
+    unlisted = np.isin(rows, groups[1])
+    few = replace(table.keep(rows), listed=table.listed[rows] & ~unlisted)
+    rng = np.random.default_rng(0)
+    photos = rng.normal(size=(len(few), 8))
+    topic, query = rng.normal(size=(2, 3, 8))
+    found = clik.judge(few, np.arange(len(few)), photos, topic, query, ["a", "a", "b"])
+    assert len(found.outcomes["topic_to_image/mrr"]) == 2
+    assert len(found.outcomes["ranking/mrr"]) == 3
 
 
 def test_compat_sets_the_reference_and_leaves_what_is_set_beside_it(make: MakeRecipe) -> None:
@@ -199,9 +234,10 @@ def test_a_package_ranks_as_the_model_does_and_starts_another(
         )
 
     settings = [s for s in SMALL if not s.startswith(("model", "preproc"))]
-    tree = {name: part for name, part in read_yaml(CONFIG).items() if name not in ("model", "preprocessing")}
     further = clik.load(
-        override(tree, [f"dataset={recipe.dataset.path}", f"model.start_from={tmp_path / 'package'}", *settings]),
+        override(
+            read_yaml(CONFIG), [f"dataset={recipe.dataset.path}", f"model.start_from={tmp_path / 'package'}", *settings]
+        ),
         CONFIG,
     )
     started = further.build().state_dict()
@@ -211,14 +247,13 @@ def test_a_package_ranks_as_the_model_does_and_starts_another(
 
 
 def test_it_starts_from_an_eclip_package(make: MakeRecipe, shop: Dataset, tmp_path: Path) -> None:
-    config = str(ROOT / "workloads/configs/eclip.yaml")
-    tree = override(read_yaml(config), [f"dataset={shop.path}", *SMALL_ECLIP, "attribute_heads=0"])
-    base = eclip.load(tree, config)
+    tree = override(read_yaml(ECLIP), [f"dataset={shop.path}", *SMALL_ECLIP, "attribute_heads=0"])
+    base = eclip.load(tree, ECLIP)
     base.save(base.build(), tmp_path / "eclip")
     settings = [s for s in SMALL if not s.startswith(("model", "preproc"))]
-    tree = {name: part for name, part in read_yaml(CONFIG).items() if name not in ("model", "preprocessing")}
     recipe = clik.load(
-        override(tree, [f"dataset={shop.path}", f"model.start_from={tmp_path / 'eclip'}", *settings]), CONFIG
+        override(read_yaml(CONFIG), [f"dataset={shop.path}", f"model.start_from={tmp_path / 'eclip'}", *settings]),
+        CONFIG,
     )
     model, towers = recipe.build(), Embedder.load(tmp_path / "eclip").model.state_dict()
     for name, value in towers.items():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shoplens.curation.topics import TopicProducts
@@ -15,7 +17,7 @@ from shoplens.sampling.topics import Draw, TopicBatch, drawn, topic_plan
 def table(sizes: list[int], seed: int = 0) -> TopicProducts:
     topic = np.repeat(np.arange(len(sizes)) * 2, sizes)
     liked = np.random.default_rng(seed).exponential(size=len(topic))
-    return TopicProducts(topic, np.arange(len(topic)), liked, np.ones(len(topic), bool))
+    return TopicProducts(topic, np.arange(len(topic)), liked, liked, np.ones(len(topic), bool))
 
 
 @settings(max_examples=40, deadline=None)
@@ -28,6 +30,7 @@ def table(sizes: list[int], seed: int = 0) -> TopicProducts:
     one_topic=st.booleans(),
     workers=st.sampled_from([1, 2, 4]),
 )
+@example(sizes=[6] * 5 + [1] * 7, matching=4, groups=4, candidates=6, draw="random", one_topic=False, workers=1)
 def test_shares_hold_different_topics_to_match_and_whole_lists(
     sizes: list[int], matching: int, groups: int, candidates: int, draw: Draw, one_topic: bool, workers: int
 ) -> None:
@@ -56,6 +59,18 @@ def test_shares_hold_different_topics_to_match_and_whole_lists(
             np.testing.assert_array_equal(np.concatenate([share[0] for share in shares]), pairs)
             np.testing.assert_array_equal(np.concatenate([share[1] for share in shares]), lists)
     assert visited == enough
+
+
+def test_what_is_matched_is_what_the_topic_lists_where_it_lists_any() -> None:
+    shown = table([20] * 12)
+    listed = np.random.default_rng(3).random(len(shown)) < 0.3
+    listed[shown.topic == 0] = False
+    batch = TopicBatch(12, 1, 4)
+    plan = topic_plan(replace(shown, listed=listed), batch, 1, 0)
+    pairs = np.concatenate([batch.apart(row)[0] for row in plan])
+    assert (listed[pairs] | (shown.topic[pairs] == 0)).all()
+    lists = np.concatenate([batch.apart(row)[1].ravel() for row in plan])
+    assert not listed[lists].all()
 
 
 def test_a_share_of_half_a_block_is_refused() -> None:

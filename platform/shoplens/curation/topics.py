@@ -9,6 +9,7 @@ from itertools import product as combinations
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field, model_validator
 
 from shoplens.config import Config
@@ -92,12 +93,14 @@ class TopicProducts:
     topic    int64 [n]: place in `topics_of(dataset)`
     product  int64 [n]: row in `products.parquet`
     liked    float64 [n]: how much shoppers liked the product there; NaN where nothing is known of it
+    counted  float64 [n]: what liking was made of, reviews or clicks per impression: 0 where nobody liked it
     listed   bool [n]: the topic names the product itself, rather than that it was shown on its pages
     """
 
     topic: np.ndarray
     product: np.ndarray
     liked: np.ndarray
+    counted: np.ndarray
     listed: np.ndarray
 
     def __len__(self) -> int:
@@ -109,7 +112,8 @@ class TopicProducts:
         return np.unique(self.topic)
 
     def keep(self, mask: np.ndarray) -> TopicProducts:
-        return TopicProducts(self.topic[mask], self.product[mask], self.liked[mask], self.listed[mask])
+        columns = (self.topic, self.product, self.liked, self.counted, self.listed)
+        return TopicProducts(*(column[mask] for column in columns))
 
     def groups(self) -> list[np.ndarray]:
         """The rows of each of `topics`."""
@@ -146,34 +150,65 @@ class TopicProducts:
         place, row, named = (np.array(column) for column in zip(*pairs, strict=True))
         if liked == "review_count":
             counts = dataset.products["review_count"].to_pandas().to_numpy(dtype=np.float64)
-            values = np.log1p(counts[row])
+            counted = counts[row]
+            values = np.log1p(counted)
         elif liked == "click_rate":
-            values = np.array([clicks.get((t, p), np.nan) for t, p, _ in pairs])
+            rates = np.array([clicks.get((t, p), (np.nan, np.nan)) for t, p, _ in pairs])
+            values, counted = rates[:, 0], rates[:, 1]
         else:
-            values = np.full(len(pairs), np.nan)
+            values = counted = np.full(len(pairs), np.nan)
         if liked != "nothing" and np.isnan(values).all():
             raise ShoplensError(f"{dataset.path} does not say how its products were liked: choose liked=nothing")
-        return cls(place, row, values, named)
+        return cls(place, row, values, counted, named)
 
 
-def _click_rates(dataset: Dataset, row_of: dict[str, int], topic_of: dict[str, int]) -> dict[tuple[int, int], float]:
-    """Smoothed click rate of each (topic, product) that the log shows together."""
+def _click_rates(
+    dataset: Dataset, row_of: dict[str, int], topic_of: dict[str, int]
+) -> dict[tuple[int, int], tuple[float, float]]:
+    """Smoothed click rate, and clicks per impression as counted, of each (topic, product) that the log shows together."""
     log = dataset.table("interactions").to_pandas()
     log = log[log["topic_id"].isin(topic_of) & log["product_id"].isin(row_of) & (log["kind"] != "purchase")]
     if log.empty:
         raise ShoplensError(f"{dataset.path} has no log of what was shown with its topics: choose candidates=listed")
-    visit = ["time", "user_id", "topic_id", "product_id", "position"]
-    clicks = log[log["kind"] == "click"].drop_duplicates(visit)[visit].assign(clicked=True)
-    shown = log[log["kind"] == "impression"].merge(clicks, on=visit, how="left")
+    shown = impressions(log, dataset.path)
     known = shown["propensity"].notna().all()
+    placed = shown["position"].max()
     found = click_through(
         shown["topic_id"].map(topic_of).to_numpy(np.int64),
         shown["product_id"].map(row_of).to_numpy(np.int64),
-        shown["position"].fillna(0).to_numpy(np.int64),
-        shown["clicked"].notna().to_numpy(),
+        shown["position"].fillna(0 if np.isnan(placed) else placed + 1).to_numpy(np.int64),
+        shown["clicked"].to_numpy(bool),
         shown["propensity"].to_numpy(np.float64) if known else None,
     )
-    return dict(zip(zip(found.page.tolist(), found.product.tolist(), strict=True), found.rate.tolist(), strict=True))
+    raw = found.clicks / np.maximum(found.exposure, 1e-12)
+    pairs = zip(found.page.tolist(), found.product.tolist(), strict=True)
+    return dict(zip(pairs, zip(found.rate.tolist(), raw.tolist(), strict=True), strict=True))
+
+
+def impressions(log: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The impressions of a log, in order of time, and whether each was `clicked`.
+
+    A click belongs to the last impression of its product that the shopper had on that topic's page before it, at
+    its position if it tells one. Raises ShoplensError if times are none, or most clicks have no impression.
+    """
+    try:
+        log = log.assign(when=pd.to_datetime(log["time"], utc=True, format="ISO8601"))
+    except ValueError as error:
+        raise ShoplensError(f"{where}: the log has a time that is none ({error}): write 2025-04-01T10:00:00") from error
+    log = log.sort_values("when", kind="stable")
+    shown = log[log["kind"] == "impression"].reset_index(drop=True)
+    clicks = log[log["kind"] == "click"]
+    by = ["user_id", "topic_id", "product_id"]
+    clicked = np.zeros(len(shown), bool)
+    lost = 0
+    for part, keys in ((clicks["position"].notna(), [*by, "position"]), (clicks["position"].isna(), by)):
+        place = shown[["when", *keys]].dropna().rename_axis("row").reset_index()
+        row = pd.merge_asof(clicks[part][["when", *keys]], place, on="when", by=keys)["row"]
+        lost += int(row.isna().sum())
+        clicked[row.dropna().to_numpy(np.int64)] = True
+    if lost > len(clicks) / 2:
+        raise ShoplensError(f"{where}: {lost:,} of {len(clicks):,} clicks have no impression before them in the log")
+    return shown.assign(clicked=clicked)
 
 
 def topics_by_split(
@@ -194,6 +229,7 @@ def topics_by_split(
     val = without_leaks(val, test, catalog, names)
     for held_out in (test, val):
         train = without_leaks(train, held_out, catalog, names)
+    train, val = (refine(part, least=config.least, least_liked=config.least_liked) for part in (train, val))
     if config.refinement == "reference":
         train = refine_as_reference(train, names, least=config.least)
     found = {"train": train, "val": val, "test": test}
@@ -217,7 +253,8 @@ def refine(table: TopicProducts, *, least: int, least_liked: int = 5, most: int 
     kept = np.zeros(len(table), bool)
     for rows in table.groups():
         liked = table.liked[rows]
-        usable = np.isnan(liked).all() or ((liked > 0).sum() >= least_liked and len(np.unique(liked)) > 1)
+        several = (table.counted[rows] > 0).sum() >= least_liked and len(np.unique(liked)) > 1
+        usable = np.isnan(liked).all() or several
         if len(rows) >= least and usable:
             kept[rows[rng.permutation(len(rows))[: most or None]]] = True
     return table.keep(kept)
@@ -234,13 +271,13 @@ def refine_as_reference(table: TopicProducts, names: Sequence[str], *, least: in
     claimed: set[int] = set()
     seen: set[str] = set()
     for rows in table.groups():
-        liked, name = table.liked[rows], names[int(table.topic[rows[0]])]
+        liked, name = table.counted[rows], names[int(table.topic[rows[0]])]
         if len(rows) < least or not ((liked > 0).sum() < 5 or len(np.unique(liked)) > 1) or name in seen:
             continue
         seen.add(name)
         rows = rows[np.argsort(-liked, kind="stable")]
         rows = rows[[product not in claimed for product in table.product[rows].tolist()]]
-        liked = table.liked[rows]
+        liked = table.counted[rows]
         if len(rows) < least or len(np.unique(liked)) < 2 or (liked == 0).sum() < 5:
             continue
         claimed.update(table.product[rows].tolist())

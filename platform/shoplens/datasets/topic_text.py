@@ -1,6 +1,8 @@
 """The text of a topic as tokens in a fixed layout, fields that are missing left blank (CLIK):
 
 [CLS] name [SEP] desc [SEP] season [SEP] cat1 [SEP] cat2 [SEP] cat3 [SEP] cat4 [SEP] kwds [SEP]
+
+A tokenizer without [SEP], as CLIP's and SigLIP's, gets one text, the description last, and its own tokens around it.
 """
 
 from __future__ import annotations
@@ -9,19 +11,22 @@ import datetime
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
 from tokenizers import Tokenizer
 
 from shoplens.config import Config
+from shoplens.datasets.tokenizers import tokenize
 from shoplens.errors import ShoplensError
 from shoplens.schema import Product, TopicText
 
+T = TypeVar("T")
+
 FIELDS = ("name", "desc", "season", "cat1", "cat2", "cat3", "cat4", "kwds")
+AS_ONE_TEXT = ("name", "season", "cat1", "cat2", "cat3", "cat4", "kwds", "desc")
 CUT_FIRST = ("desc", "kwds", "name", "cat4", "cat3", "cat2", "cat1", "season")
-STARTS, ENDS, UNKNOWN = ("[CLS]", "<s>", "<|startoftext|>"), ("[SEP]", "</s>", "<|endoftext|>"), ("[UNK]", "<unk>")
 WORDS = {
     "any": re.compile(r"(?:\d+[.,])*[^\W_]+"),
     "reference": re.compile(r"[A-Za-z0-9\uac00-\ud787\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff]+"),
@@ -63,18 +68,13 @@ def of_product(product: Product) -> TopicText:
 
 
 class TopicTokens:
-    """Writes topics down with one tokenizer.
-
-    Raises ShoplensError if the tokenizer has no token for the start or the end of a text.
-    """
+    """Writes topics down with one tokenizer. Raises ShoplensError if it takes fewer tokens than there are fields."""
 
     def __init__(self, tokenizer: Tokenizer, config: TopicTextConfig) -> None:
         self._tokenizer, self._config = tokenizer, config
         self._max_tokens = tokenizer.truncation["max_length"] if tokenizer.truncation else 128
         self._pad = tokenizer.padding["pad_id"] if tokenizer.padding else 0
-        self._start, self._end = self._special(STARTS), self._special(ENDS)
-        known = [tokenizer.token_to_id(token) for token in UNKNOWN]
-        self._unknown = next((token for token in known if token is not None), None)
+        self._start, self._end, self._unknown = map(tokenizer.token_to_id, ("[CLS]", "[SEP]", "[UNK]"))
         if self._max_tokens <= len(FIELDS) + 1:
             raise ShoplensError(f"a topic needs more than {len(FIELDS) + 1} tokens: raise max_tokens of the text tower")
 
@@ -84,11 +84,17 @@ class TopicTokens:
         today: datetime.date | None = None,
         rngs: Sequence[np.random.Generator] | None = None,
     ) -> dict[str, np.ndarray]:
-        """`ids` int64, `mask` bool and `types` int64 [n, t], padded to the longest.
+        """`ids` int64, `mask` bool and `types` int64 [n, t], padded to the longest, or as the tokenizer pads.
 
         today   the date of topics without one; if it is not given their season is left blank
         rngs    one a topic: words and fields are dropped as in training
         """
+        if self._start is None or self._end is None:
+            texts = [
+                self._as_one_text(topic, today, None if rngs is None else rngs[i]) for i, topic in enumerate(topics)
+            ]
+            ids, mask = tokenize(self._tokenizer, texts)
+            return {"ids": ids, "mask": mask, "types": np.zeros_like(ids)}
         rows = [self._row(topic, today, None if rngs is None else rngs[i]) for i, topic in enumerate(topics)]
         longest = max((len(ids) for ids, _ in rows), default=0)
         arrays = {
@@ -125,6 +131,20 @@ class TopicTokens:
             row += [*tokens[name], self._end]
         return row, len(tokens["name"]) + 2
 
+    def _as_one_text(self, topic: TopicText, today: datetime.date | None, rng: np.random.Generator | None) -> str:
+        said = self._said(topic, today)
+        if rng is not None:
+            words = {name: text.split() for name, text in said.items()}
+            said = {name: " ".join(self._kept(name, words[name], rng)) for name in FIELDS}
+        return ", ".join(filter(None, (said[name] for name in AS_ONE_TEXT)))
+
+    def _kept(self, name: str, words: Sequence[T], rng: np.random.Generator) -> list[T]:
+        if name != "name" and rng.random() < self._config.field_dropout:
+            return []
+        return [
+            word for word, draw in zip(words, rng.random(len(words)), strict=True) if draw >= self._config.word_dropout
+        ]
+
     def _said(self, topic: TopicText, today: datetime.date | None) -> dict[str, str]:
         categories = {name: getattr(topic, name) for name in ("cat1", "cat2", "cat3", "cat4")}
         if self._config.words == "any":
@@ -145,18 +165,12 @@ class TopicTokens:
         return " ".join(WORDS[self._config.words].findall(text))
 
     def _dropped(self, name: str, ids: list[int], rng: np.random.Generator) -> list[int]:
+        if self._unknown is None:
+            return self._kept(name, ids, rng)
         if name != "name" and rng.random() < self._config.field_dropout:
             return []
         dropped = rng.random(len(ids)) < self._config.word_dropout
-        if self._unknown is None:
-            return [token for token, gone in zip(ids, dropped, strict=True) if not gone]
         return [self._unknown if gone else token for token, gone in zip(ids, dropped, strict=True)]
-
-    def _special(self, names: Sequence[str]) -> int:
-        for name in names:
-            if (token := self._tokenizer.token_to_id(name)) is not None:
-                return int(token)
-        raise ShoplensError(f"the tokenizer has none of the tokens {', '.join(names)}, which enclose a topic's fields")
 
 
 def month_of(date: str | None, today: datetime.date | None = None) -> int | None:

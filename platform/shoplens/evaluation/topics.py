@@ -83,7 +83,7 @@ def match_topics(topics: np.ndarray, photos: np.ndarray, lists: Sequence[Candida
     """`topic_to_image/recall@k, mrr`: each topic asks for a photo of its own among all; `image_to_topic/...`.
 
     topics [t, d] unit rows in the order of `lists`, whose items are right for them; photos [n, d]. Photos that are
-    right for no topic stay in the gallery and ask nothing.
+    right for no topic stay in the gallery and ask nothing, nor do topics without a photo of their own.
     """
     found = Findings()
     pairs = [(row, int(item)) for row, one in enumerate(lists) for item in one.items]
@@ -94,12 +94,12 @@ def match_topics(topics: np.ndarray, photos: np.ndarray, lists: Sequence[Candida
     )
     belongs = sparse.csr_array((np.ones(len(topic), np.int32), (topic, photo)), shape=(len(topics), len(photos)))
     of_photo = belongs.T.tocsr()
-    asked = np.flatnonzero(np.diff(of_photo.indptr))
+    asked, asking = (np.flatnonzero(np.diff(sparse_rows.indptr)) for sparse_rows in (of_photo, belongs))
     group = np.array([one.topic for one in lists], dtype=np.int64)
     ways = {
         "topic_to_image": Retrieval(
-            queries=topics, query_row=np.arange(len(topics)), query_key=np.arange(len(topics)),
-            group=group, gallery=photos, gallery_row=np.arange(len(photos)), right=belongs,
+            queries=topics[asking], query_row=asking, query_key=asking, group=group[asking],
+            gallery=photos, gallery_row=np.arange(len(photos)), right=belongs,
         ),
         "image_to_topic": Retrieval(
             queries=photos[asked], query_row=asked, query_key=asked, group=group[of_photo.indices[of_photo.indptr[asked]]],

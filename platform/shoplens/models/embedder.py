@@ -136,8 +136,11 @@ class Embedder:
 
 
 def _kind(name: str, folder: Path) -> type[Embedder]:
-    module, _, kind = name.partition(":")
-    found = getattr(import_module(module), kind, None) if re.fullmatch(r"shoplens\.models\.\w+", module) else None
+    match = re.fullmatch(r"(shoplens\.models\.\w+):(\w+)", str(name))
+    try:
+        found = match and getattr(import_module(match[1]), match[2], None)
+    except ImportError:
+        found = None
     if not (isinstance(found, type) and issubclass(found, Embedder)):
         raise ShoplensError(f"{folder}/config.json names an embedder that there is not here: {name!r}")
     return found

@@ -110,10 +110,7 @@ REFERENCE: dict[str, dict[str, Any]] = {
 
 
 class ClikRecipeConfig(Config):
-    """`compat: reference` sets the mathematics of the reference; what is set beside it stays.
-
-    text_fields   what a product says of itself where its own text stands in for its topic's
-    """
+    """`compat: reference` sets the mathematics of the reference; what is set beside it stays."""
 
     recipe: Literal["clik"]
     name: str = Field("clik", pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -133,7 +130,8 @@ class ClikRecipeConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _expand(cls, tree: Any) -> Any:
-        if not isinstance(tree, Mapping):
+        parts = (tree.get(name) or {} for name in ("batches", "training")) if isinstance(tree, Mapping) else (tree,)
+        if not all(isinstance(part, Mapping) for part in parts):
             return tree
         tree = dict(tree)
         if tree.get("compat") == "reference":
@@ -144,6 +142,8 @@ class ClikRecipeConfig(Config):
         training = dict(tree.get("training") or {})
         if training.setdefault("batch_size", shape.size) != shape.size:
             raise ValueError(f"training.batch_size follows from batches: leave it out ({shape.size})")
+        if training.get("batch_sizes"):
+            raise ValueError("training.batch_sizes: the size of a batch follows from batches, leave it out")
         return {**tree, "training": training}
 
 
@@ -457,7 +457,7 @@ def shelves(
     dataset: Dataset,
     n: int = 6,
 ) -> list[Showcase]:
-    """Some topics with their candidates, best score first; the fifth of them that was liked best is marked."""
+    """Some topics with their candidates, best score first; the 20 % of them that were liked best are marked."""
     titles = dataset.products["title"].to_pylist()
     shown: list[Case] = []
     groups = table.groups()
@@ -478,11 +478,11 @@ def shelves(
             for i in order[:8].tolist()
         ]
         said = " · ".join(filter(None, (topic.name, topic.desc, topic.date, topic.cat1, topic.cat2)))
-        shown.append(Case(Card(said), cards, None, 1 + int(np.argmax(right[order]))))
+        shown.append(Case(Card(said), cards, None, 1 + int(np.argmax(right[order])) if right.any() else None))
     return [
         Showcase(
             "Shelves",
-            "A topic and its candidates, best score first; marked is the fifth that shoppers liked best.",
+            "A topic and its candidates, best score first; marked are the 20 % that shoppers liked best.",
             shown,
             [],
         )

@@ -58,14 +58,18 @@ def topic_plan(
 ) -> np.ndarray:
     """Rows of `table`, int64 [steps, batch.size]; every topic of enough products is ranked once an epoch.
 
+    A pair is of a product that the topic lists, where it lists any; a list is of all its candidates.
+
     draw        how a list is drawn from a topic's products: at `random`; `stratified`, evenly from the most, the
-                middling and the least liked thirds; or weighted as the `reference` does
+                middling and the least liked thirds; or weighted by counts as the `reference` does
     one_topic   the lists of a step are all of one topic, as in the reference (a step a topic); else of different
     Raises ShoplensError if there are too few topics for a batch.
     """
     rng = np.random.default_rng((seed, epoch, 3))
     groups = table.groups()
     enough = [rows for rows in groups if len(rows) >= batch.candidates]
+    fitting = [rows[table.listed[rows]] if table.listed[rows].any() else rows for rows in groups]
+    liking = table.counted if draw == "reference" else table.liked
     if len(groups) < batch.matching or len(enough) < (1 if one_topic else batch.groups):
         raise ShoplensError(
             f"{len(groups)} topics, {len(enough)} of them with {batch.candidates} products or more, are too few for "
@@ -75,14 +79,14 @@ def topic_plan(
     order = rng.permutation(len(enough))
     if batch.groups and not one_topic:
         short = -len(order) % batch.groups
-        order = np.concatenate([order, rng.permutation(order[: -batch.groups or None])[:short]])
+        order = np.concatenate([order, rng.permutation(order[: len(order) - len(order) % batch.groups])[:short]])
     steps = len(order) if one_topic or not batch.groups else len(order) // batch.groups
     plan = np.empty((steps, batch.size), np.int64)
     for step in range(steps):
         chosen = rng.choice(len(groups), batch.matching, replace=False)
-        pairs = np.array([groups[i][rng.integers(len(groups[i]))] for i in chosen], dtype=np.int64)
+        pairs = np.array([rng.choice(fitting[i]) for i in chosen], dtype=np.int64)
         whose = [order[step]] * batch.groups if one_topic else order[step * batch.groups : (step + 1) * batch.groups]
-        lists_of = [enough[i][drawn(table.liked[enough[i]], batch.candidates, draw, rng)] for i in whose]
+        lists_of = [enough[i][drawn(liking[enough[i]], batch.candidates, draw, rng)] for i in whose]
         plan[step] = _laid_out(pairs, np.array(lists_of, dtype=np.int64).reshape(batch.groups, -1), batch)
     return plan
 

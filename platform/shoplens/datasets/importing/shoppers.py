@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from shoplens.datasets.importing.rows import Row, one_line, read_rows
 from shoplens.datasets.importing.source import Reject
@@ -19,7 +21,8 @@ M = TypeVar("M", bound=BaseModel)
 class ShopperTables:
     """Tables of `schema.Topic` (`id` or `topic_id`) and `schema.Interaction`; other columns are left out.
 
-    In a CSV cell, several keywords or products are separated by `|`.
+    In a CSV cell, several keywords or products are separated by `|`. Numbers as ids, and times as a table's own type,
+    are taken.
     """
 
     topics: str | None = None
@@ -38,6 +41,8 @@ class ShopperTables:
                 for field in ("kwds", "product_ids"):
                     if isinstance(row.get(field), str):
                         row[field] = [part.strip() for part in row[field].split("|") if part.strip()]
+                    elif isinstance(row.get(field), list):
+                        row[field] = [_text(part) for part in row[field]]
             topic = _read(Topic, row, where)
             if isinstance(topic, Topic):
                 if topic.id in seen:
@@ -62,7 +67,22 @@ class ShopperTables:
 def _read(model: type[M], row: Row | Reject, where: str) -> M | Reject:
     if isinstance(row, Reject):
         return row
+    fields = {name: row[name] for name in model.model_fields if row.get(name) is not None}
+    fields |= {name: _text(fields[name]) for name in _TEXTS & fields.keys()}
     try:
-        return model.model_validate({name: row[name] for name in model.model_fields if row.get(name) is not None})
+        found = model.model_validate(fields)
+        found.model_dump_json().encode()
     except ValidationError as error:
         return Reject("invalid_row", one_line(error), where)
+    except (UnicodeEncodeError, PydanticSerializationError):
+        return Reject("invalid_row", "a text holds half a character (a lone surrogate)", where)
+    return found
+
+
+_TEXTS = {"id", "topic_id", "product_id", "user_id", "time", "date"}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, datetime.date):  # a datetime is one
+        return value.isoformat()
+    return str(value) if type(value) is int else value

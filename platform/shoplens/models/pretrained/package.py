@@ -10,6 +10,6 @@ def read(folder: str) -> Pretrained:
     """Raises ShoplensError if the package is damaged."""
     embedder = Embedder.load(folder)
     text = embedder.config.text
-    sized = {**(text.config or {}), "vocab_size": embedder.tokenizer.get_vocab_size()}
+    sized = {"vocab_size": embedder.tokenizer.get_vocab_size(), **(text.config or {})}
     model = embedder.config.model_copy(update={"text": text.model_copy(update={"config": sized})})
     return Pretrained(model, embedder.preprocessing, embedder.tokenizer, embedder.model.state_dict)
