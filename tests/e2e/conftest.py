@@ -22,7 +22,14 @@ from tests.conftest import ROOT
 
 BIN = Path(sys.executable).parent
 TRAINING = ["training.batch_size=64", "training.warmup_steps=10", "training.checkpoint_every=40"]
-RANKING = ["training.epochs=3", "training.warmup_steps=2", "batches.matching=16", "batches.groups=4"]
+RANKING = [
+    "training.epochs=5",
+    "training.warmup_steps=2",
+    "batches.matching=4",
+    "batches.groups=2",
+    "topics.shares=[0.4,0.3,0.3]",
+]
+"""The shop has twelve topics."""
 READY_S = 120
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE_MS = 20_000
@@ -128,7 +135,7 @@ def demo_url(platform: Platform, champion: int) -> str:
     return platform.cluster.endpoint
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium here; `make browser` installs Debian's")
