@@ -15,7 +15,7 @@ from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_t
 from shoplens.datasets.topic_text import FIELDS, TopicTextConfig, TopicTokens, month_of, of_product
 from shoplens.datasets.topic_text import REFERENCE as SETTINGS
 from shoplens.errors import ShoplensError
-from shoplens.schema import Product, TopicText
+from shoplens.schema import TopicText
 from tests.models.pretrained.conftest import clip_tokenizer, siglip_tokenizer
 
 REFERENCE = TopicTextConfig.model_validate(SETTINGS)
@@ -88,8 +88,9 @@ def test_a_topic_without_a_date_opens_today_if_that_is_told() -> None:
 
 
 def test_a_product_tells_of_itself_in_the_same_layout() -> None:
-    product = Product(id="1", title="A", description="D", category_path=("C1", "C2", "x", "B"))
-    assert of_product(product) == TopicText(name="A", desc="D", cat1="C1", cat2="C2", cat3="x", cat4="B")
+    assert of_product("A", "D", ["C1", "C2", "x", "B"]) == TopicText(
+        name="A", desc="D", cat1="C1", cat2="C2", cat3="x", cat4="B"
+    )
 
 
 def test_dropout_blanks_fields_and_hides_words_but_never_the_layout() -> None:

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from shoplens.config import Config
 from shoplens.datasets.tokenizers import tokenize
 from shoplens.errors import ShoplensError
-from shoplens.schema import Product, TopicText
+from shoplens.schema import TopicText
 
 T = TypeVar("T")
 
@@ -61,10 +61,10 @@ class TopicTextConfig(Config):
     field_dropout: float = Field(0.1, ge=0, lt=1)
 
 
-def of_product(product: Product) -> TopicText:
+def of_product(title: str, description: str, category_path: Sequence[str]) -> TopicText:
     """A product's own words in the layout of a topic: the only place where cat3, cat4 and a description are sure."""
-    path = dict(zip(("cat1", "cat2", "cat3", "cat4"), product.category_path, strict=False))
-    return TopicText(name=product.title, desc=product.description, **path)
+    path = dict(zip(("cat1", "cat2", "cat3", "cat4"), category_path, strict=False))
+    return TopicText(name=title, desc=description, **path)
 
 
 class TopicTokens:

@@ -185,7 +185,6 @@ class Clik(DualEncoder):
         self.rank_scale = nn.Parameter(torch.tensor(math.log(1 / config.rank_temperature)))
         for scale in (self.logit_scale, self.rank_scale):
             scale.requires_grad_(config.learn_temperatures)
-        self._exclude_own = config.query.exclude_own
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
         """Takes over the towers of a trained dual encoder or CLIK; the query begins anew."""
@@ -216,7 +215,9 @@ class Clik(DualEncoder):
         with torch.autocast(image.device.type, enabled=False):
             if bank is not None and self.training:
                 bank.write(image[:pairs].detach(), pair_topic, pair_product)
-            allowed = bank.open_to(list_topic, list_product) if bank is not None and self._exclude_own else None
+            allowed = (
+                bank.open_to(list_topic, list_product) if bank is not None and self.query.config.exclude_own else None
+            )
             queries = self.query(text[pairs:], allowed)
             scores = torch.einsum("gd,gkd->gk", queries, image[pairs:].unflatten(0, list_product.shape))
         with torch.no_grad():

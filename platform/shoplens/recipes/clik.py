@@ -41,7 +41,7 @@ from shoplens.objectives.listwise import listwise
 from shoplens.objectives.local_gather import info_nce_with_local_gradients
 from shoplens.registry.gates import Gates
 from shoplens.sampling.topics import Draw, TopicBatch, topic_plan
-from shoplens.schema import Product, Split, Topic, TopicText
+from shoplens.schema import Split, Topic, TopicText
 from shoplens.training.recipe import Batch, Timeline, TrainingConfig
 
 
@@ -197,10 +197,8 @@ class ClikRecipe:
     @cached_property
     def _products(self) -> list[TopicText]:
         columns = self.dataset.products.select(["title", "description", "category_path"]).to_pydict()
-        return [
-            of_product(Product(id="-", title=title, description=description, category_path=tuple(path or ())))
-            for title, description, path in zip(*columns.values(), strict=True)
-        ]
+        rows = zip(*columns.values(), strict=True)
+        return [of_product(title, description or "", path or ()) for title, description, path in rows]
 
     @cached_property
     def _write(self) -> TopicTokens:
