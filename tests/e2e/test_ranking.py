@@ -52,7 +52,7 @@ def test_the_run_says_what_it_began_from_and_its_figures(platform: Platform, cha
     run = client.get_run(client.get_model_version("clik", str(ranker)).run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["start_from"] == f"eclip/{champion}"
-    assert {"val/ranking/ndcg_at_10", "val/topic_to_image/mrr"} <= run.data.metrics.keys()
+    assert {"test/ranking/ndcg_at_10", "test/topic_to_image/mrr"} <= run.data.metrics.keys()
 
 
 def test_a_merchandiser_writes_a_topic_and_sees_a_shelf(page: Page, demo_url: str, asked: dict) -> None:

@@ -105,13 +105,20 @@ def test_one_call_is_a_loop_over_the_groups(make: MakeRecipe, reads: str) -> Non
     torch.testing.assert_close(listwise(ranked.scores, liked, ranked.rank_scale), torch.stack(losses).mean())
 
 
-def _losses_of_a_share(rank: int, world: int, folder: Path, settings: list[str]) -> None:
-    """Writes, ours and as the reference has it: the loss, the gradient of its mean over workers, and the bank."""
+def _losses_of_shares(rank: int, folder: Path, settings: list[str]) -> None:
+    """Process `rank` of four, of which two work together, then all."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
-    if world > 1:
-        store = torch.distributed.FileStore(str(folder / f"store-{world}"), world)
-        torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    for world in WORLDS:
+        if rank < world:
+            store = torch.distributed.FileStore(str(folder / f"store-{world}"), world)
+            torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
+            _losses_of_a_share(rank, world, folder, settings)
+            torch.distributed.destroy_process_group()
+
+
+def _losses_of_a_share(rank: int, world: int, folder: Path, settings: list[str]) -> None:
+    """Writes, ours and as the reference has it: the loss, the gradient of its mean over workers, and the bank."""
     for compat in COMPAT:
         recipe = clik.load(override({**read_yaml(CONFIG), **TOWERS}, [*settings, f"compat={compat}"]), CONFIG)
         torch.manual_seed(0)
@@ -132,10 +139,9 @@ def _losses_of_a_share(rank: int, world: int, folder: Path, settings: list[str])
                 mean /= world
         found = {"loss": value, "gradient": gradient, **model.query.bank.state_dict()}
         torch.save(found, folder / f"{compat}-{world}-{rank}.pt")
-    if world > 1:
-        torch.distributed.destroy_process_group()
 
 
+WORLDS = (2, 4)
 COMPAT = ("none", "reference")
 
 
@@ -144,9 +150,8 @@ def test_processes_together_are_one(shop: Dataset, tmp_path: Path) -> None:
     settings = [f"dataset={shop.path}", *SMALL, "batches={matching: 8, groups: 4, candidates: 3, product_text: 0.0}"]
     settings += ["topics.refinement=corrected", "model.query.reads=attention", "model.query.bank=8"]
     _losses_of_a_share(0, 1, tmp_path, settings)
-    for world in (2, 4):
-        multiprocessing.spawn(_losses_of_a_share, args=(world, tmp_path, settings), nprocs=world)
-    for compat, world in product(COMPAT, (2, 4)):
+    multiprocessing.spawn(_losses_of_shares, args=(tmp_path, settings), nprocs=max(WORLDS))
+    for compat, world in product(COMPAT, WORLDS):
         alone = torch.load(tmp_path / f"{compat}-1-0.pt")
         found = [torch.load(tmp_path / f"{compat}-{world}-{rank}.pt") for rank in range(world)]
         torch.testing.assert_close(found[0]["loss"], alone["loss"], rtol=1e-6, atol=0)
