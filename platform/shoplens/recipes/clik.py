@@ -41,7 +41,7 @@ from shoplens.objectives.listwise import listwise
 from shoplens.objectives.local_gather import info_nce_with_local_gradients
 from shoplens.registry.gates import Gates
 from shoplens.sampling.topics import Draw, TopicBatch, topic_plan
-from shoplens.schema import Split, Topic, TopicText
+from shoplens.schema import Topic, TopicText
 from shoplens.training.recipe import Batch, Timeline, TrainingConfig
 
 
@@ -85,7 +85,7 @@ class ClikObjective(Config):
 class ClikEvaluation(Config):
     """The split of topics that is judged."""
 
-    split: Split = "val"
+    split: Literal["train", "val", "test"] = "val"
 
 
 REFERENCE: dict[str, dict[str, Any]] = {
@@ -211,6 +211,10 @@ class ClikRecipe:
     def plan(self, epoch: int) -> np.ndarray:
         batches = self.config.batches
         return topic_plan(self.table, batches.shape, self.seed, epoch, draw=batches.draw, one_topic=batches.one_topic)
+
+    def check_evaluation(self) -> None:
+        """Raises ShoplensError if a split is left without topics."""
+        topics_by_split(self.dataset, self.topics, self.config.topics, self._catalog)
 
     def plan_statistics(self, plan: np.ndarray) -> dict[str, float]:
         """Topics that a step ranks, how often one is ranked in the epoch, products seen, liking of what is ranked."""
@@ -389,15 +393,13 @@ def evaluate(
     """
     ranker = Embedder.load(package)
     settings = json.loads((Path(package) / "config.json").read_text())
-    config = validate(ClikEvaluation, {**settings["evaluation"], **(overrides or {})}, "evaluation")
     if not isinstance(ranker, Ranker):
         raise ShoplensError(f"{package} does not rank: it is {settings['embedder']}")
-    split = split or config.split
+    chosen = {**settings["evaluation"], **(overrides or {}), **({} if split is None else {"split": split})}
+    split = validate(ClikEvaluation, chosen, "evaluation").split
     topics_config = validate(TopicsConfig, settings["topics"], "topics")
     topics = topics_of(dataset, topics_config.made_of)
     tables = topics_by_split(dataset, topics, topics_config, catalogs_of(dataset))
-    if split not in tables:
-        raise ShoplensError(f"topics have no split {split!r}: choose one of {', '.join(tables)}")
     table, photos = tables[split], photos_of(dataset)
     first_photo = np.array([photos[row][0] for row in table.product])
     gallery, item = np.unique(first_photo, return_inverse=True)
