@@ -262,7 +262,7 @@ def train(recipe: Any, folder: Path) -> tuple[Any, float]:
     batches, hardness = MicroBatches(recipe, 0, 1, folder), []
     for step in range(timeline.total):
         epoch, first = timeline.locate(step)
-        if not first and recipe.mines(epoch):
+        if not first and isinstance(recipe, mining.Mining) and recipe.mines(epoch):
             mining.mine_epoch(recipe, model, folder, epoch, torch.device("cpu"), contextlib.nullcontext)
         factor = learning_rate_factor(timeline, step, config.warmup_steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
