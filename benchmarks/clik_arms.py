@@ -37,7 +37,7 @@ from ablation import SMALL as SMALL_ECLIP
 from ablation import pixels, told, train
 
 CONFIGS = Path(__file__).parents[1] / "workloads/configs"
-SHOP = {"products": 12_000, "seed": 23, "image_size": 64, "impressions_per_product": 60.0}
+SHOP = {"products": 30_000, "seed": 23, "image_size": 64, "impressions_per_product": 40.0}
 BATCHES = ["batches.matching=32", "batches.groups=8", "batches.candidates=10"]
 BANK = ["model.query.bank=1024"]
 ARMS: dict[str, list[str]] = {

@@ -224,7 +224,9 @@ def topics_by_split(
     names = [topic.name for topic in topics]
     table = refine(table, least=config.least, least_liked=config.least_liked, most=config.most, seed=seed)
     left = table.topics
-    rows = split_topics(left, [getattr(topics[place], config.stratum) for place in left.tolist()], config.shares, seed)
+    kept = [topics[place] for place in left.tolist()]
+    stratum = [getattr(topic, config.stratum) for topic in kept]
+    rows = split_topics(left, [topic.name for topic in kept], stratum, config.shares, seed)
     test, val, train = (table.keep(np.isin(table.topic, rows[name])) for name in ("test", "val", "train"))
     val = without_leaks(val, test, catalog, names)
     for held_out in (test, val):
@@ -286,22 +288,29 @@ def refine_as_reference(table: TopicProducts, names: Sequence[str], *, least: in
 
 
 def split_topics(
-    topics: np.ndarray, stratum: Sequence[str], shares: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 0
+    topics: np.ndarray,
+    names: Sequence[str],
+    stratum: Sequence[str],
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Rows of topics by split, each stratum divided in the same shares as nearly as whole topics allow.
+    """Rows of topics by split: those of one name stay together, each stratum divided in the same shares as nearly
+    as that allows.
 
-    stratum   of each of `topics`, its category for instance
+    names, stratum   of each of `topics`: what it is called, and its category for instance
     """
     rng = np.random.default_rng((seed, 2))
     bounds = np.cumsum(np.array(shares) / sum(shares))
+    members: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for topic, name, value in zip(topics.tolist(), names, stratum, strict=True):
+        members[value][name.casefold()].append(topic)
     found: dict[str, list[int]] = {name: [] for name in SPLITS}
-    for value in sorted(set(stratum)):
-        members = topics[[s == value for s in stratum]]
-        place = (np.arange(len(members)) + rng.random()) / len(members) % 1
-        for topic, split in zip(
-            rng.permutation(members).tolist(), np.searchsorted(bounds, place, "right"), strict=True
-        ):
-            found[SPLITS[min(int(split), 2)]].append(topic)
+    for _, by_name in sorted(members.items()):
+        alike = [by_name[name] for name in rng.permutation(sorted(by_name)).tolist()]
+        sizes = np.array([len(group) for group in alike])
+        place = (np.cumsum(sizes) - sizes + rng.random()) / sizes.sum() % 1
+        for group, split in zip(alike, np.searchsorted(bounds, place, "right"), strict=True):
+            found[SPLITS[min(int(split), 2)]].extend(group)
     return {name: np.array(sorted(rows), dtype=np.int64) for name, rows in found.items()}
 
 
