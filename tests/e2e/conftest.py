@@ -27,7 +27,9 @@ RANKING = [
     "training.warmup_steps=2",
     "batches.matching=4",
     "batches.groups=2",
-    "topics.shares=[0.4,0.3,0.3]",
+    "batches.candidates=6",
+    "topics.least=6",
+    "topics.least_liked=3",
     "evaluation.split=test",
 ]
 """The shop has twelve topics; judged on the split that promotion asks for, so that it need not judge again."""

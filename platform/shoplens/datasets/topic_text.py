@@ -74,7 +74,8 @@ class TopicTokens:
         self._tokenizer, self._config = tokenizer, config
         self._max_tokens = tokenizer.truncation["max_length"] if tokenizer.truncation else 128
         self._pad = tokenizer.padding["pad_id"] if tokenizer.padding else 0
-        self._start, self._end, self._unknown = map(tokenizer.token_to_id, ("[CLS]", "[SEP]", "[UNK]"))
+        start, end, self._unknown = map(tokenizer.token_to_id, ("[CLS]", "[SEP]", "[UNK]"))
+        self._around = None if start is None or end is None else (start, end)
         if self._max_tokens <= len(FIELDS) + 1:
             raise ShoplensError(f"a topic needs more than {len(FIELDS) + 1} tokens: raise max_tokens of the text tower")
 
@@ -89,13 +90,12 @@ class TopicTokens:
         today   the date of topics without one; if it is not given their season is left blank
         rngs    one a topic: words and fields are dropped as in training
         """
-        if self._start is None or self._end is None:
-            texts = [
-                self._as_one_text(topic, today, None if rngs is None else rngs[i]) for i, topic in enumerate(topics)
-            ]
-            ids, mask = tokenize(self._tokenizer, texts)
-            return {"ids": ids, "mask": mask, "types": np.zeros_like(ids)}
-        rows = [self._row(topic, today, None if rngs is None else rngs[i]) for i, topic in enumerate(topics)]
+        drawn = [None] * len(topics) if rngs is None else rngs
+        if self._around is None:
+            texts = [self._as_one_text(topic, today, rng) for topic, rng in zip(topics, drawn, strict=True)]
+            tokens, mask = tokenize(self._tokenizer, texts)
+            return {"ids": tokens, "mask": mask, "types": np.zeros_like(tokens)}
+        rows = [self._row(topic, today, rng, *self._around) for topic, rng in zip(topics, drawn, strict=True)]
         longest = max((len(ids) for ids, _ in rows), default=0)
         arrays = {
             "ids": np.full((len(rows), longest), self._pad, np.int64),
@@ -109,7 +109,7 @@ class TopicTokens:
         return arrays
 
     def _row(
-        self, topic: TopicText, today: datetime.date | None, rng: np.random.Generator | None
+        self, topic: TopicText, today: datetime.date | None, rng: np.random.Generator | None, start: int, end: int
     ) -> tuple[list[int], int]:
         """Token ids, and how many of them are the name with what encloses it."""
         said = self._said(topic, today)
@@ -126,9 +126,9 @@ class TopicTokens:
             kept = max(0, len(tokens[name]) - excess)
             excess -= len(tokens[name]) - kept
             tokens[name] = tokens[name][:kept]
-        row = [self._start]
+        row = [start]
         for name in FIELDS:
-            row += [*tokens[name], self._end]
+            row += [*tokens[name], end]
         return row, len(tokens["name"]) + 2
 
     def _as_one_text(self, topic: TopicText, today: datetime.date | None, rng: np.random.Generator | None) -> str:

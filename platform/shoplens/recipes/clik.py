@@ -478,7 +478,7 @@ def shelves(
             for i in order[:8].tolist()
         ]
         said = " · ".join(filter(None, (topic.name, topic.desc, topic.date, topic.cat1, topic.cat2)))
-        shown.append(Case(Card(said), cards, None, 1 + int(np.argmax(right[order])) if right.any() else None))
+        shown.append(Case(Card(said), cards, None, 1 + int(np.argmax(right[order]))))
     return [
         Showcase(
             "Shelves",
