@@ -365,6 +365,7 @@ def test_page_and_openapi(running: Any) -> None:
         assert set(paths) == {
             "/v1/embeddings",
             "/v1/attributes",
+            "/v1/rank",
             "/v1/models",
             "/v1/similar",
             "/v1/products",
