@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 from ablation import SMALL as SMALL_ECLIP
-from ablation import pixels, told, train
+from ablation import changed, gain, pixels, told, train
 
 CONFIGS = Path(__file__).parents[1] / "workloads/configs"
 SHOP = {"products": 30_000, "seed": 23, "image_size": 64, "impressions_per_product": 40.0}
@@ -247,6 +247,12 @@ def summary(found: dict[str, list[dict[str, Any]]], options: argparse.Namespace,
         arm: {name: told([seed[name] for seed in by_seed], interval) for name in SHOWN if name in by_seed[0]}
         for arm, by_seed in found.items()
     }
+    as_runs = {arm: [{"metrics": seed} for seed in by_seed] for arm, by_seed in found.items()}
+    over = {
+        arm: changed(runs, as_runs["similarity"], interval)
+        for arm, runs in as_runs.items()
+        if "similarity" in found and arm != "similarity"
+    }
     return {
         "command": " ".join(["python", *sys.argv]),
         "shop": shop.name,
@@ -254,11 +260,13 @@ def summary(found: dict[str, list[dict[str, Any]]], options: argparse.Namespace,
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("torch", "timm", "transformers", "numpy")},
         "arms": arms,
+        "over_similarity": over,
     }
 
 
 def table(result: dict[str, Any]) -> str:
-    """Markdown; the best of each column in bold with those whose interval reaches its value."""
+    """Markdown: the best of each column in bold with those whose interval reaches its value; then what each adds to
+    similarity on the same topics, in bold where the interval leaves out 0."""
     arms = result["arms"]
     names = [name for name in SHOWN if any(name in arm for arm in arms.values())]
     best = {name: max(arm[name]["value"] for arm in arms.values() if name in arm) for name in names}
@@ -270,6 +278,10 @@ def table(result: dict[str, Any]) -> str:
             cell = "" if metric is None else f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
             cells.append(f"**{cell}**" if metric and metric["high"] >= best[name] else cell)
         lines.append(f"| {arm} | {' | '.join(cells)} |")
+    if result["over_similarity"]:
+        lines += ["", "| less similarity | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
+    for arm, figures in result["over_similarity"].items():
+        lines.append(f"| {arm} | {' | '.join(gain(figures[name]) if name in figures else '' for name in names)} |")
     return "\n".join([*lines, ""])
 
 
