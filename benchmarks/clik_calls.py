@@ -2,7 +2,7 @@
 
     python benchmarks/clik_calls.py OUT.json [--shop DIR] [--endpoint http://127.0.0.1:8000] [key=value ...]
 
-`step`: forward and backward of a training step with its lists encoded in one call, over the time of the same step with
+`step`: forward and backward of a training step of e-CLIP's towers with its lists encoded in one call, over the time of the same step with
 a call a list, as the reference implementation makes them; both give the same scores and gradients, which is checked.
 `validation` (with --shop): photos that the reference's validation encodes on the shop's val topics (a matching batch
 and the candidates, for every topic) over those that ours does. `rank` (with --endpoint): milliseconds of POST /v1/rank
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-CONFIG = Path(__file__).parents[1] / "workloads/configs/clik.yaml"
+CONFIGS = Path(__file__).parents[1] / "workloads/configs"
 REFERENCE_MATCHING = 343
 """Pairs that the reference draws for the matching loss of every validation step."""
 
@@ -55,7 +55,8 @@ def step(settings: list[str], options: argparse.Namespace) -> dict[str, Any]:
     from shoplens.models.clik import Clik, ClikConfig
     from shoplens.recipes.clik import TopicBatchConfig
 
-    tree = override(read_yaml(str(CONFIG)), settings)
+    towers = {name: read_yaml(str(CONFIGS / "eclip.yaml"))[name] for name in ("model", "preprocessing")}
+    tree = override({**read_yaml(str(CONFIGS / "clik.yaml")), **towers}, settings)
     batches = validate(TopicBatchConfig, tree["batches"], "batches")
     preprocessing = validate(Preprocessing, tree["preprocessing"], "preprocessing")
     config = validate(ClikConfig, tree["model"], "model")
@@ -126,7 +127,7 @@ def validation(shop: str, settings: list[str]) -> dict[str, Any]:
     from shoplens.recipes.clik import catalogs_of, photos_of
 
     dataset = Dataset(shop)
-    config = validate(TopicsConfig, override(read_yaml(str(CONFIG)), settings)["topics"], "topics")
+    config = validate(TopicsConfig, override(read_yaml(str(CONFIGS / "clik.yaml")), settings)["topics"], "topics")
     topics = topics_of(dataset, config.made_of)
     table = topics_by_split(dataset, topics, config, catalogs_of(dataset))["val"]
     photos = photos_of(dataset)
