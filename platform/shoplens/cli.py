@@ -128,6 +128,9 @@ def synthesize(
     flaws: Annotated[
         float, typer.Option(min=0, max=1, help="Share of offers with a raw flaw in photo or title.")
     ] = 0.0,
+    review_noise: Annotated[
+        float, typer.Option(min=0, max=3, help="How far log review counts stray from attractiveness.")
+    ] = 0.5,
     image_size: Annotated[int, typer.Option(min=48, max=1024, help="Pixels along a side.")] = 128,
     photos_per_product: Annotated[int, typer.Option(min=1, max=8)] = 1,
     impressions_per_product: Annotated[float, typer.Option(min=0, help="Mean rows in the click log.")] = 8.0,
@@ -159,6 +162,7 @@ def synthesize(
         missing_catalog=missing_catalog,
         duplicates=duplicates,
         flaws=flaws,
+        review_noise=review_noise,
         image_size=image_size,
         photos_per_product=photos_per_product,
         impressions_per_product=impressions_per_product,

@@ -60,6 +60,17 @@ def test_price_and_reviews_follow_attractiveness(offers: list[Shown]) -> None:
     assert spearmanr(a, reviews).statistic > 0.6
 
 
+@pytest.mark.parametrize("noise", [0.0, 1.0, 1.5])
+def test_review_counts_stray_as_far_as_asked(noise: float) -> None:
+    """The counts are Poisson: (E[n^2] - E[n]) / E[n]^2 = exp(variance of the logarithm of their rate)."""
+    design, hand = CATALOGUE.design(0), seller(3, 0)
+    worth = [appeal(design, hand, stream(3, 4, number), noise) for number in range(20_000)]
+    counts = np.array([one.review_count for one in worth], dtype=np.float64)
+    of_bargains = 0.9 * np.std([one.attractiveness for one in worth])
+    variance = np.log((np.mean(counts**2) - counts.mean()) / counts.mean() ** 2)
+    assert np.sqrt(variance) == pytest.approx(np.hypot(noise, of_bargains), abs=0.1)
+
+
 def test_stated_propensities_are_those_of_the_log(events: list[Row]) -> None:
     pages = defaultdict(lambda: defaultdict(Counter))  # type: ignore[var-annotated]
     stated: dict[tuple[str, int, str], float] = {}

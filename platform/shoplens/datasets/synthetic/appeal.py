@@ -5,7 +5,7 @@
     offer   a = d + 0.35 SETTING[backdrop] + 0.20 b
 
     price         = category price * exp(0.35 premium(material) + 0.20 fame + 0.12 d - 0.10 b), to 100 won
-    review count  ~ Poisson(exp(2.2 + 0.9 a + 0.5 g)),  g ~ N(0, 1)
+    review count  ~ Poisson(exp(2.2 + 0.9 a + n g)),  g ~ N(0, 1), n the review noise
     P(click | shown at position k) = (1 + k)^-0.6 * sigmoid(-1.6 + 1.1 a + 1.2 [fits the topic])
     P(purchase | click)            = sigmoid(-2.5 + 0.5 a)
 
@@ -54,13 +54,13 @@ def design_appeal(design: Design) -> float:
     return 0.60 * TASTE[design.colour] + 0.50 * TASTE[design.pattern] + 0.30 * fame(design) + 0.40 * design.charm
 
 
-def appeal(design: Design, hand: Seller, rng: np.random.Generator) -> Appeal:
+def appeal(design: Design, hand: Seller, rng: np.random.Generator, review_noise: float = 0.5) -> Appeal:
     """What shoppers make of an offer whose photos are in the style of `hand`."""
     d, bargain = design_appeal(design), float(rng.normal())
     a = d + 0.35 * SETTING[hand.photo.backdrop.kind] + 0.20 * bargain
     premium = 0.35 * MATERIALS[design.material].premium + 0.20 * fame(design)
     price = design.leaf.price * math.exp(premium + 0.12 * d - 0.10 * bargain)
-    reviews = int(rng.poisson(math.exp(2.2 + 0.9 * a + 0.5 * float(rng.normal()))))
+    reviews = int(rng.poisson(math.exp(2.2 + 0.9 * a + review_noise * float(rng.normal()))))
     return Appeal(attractiveness=a, price=float(round(price / 100) * 100), review_count=reviews)
 
 

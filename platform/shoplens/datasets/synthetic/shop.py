@@ -81,6 +81,9 @@ class SyntheticShop(BaseModel):
         default=0.0, ge=0, lt=1, description="offers that repeat the one before them in its catalog, photo and title"
     )
     flaws: float = Field(default=0.0, ge=0, le=1, description="offers with a raw flaw in photos or title")
+    review_noise: float = Field(
+        default=0.5, ge=0, le=3, description="how far log review counts stray from what attractiveness makes of them"
+    )
     image_size: int = Field(default=128, ge=48, le=1024, description="pixels along a side")
     photos_per_product: int = Field(default=1, ge=1, le=8)
     impressions_per_product: float = Field(default=8.0, ge=0, le=1000)
@@ -250,7 +253,7 @@ def _offers(
         drawn, own = first
         rng = _stream_of(shop, drawn, 1)
         by_photo, by_title = styled(shop.seed, own, shop.sellers, shop.seller_style, rng)
-        worth = appeal(design, by_photo, rng)
+        worth = appeal(design, by_photo, rng, shop.review_noise)
         flaw = str(rng.choice(FLAWS)) if rng.random() < shop.flaws else None
         listed, catalog_id = _listed_catalog(shop, catalogue, catalog, rng)
         title = titles.seller_title(design, by_title, rng)
