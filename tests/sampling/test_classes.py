@@ -145,3 +145,11 @@ def test_tables_without_a_class_and_levels_that_are_none_are_refused() -> None:
     bare = Samples(samples.sample, samples.product, samples.catalog, np.full_like(samples.category, -1), samples.phash)
     with pytest.raises(ShoplensError, match="in 0 categories"):
         class_plan(bare, label, ClassBatches(classes=2, categories=2), 0, 0)
+
+
+def test_the_batches_of_a_large_class_are_spread_over_the_epoch() -> None:
+    samples, label = table([20] + [2] * 190, [0] * 191, 5)
+    plan = class_plan(samples, label, ClassBatches(classes=5), 0, 0)
+    steps = np.flatnonzero((classes_of(plan, samples, label, 10) == 0).any(axis=1))
+    assert len(steps) == 10
+    assert np.ptp(steps) > 20
