@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor, distributed
+from typing import Any
+
+from torch import Tensor, autograd, distributed
+from torch.autograd.function import once_differentiable
 
 
 def world_size() -> int:
@@ -16,6 +19,11 @@ def gather_rows(rows: Tensor) -> Tensor:
     gathered = rows.new_empty((world_size() * len(rows), *rows.shape[1:]))
     distributed.all_gather_into_tensor(gathered, rows.detach().contiguous())
     return gathered
+
+
+def gather_rows_with_gradient(rows: Tensor) -> Tensor:
+    """As `gather_rows`; the gradient of a row is the sum of what all workers differentiate it by."""
+    return rows if world_size() == 1 else _GatherRows.apply(rows)
 
 
 def sum_to_owner(rows: Tensor) -> Tensor:
@@ -41,6 +49,17 @@ def own_rows(total: int) -> slice:
         return slice(0, total)
     share = total // world_size()
     return slice(distributed.get_rank() * share, (distributed.get_rank() + 1) * share)
+
+
+class _GatherRows(autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        return gather_rows(rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return sum_to_owner(gradient)
 
 
 def _all_reduce(values: Tensor, operation: distributed.ReduceOp.RedOpType) -> Tensor:

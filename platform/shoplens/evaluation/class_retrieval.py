@@ -1,0 +1,35 @@
+"""Retrieval among photos of classes, by which metric learning is judged: recall@K that never finds the query itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shoplens.evaluation.ranking import Retrieval, members
+
+
+def class_retrieval(vectors: np.ndarray, label: np.ndarray, items: np.ndarray | None = None) -> Retrieval:
+    """Every photo asks for the others of its class, among all photos but itself.
+
+    vectors  [n, d], compared by inner product
+    label    int64 [n] class of each photo; negative: of none, it is found but does not ask
+    items    [n, d] the same photos as they are found, where that differs: `hyperbolic.lift_items` of points whose
+             `lift_queries` are `vectors`, both in float64, since scores within `metrics.TIE` count as equal
+
+    The query is left out by its place, not as the best hit: a copy of it is right in its class and wrong in
+    another. A photo alone in its class does not ask, and counts in `n_without_answer`.
+    """
+    photos = np.arange(len(vectors))
+    code = np.unique(np.where(label < 0, -1 - photos, label), return_inverse=True)[1]
+    asked = np.flatnonzero(np.bincount(code)[code] > 1)
+    return Retrieval(
+        queries=vectors[asked],
+        query_row=asked,
+        query_key=code[asked],
+        group=code[asked],
+        gallery=vectors if items is None else items,
+        gallery_row=photos,
+        right=members(code, int(code.max(initial=-1)) + 1),
+        query_owner=asked,
+        left_out=members(photos, len(photos)),
+        n_without_answer=len(photos) - len(asked),
+    )
