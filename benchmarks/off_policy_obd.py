@@ -17,7 +17,8 @@ What the evaluated policy would show is known or taken from rows that the truth 
   bring is in the result as `policy_error`, and in no interval. That a mean over time does is the assumption that what
   shoppers like did not change within the week; so is every use of a logged propensity for a later policy.
 
-Users are not known, so intervals are over impressions; 3 of 4 values rest on 26 to 60 clicks, and are as wide as that.
+Users are not known, so intervals are over impressions. A click rate of 0.5 % leaves 27 to 59 clicks a log: intervals are
+as wide as half of the value to either side, and wider with weights.
 Set before any result was seen: every fourth row, clipping at sqrt(n), the reward model (logistic regression on item and
 place with scikit-learn's own penalty, 5 folds), and the estimators. `covers` says that an interval holds the logged rate;
 `agrees`, that the difference's holds 0 (Zou & Donner 2008), since that rate is itself uncertain. `log's own rate` takes

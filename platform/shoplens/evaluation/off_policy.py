@@ -11,6 +11,9 @@ that of one place (the item-position model of Li et al. 2018, "Offline evaluatio
 | `inverse_propensity` | propensities are true | weights are large |
 | `self_normalised` | propensities are true, n large | weights are large, less so |
 | `doubly_robust` | propensities are true, or the model is | both are wrong, or weights are large where the model errs |
+
+No bootstrap knows of a weight that was not drawn. Where a dozen rewarded impressions or fewer decide, or `effective` is
+a few dozen, both intervals hold the truth less often than 95 %.
 """
 
 from __future__ import annotations
@@ -107,8 +110,8 @@ def direct(expected: np.ndarray, user: np.ndarray | None = None, *, seed: int = 
 def inverse_propensity(log: Log, *, clip: float | None = None, seed: int = 0) -> Estimate:
     """IPS: mean(weight * reward) (Horvitz & Thompson 1952). `clip` is the largest weight allowed.
 
-    Clipping trades variance for a bias towards 0, bounded by `Estimate.cut`; `clip=n**0.5` makes both vanish as the
-    log grows (Ionides 2008, "Truncated importance sampling").
+    Clipping trades variance for a bias towards 0, bounded by `Estimate.cut`; a limit that grows as n**0.5 makes both
+    vanish with the size of the log (Ionides 2008, "Truncated importance sampling").
     """
     weight = _clipped(log, clip)
     return _estimate(weight * log.reward, np.ones(len(weight)), weight, log.user, seed, log)
