@@ -19,7 +19,7 @@ What the evaluated policy would show is known or taken from rows that the truth 
 
 Users are not known, so intervals are over impressions. A click rate of 0.5 % leaves 27 to 59 clicks a log: intervals are
 as wide as half of the value to either side, and wider with weights.
-Set before any result was seen: every fourth row, clipping at sqrt(n), the reward model (logistic regression on item and
+Set before any estimate was seen: every fourth row, clipping at sqrt(n), the reward model (logistic regression on item and
 place with scikit-learn's own penalty, 5 folds), and the estimators. `covers` says that an interval holds the logged rate;
 `agrees`, that the difference's holds 0 (Zou & Donner 2008), since that rate is itself uncertain. `log's own rate` takes
 both policies to be equal: where it covers too, the data cannot tell the policies apart.
