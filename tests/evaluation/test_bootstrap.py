@@ -15,6 +15,7 @@ from shoplens.evaluation.bootstrap import (
     paired_difference,
     percentiles,
     ratio,
+    ratio_intervals,
 )
 
 
@@ -73,6 +74,40 @@ def test_same_seed_same_interval_whatever_the_group_codes() -> None:
 def test_one_group_says_nothing() -> None:
     low, high = interval(np.array([1.0, 0.0]), np.zeros(2, int))
     assert math.isnan(low) and math.isnan(high)
+
+
+def test_ratio_intervals_of_a_mean_are_its_percentiles() -> None:
+    a, _, groups = _shop(np.random.default_rng(3), 30)
+    assert ratio_intervals(a, np.ones(len(a)), groups * 3 - 5, 7)[0] == pytest.approx(interval(a, groups, 7))
+
+
+def test_studentised_interval_by_its_definition() -> None:
+    """Draws of our own, the standard error of each from its residuals."""
+    rng = np.random.default_rng(4)
+    n_groups = 25
+    groups = np.repeat(np.arange(n_groups), rng.integers(1, 9, n_groups))
+    a, b = rng.exponential(size=len(groups)) ** 2, rng.uniform(0.5, 2, len(groups))
+    above, below = np.bincount(groups, a), np.bincount(groups, b)
+
+    def ratio_and_error(rows: np.ndarray) -> tuple[float, float]:
+        value = above[rows].sum() / below[rows].sum()
+        return value, math.sqrt(((above[rows] - value * below[rows]) ** 2).sum()) / below[rows].sum()
+
+    value, error = ratio_and_error(np.arange(n_groups))
+    redrawn = [ratio_and_error(rng.integers(n_groups, size=n_groups)) for _ in range(20_000)]
+    t = [(one - value) / its_error for one, its_error in redrawn]
+    expected = [value - np.quantile(t, 0.975) * error, value - np.quantile(t, 0.025) * error]
+    ours = ratio_intervals(a, b, groups, resamples=20_000)[1]
+    assert ours == pytest.approx(expected, abs=0.04 * (expected[1] - expected[0]))
+
+
+def test_what_draws_cannot_tell_has_no_end() -> None:
+    one_click = np.eye(1, 40)[0]
+    percentile, (low, high) = ratio_intervals(one_click, np.ones(40), np.arange(40))
+    assert percentile[0] == 0
+    assert low < 1 / 40 and high == math.inf, "a third of the draws have no click, and no idea of how far they are off"
+    assert ratio_intervals(np.full(5, 0.1), np.ones(5), np.arange(5))[1] == pytest.approx((0.1, 0.1))
+    assert np.isnan(ratio_intervals(one_click, np.ones(40), np.zeros(40))).all()
 
 
 def test_wrong_shapes_are_refused() -> None:

@@ -7,7 +7,7 @@ queries; an interval over single queries would be too narrow.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,6 +124,49 @@ def paired_difference(
     return (float(difference.mean()), *percentiles(means, level))
 
 
+def ratio_intervals(
+    numerator: np.ndarray,
+    denominator: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
+    *,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Percentile and studentised interval of sum(numerator) / sum(denominator), parts [n] drawn by `groups` [n].
+
+    The studentised one (bootstrap-t, Davison & Hinkley 1997, section 5.2) divides each draw's deviation by that draw's own
+    standard error of the linearised ratio. It reaches further where a few large parts decide, and has no end on a
+    side that the draws cannot tell: a draw without deviation among its groups has a standard error of 0.
+    Both are (nan, nan) for a single group.
+    """
+    codes = np.unique(groups, return_inverse=True)[1]
+    n_groups = int(codes.max()) + 1
+    if n_groups < 2:
+        return (np.nan, np.nan), (np.nan, np.nan)
+    above, below = (totals(np.asarray(part, np.float64), codes, n_groups) for part in (numerator, denominator))
+    parts = np.stack([above, below, above**2, above * below, below**2], axis=1)
+    sums = np.concatenate([_counts(drawn, n_groups) @ parts for drawn in _draws(n_groups, seed, resamples)])
+    (value,), (error,) = _ratio_and_error(parts.sum(axis=0, keepdims=True))
+    values, errors = _ratio_and_error(sums)
+    if error == 0:
+        return percentiles(values, level), (float(value), float(value))
+    away = values - value
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where((errors == 0) & (away == 0), 0.0, away / errors)
+    high, low = np.nanquantile(t, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    return percentiles(values, level), (float(value - low * error), float(value - high * error))
+
+
+def _ratio_and_error(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ratio and its linearised standard error from sums [r, 5] of a, b, a^2, ab, b^2 over groups; nan where b is 0."""
+    a, b, aa, ab, bb = sums.T
+    value = divide(a, b)
+    squares = aa - 2 * value * ab + value**2 * bb
+    squares = np.where(squares <= 1e-12 * aa, 0.0, squares)
+    return value, divide(np.sqrt(squares), np.abs(b))
+
+
 def _columns(outcomes: np.ndarray) -> np.ndarray:
     return np.asarray(outcomes, dtype=np.float64).reshape(-1, 1)
 
@@ -141,13 +184,23 @@ def _resampled_means(outcomes: np.ndarray, groups: np.ndarray, seed: int, resamp
     sums = np.zeros((n_groups, outcomes.shape[1]))
     np.add.at(sums, codes, outcomes)
     sizes = np.bincount(codes).astype(np.float64)
+    return np.concatenate(
+        [sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)[:, None] for drawn in _draws(n_groups, seed, resamples)]
+    )
+
+
+def _draws(n_groups: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """Groups drawn with replacement, int64 [some, n_groups] at a time, `resamples` rows in all."""
     rng = np.random.default_rng(seed)
-    means = np.empty((resamples, outcomes.shape[1]))
     step = max(1, _DRAWS_AT_ONCE // n_groups)
     for start in range(0, resamples, step):
-        drawn = rng.integers(n_groups, size=(min(step, resamples - start), n_groups))
-        means[start : start + step] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)[:, None]
-    return means
+        yield rng.integers(n_groups, size=(min(step, resamples - start), n_groups))
+
+
+def _counts(drawn: np.ndarray, n_groups: int) -> np.ndarray:
+    """How often each group was drawn, float64 [r, n_groups]."""
+    of_draw = drawn + np.arange(len(drawn))[:, None] * n_groups
+    return np.bincount(of_draw.ravel(), minlength=len(drawn) * n_groups).reshape(-1, n_groups).astype(np.float64)
 
 
 def percentiles(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
