@@ -291,8 +291,8 @@ def test_a_writer_killed_under_load_loses_no_acknowledged_event(
     root, notes = tmp_path / "log", tmp_path / "acknowledged"
     rng = random.Random(0)
     in_sealing = 0
-    for run in range(40):
-        process = start(_write_until_killed, str(root), str(notes), run, Sealing(after_bytes=3000 + 500 * run))
+    for run in range(24):
+        process = start(_write_until_killed, str(root), str(notes), run, Sealing(after_bytes=3000 + 1000 * run))
         try:
             deadline = time.monotonic() + 30
             size = notes.stat().st_size if notes.exists() else 0
