@@ -193,11 +193,11 @@ def test_a_planted_lift_is_found_with_the_power_that_was_planned(looks: str, sha
     users = users_needed(lift, spread, 0.7, share=share, looks=looks)  # type: ignore[arg-type]
     treated = round(share * users)
     found = 0
-    for _ in range(12):
+    for _ in range(8):
         one = compare(shoppers(rng, 100, treated, lift=lift), shoppers(rng, 100, users - treated))
         p = fixed(one).p if looks == "one" else sequential(one, lift).p
         found += int(((p < 0.05) & (one.difference > 0)).sum())
-    assert found / 1200 == pytest.approx(0.7, abs=0.045)
+    assert found / 800 == pytest.approx(0.7, abs=0.05)
 
 
 def test_power_is_the_textbooks_for_two_proportions() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,28 +27,44 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def analyze(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "COLUMNS": "80"}
-    environment.pop("SHOPLENS_STORAGE", None)
-    command = [sys.executable, "-m", "workloads.analyze_ab", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+@pytest.fixture
+def analyze(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[object, str, str]]:
+    """Runs the command in an empty folder: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("SHOPLENS_STORAGE", raising=False)
+
+    def call(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["analyze_ab", *arguments])
+        code: object = 0
+        try:
+            runpy.run_module("workloads.analyze_ab", run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return call
 
 
-def test_table_verdict_next_command_and_files(log: Path, tmp_path: Path) -> None:
+def test_table_verdict_next_command_and_files(
+    log: Path, tmp_path: Path, analyze: Callable[..., tuple[object, str, str]]
+) -> None:
     arms = ["--control", "old", "--treatment", "new", "--before", str(log / "before")]
     plan = ["surface=similar", "planned_lift=0.2", "margins.spend=0.6"]
-    done = analyze(str(log / "during"), *arms, *plan, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    code, said, errors = analyze(str(log / "during"), *arms, *plan)
+    assert (code, errors) == (0, "")
     (folder,) = (tmp_path / ".shoplens/experiments").iterdir()
     assert {path.name for path in folder.iterdir()} == {"analysis.json", "report.html"}
     told = json.loads((folder / "analysis.json").read_text())
     assert told["users"] == [550, 560]
     assert told["verdict"] == "better"
     assert told["plan"]["margins"] == {"spend": 0.6, "whole_page_ctr": 0.02}
-    assert told["said"] in done.stdout
+    assert told["said"] in said
     assert told["next"]["command"].startswith("shoplens promote eclip 3")
-    assert done.stdout.rstrip().endswith(told["next"]["command"])
-    shown = [line for line in done.stdout.splitlines() if line.startswith("page_ctr")]
+    assert said.rstrip().endswith(told["next"]["command"])
+    shown = [line for line in said.splitlines() if line.startswith("page_ctr")]
     assert len(shown) == 1
     assert max(map(len, shown)) <= 80
     assert f"{100 * told['rows'][0]['lift']:+.1f}" in shown[0]
@@ -56,11 +72,10 @@ def test_table_verdict_next_command_and_files(log: Path, tmp_path: Path) -> None
     assert HOSTILE not in page
     assert told["said"] in page
 
-    again = analyze(str(log / "during"), *arms, "--out", "elsewhere", "planned_lift=0.001", cwd=tmp_path)
+    assert analyze(str(log / "during"), *arms, "--out", "elsewhere", "planned_lift=0.001")[0] == 0
     told = json.loads((tmp_path / "elsewhere/analysis.json").read_text())
     assert told["verdict"] == "open"
     assert told["next"]["command"].endswith("--out elsewhere planned_lift=0.001")
-    assert again.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -72,11 +87,13 @@ def test_table_verdict_next_command_and_files(log: Path, tmp_path: Path) -> None
         (["LOG", "--out", "LOG/../file/x"], "name a folder with --out"),
     ],
 )
-def test_mistakes_are_one_sentence(log: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_mistakes_are_one_sentence(
+    log: Path, tmp_path: Path, analyze: Callable[..., tuple[object, str, str]], arguments: list[str], said: str
+) -> None:
     (log / "file").touch()
     given = [argument.replace("LOG", str(log / "during")) for argument in arguments]
-    done = analyze("--control", "old", "--treatment", "new", *given, cwd=tmp_path)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    code, _, errors = analyze("--control", "old", "--treatment", "new", *given)
+    assert code == 2
+    assert errors.startswith("error: ")
+    assert said in errors
     assert not list(tmp_path.glob("**/*.json"))
