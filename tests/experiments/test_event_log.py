@@ -148,6 +148,12 @@ def test_one_writer_a_folder(tmp_path: Path, make: MakeEvent) -> None:
     EventLog(tmp_path, "w").close()
 
 
+def test_a_place_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ShoplensError, match="file/w cannot be written to: "):
+        EventLog(tmp_path / "file", "w")
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "../w", "a/b", ".w", "w" * 101, "a\n", "콩"])
 def test_names_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ShoplensError, match="cannot name a folder"):

@@ -66,17 +66,19 @@ class EventLog:
     """
 
     def __init__(self, root: str | os.PathLike[str], writer: str, sealing: Sealing | None = None) -> None:
-        """Raises ShoplensError if another writer has the folder, or if a segment in it is damaged."""
+        """Raises ShoplensError if the folder cannot be written to or has a writer, or if a segment in it is damaged."""
         if not _NAME.fullmatch(writer):
             raise ShoplensError(f"{writer[:100]!r} cannot name a folder: use letters, digits, '.', '_' and '-'")
         self.folder = Path(root).absolute() / writer
         self._sealing = sealing or Sealing()
-        _make(self.folder)
         self._lock = FileLock(self.folder / LOCK, timeout=0, thread_local=False)
         try:
+            _make(self.folder)
             self._lock.acquire()
         except Timeout:
             raise ShoplensError(f"{self.folder} has a writer already: give every replica a name of its own") from None
+        except OSError as error:
+            raise ShoplensError(f"{self.folder} cannot be written to: {error}") from error
         self._waiting: list[_Batch] = []
         self._arrivals = threading.Lock()
         self._writing = threading.Lock()
@@ -90,8 +92,10 @@ class EventLog:
             for path in self._ended():
                 _seal(path)
             self._next = 1 + max((int(stem) for stem in _stems(self.folder)), default=0)
-        except BaseException:
+        except BaseException as error:
             self._lock.release()
+            if isinstance(error, OSError):
+                raise ShoplensError(f"what was left in {self.folder} cannot be sealed: {error}") from error
             raise
         self._sealer = threading.Thread(target=self._seal_in_background, name="event-log-sealer", daemon=True)
         self._sealer.start()
