@@ -1,0 +1,1 @@
+"""Online experiments: who sees which arm, what happened, and what it means."""

@@ -1,0 +1,34 @@
+"""Events by the handful."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shoplens.experiments.events import Event, validated
+
+MakeEvent = Callable[..., Event]
+
+
+@pytest.fixture
+def make() -> MakeEvent:
+    """An impression of product "p" to user "u", with what is given in its place."""
+
+    def event(**given: Any) -> Event:
+        plain = {
+            "time": "2026-03-01T00:00:00Z",
+            "user_id": "u",
+            "product_id": "p",
+            "kind": "impression",
+            "surface": "similar",
+            "experiment": "e",
+            "arm": "champion",
+            "request_id": "r",
+        }
+        if given.get("kind") == "purchase":
+            plain |= {"amount": 10.0, "currency": "KRW"}
+        return validated([{**plain, **given}])[0]
+
+    return event
