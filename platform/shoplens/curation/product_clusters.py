@@ -45,7 +45,9 @@ class SplitsConfig(Config):
     @model_validator(mode="after")
     def _one_way(self) -> SplitsConfig:
         if (self.attribute is None) != (not self.values):
-            raise ValueError("attribute and values go together: attribute=class_split values={base: train, novel: test}")
+            raise ValueError(
+                "attribute and values go together: attribute=class_split values={base: train, novel: test}"
+            )
         if self.attribute is not None and self.shares is not None:
             raise ValueError("give either an attribute that says the split, or the shares that are drawn here")
         if self.shares is not None and not (min(self.shares) >= 0 < sum(self.shares)):
@@ -58,7 +60,8 @@ class ClassesConfig(Config):
 
     catalogs        listings of one catalog are one class
     duplicate_bits  products are joined by photos whose perceptual hashes differ in so many bits of 64 at most; null:
-                    photos join nothing, and splits are not kept apart by them
+                    photos join nothing, and splits are not kept apart by them. Beyond 0 unlike photos on white
+                    ground make long chains, which leave the training whole: confirm them by vectors
     cosine          these photos' vectors have this cosine at least, where vectors are given
     most            products that photos join to one class at most, a catalog being one; photos with one hash that
                     more show are a placeholder and left out
@@ -68,7 +71,7 @@ class ClassesConfig(Config):
     """
 
     catalogs: bool = True
-    duplicate_bits: int | None = Field(2, ge=0, le=6)
+    duplicate_bits: int | None = Field(0, ge=0, le=6)
     cosine: float = Field(0.75, ge=-1, le=1)
     most: int = Field(20, ge=2)
     roles: tuple[str, ...] | None = None
@@ -144,9 +147,9 @@ def product_clusters(
     user     bool [n]: photos that users took
     vectors  [n, d] unit rows
 
-    Products are joined by the photos that are most alike first: of all that photos of one distance link, none is joined
-    if that would join two catalogs or more than `most` products, whatever the order of the photos. A link that
-    joins nothing still keeps both photos in one split. Raises ShoplensError if vectors are not one a photo.
+    Products are joined by the photos that are most alike first: of all that photos up to one distance link, none is
+    joined if that would join two catalogs or more than `most` products, so the order of the photos says nothing. A link
+    that joins nothing still keeps both photos in one split. Raises ShoplensError if vectors are not one a photo.
     """
     n = len(product)
     user = np.zeros(n, bool) if user is None else user
@@ -274,7 +277,7 @@ def _joined(
     by_shop = ~user[links.pairs].any(axis=1)
     refused = np.zeros((2, len(catalog)), bool)
     for distance in np.unique(links.distance[by_shop]).tolist():
-        pairs = joined[listed[links.pairs[by_shop & (links.distance == distance)]]]
+        pairs = joined[listed[links.pairs[by_shop & (links.distance <= distance)]]]
         together = _components(len(catalog), pairs)[joined]
         known = np.unique(np.stack([together, catalog])[:, catalog >= 0], axis=1)[0]
         catalogs, members = np.bincount(known, minlength=len(catalog)), np.bincount(together, minlength=len(catalog))
