@@ -145,8 +145,8 @@ def test_the_loss_is_the_sum_over_the_widths(make: MakeRecipe, kind: str) -> Non
     torch.testing.assert_close(terms["loss"], terms["loss_12"] + terms["loss_4"])
     assert set(terms) == {"loss", "loss_12", "loss_4"} | ({"clipped", "clipped_4"} if kind == "hyperbolic" else set())
     if kind != "arcface":
-        narrow = MetricLoss(MetricConfig(kind=kind), 4, recipe.classes)(rows[:, :4], batch["label"])  # type: ignore[arg-type]
-        torch.testing.assert_close(terms["loss_4"], narrow.loss)
+        narrow = MetricLoss(recipe.config.objective, 4, recipe.classes)
+        torch.testing.assert_close(terms["loss_4"], narrow(rows[:, :4], batch["label"]).loss)
     alone = make(f"objective={{kind: {kind}}}", "model.head.prefixes=[]")
     told = alone.loss(encoder_of(alone), batch)
     assert set(told) == {"loss"} | ({"clipped"} if kind == "hyperbolic" else set())

@@ -1,4 +1,4 @@
-"""Near-duplicates: photos with almost the same perceptual hash, and pairs that also have the same words (e-CLIP, filter)."""
+"""Near-duplicates: photos of almost the same perceptual hash, and pairs of the same words too (e-CLIP, filter)."""
 
 from __future__ import annotations
 

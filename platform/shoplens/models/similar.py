@@ -132,7 +132,7 @@ class SimilarEmbedder(PhotoEmbedder):
     ball, whose exact form as an inner product (`hyperbolic.lift_items`, `lift_queries`) needs one vector to ask with
     and another to be found by, neither of unit length. Index, endpoints and the mean over a product's photos
     know one unit vector a photo, so what is served is the cosine of the head's rows. That is the same ranking where
-    the clip radius shortens every row; how far it is from it elsewhere is measured by each evaluation, which judges both.
+    the clip radius shortens every row; elsewhere each evaluation judges both, and so says what it costs.
     """
 
     Config: ClassVar[type[SimilarConfig]] = SimilarConfig

@@ -125,8 +125,8 @@ class SimilarRecipe:
         if not len(found):
             raise ShoplensError(
                 f"{self.dataset.path} has no class with two photos to learn from in split "
-                f"{'/'.join(self.config.splits)} alone: a split by photo has all its classes in the held-out splits too, "
-                "and classes.splits can hold classes out by an attribute or by shares"
+                f"{'/'.join(self.config.splits)} alone: a split by photo has all its classes in the held-out splits "
+                "too, and classes.splits can hold classes out by an attribute or by shares"
             )
         return found
 
@@ -239,9 +239,11 @@ class SimilarRecipe:
                 f"Product photos as vectors of {head.served or head.dim} numbers, those of one product near each other "
                 f"({config.objective.kind}).",
                 "",
-                f"- tower: {image} at {config.preprocessing.size} px, {parameters:,} parameters, trained at {widths} numbers",
+                f"- tower: {image} at {config.preprocessing.size} px, {parameters:,} parameters",
+                f"- vectors trained at {widths} numbers",
                 *began,
-                f"- trained on {data.name} (`{data.digest[:12]}`): {len(self.photos):,} photos of {self.classes:,} classes",
+                f"- trained on {data.name} (`{data.digest[:12]}`): {len(self.photos):,} photos of {self.classes:,} "
+                "classes",
                 f"- of the whole dataset: {self.clusters}",
                 f"- {config.training.epochs} epochs, {Timeline(self).total} steps, batch {config.training.batch_size}, "
                 f"seed {config.seed}",
