@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from serve_apps.versions import Versions
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.extractor import Extractor
 from shoplens.models.embedder import Embedder
+from shoplens.models.photo_embedder import PhotoEmbedder
 from shoplens.models.ranker import Query, Ranker
 from shoplens.registry import packages
 from shoplens.schema import TopicText
@@ -30,14 +32,14 @@ log = logging.getLogger("ray.serve")
 STUCK_AFTER_S = 20.0
 """Without a finished batch for so long while items wait, the model counts as stuck."""
 SENTINEL = "shoplens 상품"
-"""What the health check and the check of a new version encode."""
+"""What the health check and the check of a new version encode, where the model reads texts."""
 
 
 class Model:
     """A loaded version with its queues; texts and images take turns in one compute thread."""
 
     def __init__(
-        self, embedder: Embedder, batching: Batching, compute: ThreadPoolExecutor, prepared: Prepared | None = None
+        self, embedder: PhotoEmbedder, batching: Batching, compute: ThreadPoolExecutor, prepared: Prepared | None = None
     ) -> None:
         self.embedder = embedder
         self.prepared = prepared
@@ -53,10 +55,20 @@ class Model:
         )
 
     @property
+    def sentinel(self) -> tuple[list[str], np.ndarray | None]:
+        """What the health check asks `encode` for: a text, of a model that reads texts, or else a photo."""
+        if reads_texts(self.embedder):
+            return [SENTINEL], None
+        side = self.embedder.image_size
+        return [], np.zeros((1, 3, side, side), np.uint8)
+
+    @property
     def batches(self) -> int:
         return self._texts.batches + self._images.batches + self._topics.batches
 
     def _encode_texts(self, texts: Sequence[str]) -> list[tuple[np.ndarray, int]]:
+        if not reads_texts(self.embedder):
+            raise ShoplensError("this model reads photos, and no texts")
         vectors = _checked(self.embedder.encode_texts(texts))
         return list(zip(vectors, self.embedder.count_tokens(texts), strict=True))
 
@@ -101,12 +113,19 @@ def _checked(vectors: np.ndarray) -> np.ndarray:
     return vectors
 
 
+def reads_texts(embedder: PhotoEmbedder) -> TypeGuard[Embedder]:
+    """Whether the model has a text tower, beside that for photos."""
+    return hasattr(embedder, "encode_texts")
+
+
 def _fault(error: BaseException) -> str:
+    if isinstance(error, ShoplensError):
+        return str(error)
     log.warning("an item could not be encoded: %s: %s", type(error).__name__, error)
     return f"the model cannot encode it ({type(error).__name__})"
 
 
-def prepared(folder: Path, embedder: Embedder) -> Prepared:
+def prepared(folder: Path, embedder: PhotoEmbedder) -> Prepared:
     """Raises ShoplensError if the package's attribute heads are damaged, or of another model."""
     extractor = Extractor.load(folder)
     if extractor is not None and extractor.dim != embedder.dim:
@@ -117,14 +136,14 @@ def prepared(folder: Path, embedder: Embedder) -> Prepared:
     return Prepared(
         embedder.preprocessing,
         embedder.dim,
-        embedder.model.logit_scale.exp().item(),
+        embedder.model.logit_scale.exp().item() if reads_texts(embedder) else 1.0,
         extractor,
         settings.get("attribute_prompt", "{value}"),
         isinstance(embedder, Ranker),
     )
 
 
-def check(embedder: Embedder) -> None:
+def check(embedder: PhotoEmbedder) -> None:
     """A loaded version before it is let near traffic: shapes, unit length, and a batch equal to its parts.
 
     Raises ShoplensError.
@@ -132,11 +151,11 @@ def check(embedder: Embedder) -> None:
     grey = np.arange(256, dtype=np.uint8)
     side = embedder.image_size
     pixels = np.stack([np.resize(grey[::step], (3, side, side)) for step in (1, 3)])
-    texts = [SENTINEL, f"{SENTINEL} 2"]
-    for kind, together, alone in (
-        ("photos", embedder.encode_images(pixels), embedder.encode_images(pixels[:1])),
-        ("texts", embedder.encode_texts(texts), embedder.encode_texts(texts[:1])),
-    ):
+    encoded = [("photos", embedder.encode_images(pixels), embedder.encode_images(pixels[:1]))]
+    if reads_texts(embedder):
+        texts = [SENTINEL, f"{SENTINEL} 2"]
+        encoded.append(("texts", embedder.encode_texts(texts), embedder.encode_texts(texts[:1])))
+    for kind, together, alone in encoded:
         lengths = np.linalg.norm(together, axis=1)
         if together.shape != (2, embedder.dim) or not np.allclose(lengths, 1, atol=1e-3):
             raise ShoplensError(f"the package does not turn {kind} into unit vectors of {embedder.dim} numbers")
@@ -175,9 +194,9 @@ class Encoder:
         embedder, prepared = await asyncio.to_thread(self._load_blocking, version)
         return Model(embedder, self._settings.batching, self._compute, prepared)
 
-    def _load_blocking(self, version: str) -> tuple[Embedder, Prepared]:
+    def _load_blocking(self, version: str) -> tuple[PhotoEmbedder, Prepared]:
         folder = packages.download(packages.resolve(version), self._settings.cache_dir())
-        embedder = Embedder.load(folder).to(self._device)
+        embedder = PhotoEmbedder.load(folder).to(self._device)
         check(embedder)
         log.info("loaded %s on %s", version, self._device)
         return embedder, prepared(folder, embedder)
@@ -219,13 +238,13 @@ class Encoder:
                 continue
             before = sum(loaded.batches for loaded in self._models)
             try:
-                encoded = await asyncio.wait_for(model.encode([SENTINEL], None), STUCK_AFTER_S)
+                encoded = await asyncio.wait_for(model.encode(*model.sentinel), STUCK_AFTER_S)
             except asyncio.TimeoutError:
                 if sum(loaded.batches for loaded in self._models) == before:
                     raise RuntimeError(f"{version} has finished no batch for {STUCK_AFTER_S:.0f} s") from None
             else:
-                if encoded.text_faults:
-                    raise RuntimeError(f"{version} cannot encode the sentinel: {encoded.text_faults[0]}")
+                if faults := encoded.text_faults or encoded.image_faults:
+                    raise RuntimeError(f"{version} cannot encode the sentinel: {faults[0]}")
 
     async def check_health(self) -> None:
         await self.pulse()

@@ -13,24 +13,31 @@ from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.models.embedder import Embedder
+from shoplens.models.photo_embedder import PhotoEmbedder
 
 ROWS = 128
 """Photos a block: read and decoded by one task, encoded in one call."""
 
 
 def embed_photos(
-    dataset: Dataset, samples: np.ndarray, package: str | Path, *, models: int = 1, use_gpu: bool = False
+    dataset: Dataset,
+    samples: np.ndarray,
+    package: str | Path,
+    *,
+    models: int = 1,
+    use_gpu: bool = False,
+    method: str = "encode_images",
 ) -> np.ndarray:
     """Vectors of the photos `samples` (int64 [n]) in their order: float32 unit rows [n, dim].
 
-    Decoding runs in tasks beside `models` actors that hold the model.
+    Decoding runs in tasks beside `models` actors that hold the model; `method` of the embedder makes the vectors.
     """
-    preprocessing = Embedder.load(package).preprocessing
+    preprocessing = PhotoEmbedder.load(package).preprocessing
     rows = ray.data.from_numpy(np.array_split(samples, max(1, -(-len(samples) // ROWS))))
     rows.context.execution_options = ExecutionOptions(preserve_order=True)
     vectors = rows.map_batches(_read, fn_args=(dataset, preprocessing), batch_size=ROWS, num_cpus=0.5).map_batches(
         _Encode,
-        fn_constructor_args=(str(package),),
+        fn_constructor_args=(str(package), method),
         batch_size=ROWS,
         compute=ActorPoolStrategy(size=models),
         num_cpus=1,
@@ -53,10 +60,11 @@ def _read(batch: dict[str, np.ndarray], dataset: Dataset, preprocessing: Preproc
 
 
 class _Encode:
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, method: str) -> None:
         import torch
 
-        self._embedder = Embedder.load(package).to("cuda" if torch.cuda.is_available() else "cpu")
+        embedder = PhotoEmbedder.load(package).to("cuda" if torch.cuda.is_available() else "cpu")
+        self._encode = getattr(embedder, method)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"vector": self._embedder.encode_images(batch["pixels"])}
+        return {"vector": self._encode(batch["pixels"])}

@@ -102,7 +102,7 @@ def test_an_unknown_split_and_recipe_are_said(small_recipe: MakeRecipe) -> None:
         small_recipe("evaluation.split=test").check_evaluation()
     with pytest.raises(ConfigError, match="there is no recipe 'blip'"):
         find("blip")
-    assert names() == ["clik", "eclip"]
+    assert names() == ["clik", "eclip", "similar"]
 
 
 def test_the_bias_is_trained_by_the_sigmoid_loss_alone(small_recipe: MakeRecipe) -> None:

@@ -19,8 +19,11 @@ import pytest
 import torch
 from PIL import Image
 
+from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
 from shoplens.models.embedder import Embedder
+from shoplens.models.similar import HeadConfig, SimilarConfig, SimilarEmbedder, SimilarEncoder
+from shoplens.models.towers import ImageTowerConfig
 from shoplens.registry import runs
 from shoplens.registry.packages import ModelVersion, checksums, download, register, resolve
 
@@ -253,3 +256,21 @@ def test_a_pyfunc_that_embeds_as_the_embedder_does(
     ]:
         with pytest.raises(ShoplensError, match=message):
             model.predict(pd.DataFrame(wrong))
+
+
+def test_a_package_that_reads_photos_alone_needs_no_tokenizer_and_refuses_texts(
+    server: Server, run_id: str, model_name: str, tmp_path: Path
+) -> None:
+    config = SimilarConfig(image=ImageTowerConfig(name="test_efficientnet"), dim=16, head=HeadConfig(dim=8))
+    preprocessing = Preprocessing(size=32)
+    embedder = SimilarEmbedder("similar", config, preprocessing, SimilarEncoder(config, preprocessing))
+    embedder.save(tmp_path / "package", "# test", {})
+    register(run_id, model_name, tmp_path / "package")
+    model, photo = mlflow.pyfunc.load_model(f"models:/{model_name}@candidate"), _photo()
+    from shoplens.datasets.images import decode
+
+    expected = embedder.encode_images(embedder.preprocess(decode(photo).image)[None])[0]
+    answer = model.predict(pd.DataFrame({"image": [photo]}))["embedding"]
+    np.testing.assert_allclose(answer[0], expected, atol=1e-6)
+    with pytest.raises(ShoplensError, match="row 1: this model reads photos, and no texts"):
+        model.predict(pd.DataFrame({"text": [None, "red dress"], "image": [photo, None]}))

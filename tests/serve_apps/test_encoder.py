@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from serve_apps import encoder
-from serve_apps.encoder import Encoder, Model, check
+from serve_apps.encoder import Encoder, Model, check, prepared
 from serve_apps.settings import Batching, Settings
+from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
 from shoplens.models.embedder import Embedder
+from shoplens.models.similar import HeadConfig, SimilarConfig, SimilarEmbedder, SimilarEncoder
+from shoplens.models.towers import ImageTowerConfig
 from tests.serve_apps.conftest import Local
 
 
@@ -96,6 +99,26 @@ def test_a_package_is_checked_before_it_is_used(embedder: Embedder) -> None:
         check(Long())  # type: ignore[arg-type]
     with pytest.raises(ShoplensError, match="batch"):
         check(Leaky())  # type: ignore[arg-type]
+
+
+def test_a_model_that_reads_photos_alone_is_served_and_refuses_texts(tmp_path: Path) -> None:
+    config = SimilarConfig(image=ImageTowerConfig(name="test_efficientnet"), dim=16, head=HeadConfig(dim=8))
+    preprocessing = Preprocessing(size=32)
+    embedder = SimilarEmbedder("similar", config, preprocessing, SimilarEncoder(config, preprocessing))
+    embedder.save(tmp_path / "package", "# test", {})
+    check(embedder)
+    assert prepared(tmp_path / "package", embedder).dim == 8
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 3, 32, 32), dtype=np.uint8)
+
+    async def main(pool: ThreadPoolExecutor) -> None:
+        model = Model(embedder, Batching(), pool)
+        encoded, pulse = await asyncio.gather(model.encode(["a mug"], pixels), model.encode(*model.sentinel))
+        assert np.allclose(encoded.images, embedder.encode_images(pixels), atol=1e-5)
+        assert encoded.text_faults == {0: "this model reads photos, and no texts"}
+        assert pulse.images.shape == (1, 8) and not pulse.image_faults
+
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.run(main(pool))
 
 
 def test_health_tells_a_stuck_model_from_a_busy_one(monkeypatch: pytest.MonkeyPatch) -> None:

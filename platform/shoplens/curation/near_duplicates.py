@@ -1,10 +1,12 @@
-"""Near-duplicate pairs: photos with almost the same perceptual hash and the same words (e-CLIP, filter)."""
+"""Near-duplicates: photos of almost the same perceptual hash, and pairs of the same words too (e-CLIP, filter)."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,3 +37,40 @@ def first_of_duplicates(phash: np.ndarray, texts: Sequence[str], max_distance: i
         for key in keys:
             seen[key].append(row)
     return keep
+
+
+class Links(NamedTuple):
+    """Pairs of rows int64 [m, 2] of near-duplicate photos, and how many bits their hashes differ in, int64 [m]."""
+
+    pairs: np.ndarray
+    distance: np.ndarray
+
+
+def near_photos(phash: np.ndarray, max_distance: int) -> Links:
+    """What joins all photos whose hashes, uint64 [n], differ in so many bits at most.
+
+    Of rows with one hash the first stands for all: the others are linked to it, and it alone to rows of other hashes.
+    Two hashes that differ in b bits agree in two of b + 2 bands at least, so comparing what agrees in two bands is
+    exact; for b up to 4 such a key has 21 bits or more, and few unlike photos share one.
+    """
+    value, first, of_row = np.unique(phash, return_index=True, return_inverse=True)
+    repeated = np.flatnonzero(first[of_row] != np.arange(len(phash)))
+    found = [np.empty(0, np.int64)]
+    for mask in _keys(max_distance) if max_distance else ():
+        key = value & mask
+        order = np.argsort(key, kind="stable")
+        run = np.cumsum(np.diff(key[order], prepend=key[order[:1]]) != 0)
+        for apart in range(1, int(np.bincount(run).max(initial=1))):
+            a, b = order[:-apart][run[:-apart] == run[apart:]], order[apart:][run[:-apart] == run[apart:]]
+            near = np.bitwise_count(value[a] ^ value[b]) <= max_distance
+            found.append((np.minimum(a, b) * len(value) + np.maximum(a, b))[near])
+    a, b = np.divmod(np.unique(np.concatenate(found)), max(1, len(value)))
+    pairs = np.concatenate([np.stack([first[of_row[repeated]], repeated], 1), np.stack([first[a], first[b]], 1)])
+    return Links(pairs, np.bitwise_count(phash[pairs[:, 0]] ^ phash[pairs[:, 1]]).astype(np.int64))
+
+
+def _keys(max_distance: int) -> list[np.uint64]:
+    """Masks of every two of `max_distance` + 2 bands of 64 bits."""
+    edges = np.linspace(0, 64, max_distance + 3).astype(int).tolist()
+    bands = [(1 << stop) - (1 << start) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [np.uint64(a | b) for a, b in combinations(bands, 2)]

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shoplens.config import Config
 from shoplens.datasets.preprocessing import Preprocessing
-from shoplens.errors import ShoplensError
-from shoplens.models.towers import ImageTower, ImageTowerConfig, TextTower, TextTowerConfig
+from shoplens.models.photo_encoder import PhotoEncoder, PhotoEncoderConfig
+from shoplens.models.towers import TextTower, TextTowerConfig
 
 
-class DualEncoderConfig(Config):
+class DualEncoderConfig(PhotoEncoderConfig):
     """Towers, and how they meet.
 
     start_from   hub name or folder of a CLIP, SigLIP or open_clip checkpoint, which fills in towers, dim,
@@ -25,11 +24,7 @@ class DualEncoderConfig(Config):
     logit_bias   a bias beside the scale (SigLIP), which only the sigmoid loss sees and trains
     """
 
-    start_from: str | None = None
-    locked: tuple[str, ...] = ()
-    image: ImageTowerConfig = ImageTowerConfig()
     text: TextTowerConfig
-    dim: int = 256
     initial_temperature: float = 0.07
     max_logit_scale: float = 100.0
     logit_bias: bool = False
@@ -45,48 +40,27 @@ class Encoded(NamedTuple):
     logit_bias: Tensor | None
 
 
-class DualEncoder(nn.Module):
+class DualEncoder(PhotoEncoder):
     """`logit_scale` holds log(1/temperature), clamped to log(max_logit_scale) at every forward (CLIP)."""
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     def __init__(
         self, config: DualEncoderConfig, preprocessing: Preprocessing, vocab_size: int, *, pretrained: bool = True
     ) -> None:
-        super().__init__()
-        image = config.image if pretrained else config.image.model_copy(update={"pretrained": False})
-        self.image = ImageTower(image, preprocessing.size, config.dim)
+        super().__init__(config, preprocessing, pretrained=pretrained)
         self.text = TextTower(config.text, vocab_size, config.dim, pretrained=pretrained)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / config.initial_temperature)))
         bias = torch.tensor(config.initial_logit_bias)
         self.logit_bias = nn.Parameter(bias, requires_grad=False) if config.logit_bias else None
         self._max_log_scale = math.log(config.max_logit_scale)
-        for name, values in (("pixel_mean", preprocessing.mean), ("pixel_std", preprocessing.std)):
-            self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1), persistent=False)
-        self._locked = [self._part(path).requires_grad_(False).eval() for path in config.locked]
+        self.lock(config.locked)
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
         """Takes over trained weights; a logit scale above `max_logit_scale` becomes the new ceiling.
 
         Raises ShoplensError if a weight is missing, unknown or of another shape.
         """
-        try:
-            self.load_state_dict(dict(weights))
-        except RuntimeError as error:
-            raise ShoplensError(f"the weights do not fit the architecture: {error}") from error
+        super().start(weights)
         self._max_log_scale = max(self._max_log_scale, self.logit_scale.item())
-
-    def train(self, mode: bool = True) -> DualEncoder:
-        super().train(mode)
-        for part in self._locked:
-            part.eval()
-        return self
-
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        """uint8 [n, 3, h, w] -> unit rows [n, dim]."""
-        normal = (pixels.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-        return functional.normalize(self.image(normal).float(), dim=-1)
 
     def encode_text(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
         """Token ids int64 [n, t], mask bool [n, t], types int64 [n, t] or none -> unit rows [n, dim]."""
@@ -100,11 +74,3 @@ class DualEncoder(nn.Module):
         with torch.no_grad():
             self.logit_scale.clamp_(max=self._max_log_scale)
         return Encoded(image, text, self.logit_scale.exp(), self.logit_bias)
-
-    def _part(self, path: str) -> nn.Module:
-        try:
-            return self.get_submodule(path)
-        except AttributeError:
-            raise ShoplensError(
-                f"model.locked: there is no part {path!r}; lock image, text, image.trunk, ..."
-            ) from None

@@ -26,8 +26,8 @@ from safetensors import SafetensorError, safe_open
 from shoplens.errors import ShoplensError
 from shoplens.registry.runs import client
 
-FILES = ("model.safetensors", "config.json", "tokenizer.json", "preprocess.json", "MODEL_CARD.md")
-"""What every package holds."""
+FILES = ("model.safetensors", "config.json", "preprocess.json", "MODEL_CARD.md")
+"""What every package holds; one with a text tower also `tokenizer.json`."""
 SUFFIXES = frozenset({".safetensors", ".json", ".md", ".txt", ".yaml", ".model", ".png", ".jpg"})
 """The only kinds of file a package may hold: none of them can carry code, as a pickle can."""
 REQUIREMENTS = (
@@ -81,7 +81,7 @@ def register(
 ) -> int:
     """Logs the package to the run, registers it as the next version of `name`, points `candidate` at it.
 
-    Raises ShoplensError if a file of `FILES` is missing, the weights are no safetensors, or the folder holds
+    Raises ShoplensError if a file that it needs is missing, the weights are no safetensors, or the folder holds
     a file of a kind not in `SUFFIXES`.
     """
     folder = Path(folder)
@@ -219,6 +219,8 @@ def package_digest(checksums: Mapping[str, str]) -> str:
 
 def _checked(folder: Path) -> dict[str, str]:
     missing = [name for name in FILES if not (folder / name).is_file()]
+    if "config.json" not in missing and "text" in json.loads((folder / "config.json").read_text())["architecture"]:
+        missing += [name for name in ("tokenizer.json",) if not (folder / name).is_file()]
     if missing:
         raise ShoplensError(f"{folder} is not a package: {', '.join(missing)} is missing")
     found = checksums(folder)

@@ -23,13 +23,14 @@ IMAGES_AT_ONCE = 64
 class PackagedEmbedder(mlflow.pyfunc.PythonModel):
     """`predict` takes the columns `text` and/or `image` and returns the column `embedding`, a row each.
 
-    A row holds a text or an image, not both; an image is bytes, a data URI, base64, or the path of a file.
+    A row holds a text or an image, not both; an image is bytes, a data URI, base64, or the path of a file. Where the
+    model reads photos alone, a text is refused.
     """
 
     def load_context(self, context: Any) -> None:
-        from shoplens.models.embedder import Embedder
+        from shoplens.models.photo_embedder import PhotoEmbedder
 
-        self.embedder = Embedder.load(context.artifacts["package"])
+        self.embedder: Any = PhotoEmbedder.load(context.artifacts["package"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Raises ShoplensError naming the row that cannot be embedded, and why."""
@@ -40,6 +41,8 @@ class PackagedEmbedder(mlflow.pyfunc.PythonModel):
         for row, (text, image) in enumerate(rows):
             if _given(text) == _given(image):
                 raise ShoplensError(f"row {row}: give a text or an image (one of the two)")
+        if texts and not hasattr(self.embedder, "encode_texts"):
+            raise ShoplensError(f"row {texts[0]}: this model reads photos, and no texts")
         vectors = np.zeros((len(rows), self.embedder.dim), np.float32)
         if texts:
             vectors[texts] = self.embedder.encode_texts([str(rows[row][0]) for row in texts])

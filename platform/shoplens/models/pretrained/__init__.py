@@ -8,10 +8,11 @@ from typing import Any
 
 from shoplens.config import ConfigError
 from shoplens.errors import ShoplensError
+from shoplens.models.photo_encoder import PhotoEncoderConfig
 from shoplens.models.pretrained import huggingface, open_clip, package
-from shoplens.models.pretrained.source import Pretrained, read_json
+from shoplens.models.pretrained.source import Pretrained, PretrainedPhotos, read_json
 
-__all__ = ["Pretrained", "filled_in", "read"]
+__all__ = ["Pretrained", "PretrainedPhotos", "filled_in", "read", "read_photos"]
 
 
 def read(source: str) -> Pretrained:
@@ -32,15 +33,24 @@ def read(source: str) -> Pretrained:
     raise ShoplensError(f"{source} is no checkpoint of CLIP, SigLIP or open_clip: {what}")
 
 
-def filled_in(tree: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A recipe's settings with the towers and preprocessing that `model.start_from` brings.
+def read_photos(source: str) -> PretrainedPhotos:
+    """The image tower of what `read` reads, and of packages without a text tower. Raises ShoplensError as it does."""
+    if (Path(source) / "preprocess.json").is_file():
+        return package.read_photos(source)
+    found = read(source)
+    tower = PhotoEncoderConfig(image=found.model.image, dim=found.model.dim)
+    return PretrainedPhotos(tower, found.preprocessing, found.weights)
+
+
+def filled_in(tree: Mapping[str, Any], where: str, *, photos_only: bool = False) -> dict[str, Any]:
+    """A recipe's settings with the towers and preprocessing that `model.start_from` brings, or the image tower alone.
 
     Raises ConfigError if a setting contradicts the checkpoint, ShoplensError as `read` does.
     """
     model = tree.get("model")
     if not isinstance(model, Mapping) or not model.get("start_from"):
         return dict(tree)
-    found = read(str(model["start_from"]))
+    found = (read_photos if photos_only else read)(str(model["start_from"]))
     brought = {
         "model": found.model.model_dump(mode="json", include={"image", "text", "dim", "logit_bias"}),
         "preprocessing": found.preprocessing.model_dump(mode="json"),

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from shoplens.models.embedder import Embedder
-from shoplens.models.pretrained.source import Pretrained
+from shoplens.models.photo_embedder import PhotoEmbedder
+from shoplens.models.photo_encoder import PhotoEncoderConfig
+from shoplens.models.pretrained.source import Pretrained, PretrainedPhotos
 
 
 def read(folder: str) -> Pretrained:
-    """Raises ShoplensError if the package is damaged."""
+    """Raises ShoplensError if the package is damaged, or has no text tower."""
     embedder = Embedder.load(folder)
     text = embedder.config.text
     sized = {"vocab_size": embedder.tokenizer.get_vocab_size(), **(text.config or {})}
     model = embedder.config.model_copy(update={"text": text.model_copy(update={"config": sized})})
     return Pretrained(model, embedder.preprocessing, embedder.tokenizer, embedder.model.state_dict)
+
+
+def read_photos(folder: str) -> PretrainedPhotos:
+    """Raises ShoplensError if the package is damaged."""
+    embedder = PhotoEmbedder.load(folder)
+    model = PhotoEncoderConfig(image=embedder.config.image, dim=embedder.config.dim)
+    return PretrainedPhotos(model, embedder.preprocessing, embedder.model.state_dict)

@@ -14,6 +14,7 @@ from torch import Tensor
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
 from shoplens.models.dual_encoder import DualEncoderConfig
+from shoplens.models.photo_encoder import PhotoEncoderConfig
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,15 @@ class Pretrained:
             raise ShoplensError(
                 f"the tokenizer has ids up to {largest}, the text tower embeds {rows}: they belong to different models"
             )
+
+
+@dataclass(frozen=True)
+class PretrainedPhotos:
+    """The image tower of a checkpoint and its preprocessing; of what `weights()` reads, `image.*` are the tower's."""
+
+    model: PhotoEncoderConfig
+    preprocessing: Preprocessing
+    weights: Callable[[], dict[str, Tensor]]
 
 
 def find_file(source: str, name: str) -> Path | None:
