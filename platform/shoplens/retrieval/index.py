@@ -299,11 +299,10 @@ class Index:
             for low, high in self.slices(category)
         ]
         found = self.nearest(queries, k, ranges)
-        product_ids = iter(self.products.ids(found.products.ravel()))
-        return [
-            [Hit(next(product_ids), *pair) for pair in zip(rows, scores, strict=True)]
-            for rows, scores in zip(found.rows.tolist(), found.scores.tolist(), strict=True)
-        ]
+        product_ids = self.products.ids(found.products.ravel())
+        hits = list(map(Hit, product_ids, found.rows.ravel().tolist(), found.scores.ravel().tolist()))
+        each = found.products.shape[1]
+        return [hits[query * each : (query + 1) * each] for query in range(len(found.products))]
 
     def _excluded(
         self, low: int, high: int, price_min: float | None, price_max: float | None, barred: Collection[int]

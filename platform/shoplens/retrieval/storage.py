@@ -26,7 +26,7 @@ class Stored(NamedTuple):
 
     def read(self, rows: slice | np.ndarray) -> np.ndarray:
         """float32 [r, d]; of float32 and a slice it is the stored array itself."""
-        codes = self.codes[rows]
+        codes = self.codes[rows] if isinstance(rows, slice) else self.codes.take(rows, axis=0)
         if self.scale is not None:
             return codes * self.scale[rows, None]
         return codes.astype(np.float32, copy=False)
