@@ -15,42 +15,7 @@ from shoplens.errors import ShoplensError
 from shoplens.retrieval import index as module
 from shoplens.retrieval import scan
 from shoplens.retrieval.index import ITEMS, Hit, Index, UnknownCategory, UnknownProduct, items
-from shoplens.schema import CategoryTree
-
-PATHS = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ("e", "f")]
-TREE = CategoryTree.of((path, "/".join(path)) for path in PATHS)
-
-
-class Shop:
-    """A random shop: several photos a product, coarse vectors (so that scores tie), holes in every column."""
-
-    def __init__(self, seed: int, n_products: int, n_photos: int, dim: int = 3) -> None:
-        rng = np.random.default_rng(seed)
-        self.vectors = rng.integers(-2, 3, size=(n_photos, dim)).astype(np.float32)
-        product = rng.integers(n_products, size=n_photos)
-        columns: dict[str, list[Any]] = {
-            "catalog_id": [None if rng.random() < 0.2 else f"c{rng.integers(4)}" for _ in range(n_products)],
-            "category_id": [
-                None if rng.random() < 0.2 else "/".join(PATHS[rng.integers(6)]) for _ in range(n_products)
-            ],
-            "price": [None if rng.random() < 0.2 else float(rng.integers(10)) for _ in range(n_products)],
-            "stock": [None if rng.random() < 0.2 else int(rng.integers(3)) for _ in range(n_products)],
-            "component": [None if rng.random() < 0.5 else int(rng.integers(3)) for _ in range(n_products)],
-            "attributes": [
-                None if rng.random() < 0.2 else [("color", ["red", "blue"][: rng.integers(3)]), ("size", ["S"])]
-                for _ in range(n_products)
-            ],
-        }
-        self.rows = [
-            {"image_id": f"i{i}", "product_id": f"p{p}", "sample": i}
-            | {name: values[p] for name, values in columns.items()}
-            for i, p in enumerate(product.tolist())
-        ]
-
-    def build(self, folder: Path) -> Index:
-        return Index.build(
-            folder, self.vectors, pa.Table.from_pylist(self.rows, schema=ITEMS), TREE, {"model": "eclip"}
-        )
+from tests.retrieval.shops import TREE, Shop
 
 
 def _brute(index: Index, query: np.ndarray, k: int, **filters: Any) -> list[Hit]:

@@ -108,7 +108,7 @@ class Index:
         vectors: Vectors,
         items: pa.Table,
         products: Products,
-        slices: Mapping[str, Sequence[tuple[int, int]]],
+        slices: Mapping[str | None, Sequence[tuple[int, int]]],
         tree: CategoryTree,
         about: Mapping[str, Any],
         *,
@@ -119,7 +119,7 @@ class Index:
     ) -> None:
         """Use `build`, `load` or `deltas.load`.
 
-        `slices`: each category's ranges of products. `order` int64 [products]: equal scores stand in this order,
+        `slices`: each category's ranges of products, in ascending order; under None those of all. `order` int64 [products]: equal scores stand in this order,
         of the products where it is left out.
         """
         self.vectors, self.items, self.products, self.tree, self.about = vectors, items, products, tree, dict(about)
@@ -200,18 +200,16 @@ class Index:
                         raise ShoplensError(f"{folder}/{name} is damaged: build the index again")
             codes, *scales = (np.load(folder / n, mmap_mode="r", allow_pickle=False) for n in files if n[-4:] == ".npy")
             items, categories = (pq.read_table(folder / name).combine_chunks() for name in FILES[1:])
-            counts = summary["counts"]
+            nodes, counts = categories.to_pylist(), summary["counts"]
             if codes.shape != (counts["photos"], summary["dimension"]) or codes.dtype != summary["storage"]:
                 raise ShoplensError(f"{folder}/vectors.npy does not belong to index.json: build the index again")
             return cls(
                 Vectors(Stored(np.asarray(codes), *map(np.asarray, scales))),
                 items,
                 Products(items, np.append(run_starts(items["product_id"]), items.num_rows)),
-                {
-                    row["category_id"]: ((row["first_product"], row["first_product"] + row["n_products"]),)
-                    for row in categories.select(["category_id", "first_product", "n_products"]).to_pylist()
-                },
-                CategoryTree.of((row["path"], row["category_id"]) for row in categories.to_pylist()),
+                {None: ((0, counts["products"]),)}
+                | {row["category_id"]: _slice(row["first_product"], row["n_products"]) for row in nodes},
+                CategoryTree.of((row["path"], row["category_id"]) for row in nodes),
                 summary["about"],
                 storage=summary["storage"],
                 longest=summary["longest"],
@@ -241,8 +239,6 @@ class Index:
 
         Raises UnknownCategory.
         """
-        if category is None:
-            return ((0, len(self.products)),)
         try:
             return self._slices[category]
         except KeyError:
@@ -393,6 +389,10 @@ def _category_table(items: pa.Table, products: np.ndarray, tree: CategoryTree) -
     nodes, ranges = list(tree), category_ranges(items, products, tree)
     columns = [[node.id for node in nodes], [node.path for node in nodes], ranges[:, 0], ranges[:, 1] - ranges[:, 0]]
     return pa.table(columns, schema=CATEGORIES)
+
+
+def _slice(first: int, length: int) -> tuple[tuple[int, int], ...]:
+    return ((first, first + length),)
 
 
 def _files(storage: str) -> tuple[str, ...]:

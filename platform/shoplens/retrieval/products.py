@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-PRODUCT_COLUMNS = ("price", "stock", "component", "attributes")
+_COLUMNS = ["product_id", "catalog_id", "category_id", "price", "stock", "component", "attributes"]
 
 
 class Members(NamedTuple):
@@ -38,7 +38,7 @@ class Products:
 
     def __init__(self, items: pa.Table, start: np.ndarray, gone: np.ndarray | None = None) -> None:
         self.start, self.gone = start, gone
-        self._first = items.select(["product_id", "catalog_id", *PRODUCT_COLUMNS]).take(pa.array(start[:-1]))
+        self._first = items.select(_COLUMNS).take(pa.array(start[:-1]))
         self._ids = _whole(self._first["product_id"])
         self.price = _whole(self._first["price"]).to_numpy(zero_copy_only=False)
         self.stock, self.component = (
@@ -51,6 +51,9 @@ class Products:
     def ids(self, places: np.ndarray) -> list[str]:
         """The ids of the products at these places [p]."""
         return self._ids.take(pa.array(places)).to_pylist()
+
+    def category(self, place: int) -> str | None:
+        return self._first["category_id"][place].as_py()
 
     def place(self, product_id: object) -> int | None:
         """Where the product is, None if it is not here."""
@@ -84,8 +87,8 @@ class Products:
 
     @cached_property
     def _by_catalog(self) -> tuple[np.ndarray, np.ndarray]:
-        """Places by catalog, and where each catalog's begin among them; those without one stand first."""
-        order = np.argsort(self.catalog, kind="stable")
+        """Places by catalog, price and id, and where each catalog's begin; those without a catalog stand first."""
+        order = np.lexsort((self.id_rank, self.price, self.catalog))
         return order, np.searchsorted(self.catalog[order], np.arange(len(self._catalogs.dictionary) + 1))
 
     def of_catalogs(self, catalog_ids: Iterable[str]) -> np.ndarray:
@@ -96,7 +99,10 @@ class Products:
         return self.members(np.concatenate(codes)).place
 
     def members(self, catalogs: np.ndarray) -> Members:
-        """The products of each catalog number [g]; `group` counts along `catalogs`."""
+        """The products of each catalog number [g], cheapest first, then by id; those without a price stand last.
+
+        `group` counts along `catalogs`.
+        """
         order, begin = self._by_catalog
         count = begin[catalogs + 1] - begin[catalogs]
         group = np.repeat(np.arange(len(catalogs)), count)

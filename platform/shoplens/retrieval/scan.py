@@ -98,7 +98,8 @@ def _best(
     if len(parts) > 1:
         parts, _ = _tightened(parts, k, reached, reach)
     if not parts:
-        return Found(*np.empty((2, m, 0), dtype=np.int64), np.empty((m, 0)))
+        nothing = np.empty((m, 0), dtype=np.int64)
+        return Found(nothing, nothing, np.empty((m, 0)))
     query, product, _ = parts[0]
     rows, exact = _exact(vectors, start, wide, query, product)
     tied = product if order is None else order[product]
