@@ -36,11 +36,16 @@ def centroids(index: Index, categories: Sequence[str]) -> np.ndarray:
     Raises UnknownCategory.
     """
     sums = np.zeros((len(categories), index.dim))
+    start, gone = index.products.start, index.products.gone
     for number, category in enumerate(categories):
         for low, high in index.slices(category):
-            first, end = index.products.start[[low, high]].tolist()
+            first, end = start[[low, high]].tolist()
+            kept = np.ones(end - first, dtype=bool)
+            if gone is not None:
+                kept = np.repeat(~gone[low:high], np.diff(start[low : high + 1]))
             for rows in blocks(end - first, index.dim):
-                sums[number] += index.vectors.block(first + rows.start, first + rows.stop).sum(axis=0, dtype=np.float64)
+                photos = index.vectors.block(first + rows.start, first + rows.stop)
+                sums[number] += photos.sum(axis=0, dtype=np.float64, where=kept[rows, None])
     return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
 
 

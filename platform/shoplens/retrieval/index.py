@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from shoplens.errors import ShoplensError
 from shoplens.retrieval import scan
 from shoplens.retrieval.products import Products, attribute_pairs, run_starts
 from shoplens.retrieval.scan import Found, Range
-from shoplens.retrieval.storage import STORAGES, Storage, Stored, Vectors, blocks, encode, longest
+from shoplens.retrieval.storage import STORAGES, Storage, Stored, Vectors, blocks, check_range, encode, longest
 from shoplens.schema import Category, CategoryTree
 
 FORMAT_VERSION = 2
@@ -154,32 +154,11 @@ class Index:
             )
         if not all(np.isfinite(vectors[rows]).all() for rows in blocks(*vectors.shape)):
             raise ShoplensError("some vectors are not finite: the model that made them has diverged")
+        check_range(vectors, storage)
         items = items.select(ITEMS.names).cast(ITEMS).combine_chunks()
         order = depth_first(items, tree)
         items = items.take(pa.array(order))
-        folder = Path(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-        try:
-            os.chmod(aside, 0o755)
-            stored = _write_vectors(aside, vectors, order, storage)
-            products = run_starts(items["product_id"])
-            pq.write_table(items, aside / "items.parquet", compression="zstd")
-            pq.write_table(_category_table(items, products, tree), aside / "categories.parquet", compression="zstd")
-            summary = {
-                "format_version": FORMAT_VERSION,
-                "dimension": vectors.shape[1],
-                "storage": storage,
-                "longest": longest([stored]),
-                "counts": {"photos": len(vectors), "products": len(products)},
-                "about": dict(about),
-                "sha256": {name: sha256_of(aside / name) for name in _files(storage)},
-            }
-            del stored
-            (aside / "index.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False))
-            _move(aside, folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        write(folder, lambda rows: encode(vectors[order[rows]], storage), vectors.shape[1], items, tree, about, storage)
         return cls.load(folder, verify=False)
 
     @classmethod
@@ -322,9 +301,47 @@ class Index:
         place = self.products.place(product_id)
         if place is None:
             raise UnknownProduct(f"product {product_id!r} is not in the index")
+        return self.vector_at(place)
+
+    def vector_at(self, place: int) -> np.ndarray:
+        """As `vector_of`, of the product at this place."""
         photos = self.vectors.block(int(self.products.start[place]), int(self.products.start[place + 1]))
         mean = photos.mean(axis=0, dtype=np.float64)
         return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), dtype=np.float32)
+
+
+def write(
+    folder: str | os.PathLike[str],
+    stored: Callable[[slice], Stored],
+    dimension: int,
+    items: pa.Table,
+    tree: CategoryTree,
+    about: Mapping[str, Any],
+    storage: Storage,
+) -> None:
+    """Writes an index aside and moves it to `folder`; `items` are in depth-first order, `stored` of some rows of theirs."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        os.chmod(aside, 0o755)
+        greatest = _write_vectors(aside, stored, (items.num_rows, dimension), storage)
+        products = run_starts(items["product_id"])
+        pq.write_table(items, aside / "items.parquet", compression="zstd")
+        pq.write_table(_category_table(items, products, tree), aside / "categories.parquet", compression="zstd")
+        summary = {
+            "format_version": FORMAT_VERSION,
+            "dimension": dimension,
+            "storage": storage,
+            "longest": greatest,
+            "counts": {"photos": items.num_rows, "products": len(products)},
+            "about": dict(about),
+            "sha256": {name: sha256_of(aside / name) for name in _files(storage)},
+        }
+        (aside / "index.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False))
+        _move(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def depth_first(items: pa.Table, tree: CategoryTree) -> np.ndarray:
@@ -399,21 +416,21 @@ def _files(storage: str) -> tuple[str, ...]:
     return (*FILES, SCALES) if storage == "int8" else FILES
 
 
-def _write_vectors(folder: Path, vectors: np.ndarray, order: np.ndarray, storage: Storage) -> Stored:
-    """Writes `vectors[order]` as `storage` keeps them; returns them mapped."""
-    codes = np.lib.format.open_memmap(folder / "vectors.npy", mode="w+", dtype=storage, shape=vectors.shape)
-    scale = np.empty(len(vectors), dtype=np.float32) if storage == "int8" else None
-    for rows in blocks(*vectors.shape):
-        block = encode(vectors[order[rows]], storage)
-        if storage == "float16" and not np.isfinite(block.codes).all():
-            raise ShoplensError("some numbers of the vectors are above 65504, float16's greatest: store them as int8")
+def _write_vectors(folder: Path, stored: Callable[[slice], Stored], shape: tuple[int, int], storage: Storage) -> float:
+    """Returns the greatest length of a vector as it is stored."""
+    codes = np.lib.format.open_memmap(folder / "vectors.npy", mode="w+", dtype=storage, shape=shape)
+    scale = np.empty(shape[0], dtype=np.float32)
+    greatest = 0.0
+    for rows in blocks(*shape):
+        block = stored(rows)
         codes[rows] = block.codes
-        if scale is not None:
+        if block.scale is not None:
             scale[rows] = block.scale
+        greatest = max(greatest, longest(block))
     codes.flush()
-    if scale is not None:
+    if storage == "int8":
         np.save(folder / SCALES, scale)
-    return Stored(codes, scale)
+    return greatest
 
 
 def sha256_of(path: Path) -> str:

@@ -6,7 +6,7 @@ opening an index of a million products makes no Python string.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple
@@ -183,9 +183,10 @@ class _Sorted:
         """The places that hold the string."""
         if not isinstance(string, str):
             return self.order[:0]
-        places = range(len(self.order))
-        low = bisect_left(places, string, key=self._at)
-        return self.order[low : bisect_right(places, string, lo=low, key=self._at)]
+        low = high = bisect_left(range(len(self.order)), string, key=self._at)
+        while high < len(self.order) and self._at(high) == string:
+            high += 1
+        return self.order[low:high]
 
     def _at(self, place: int) -> str:
         return self._strings[int(self.order[place])].as_py()

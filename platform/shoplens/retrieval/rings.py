@@ -104,7 +104,7 @@ def similar(
         raise UnknownProduct(f"product {seed!r} is not in the index")
     if order is None:
         order = tree_order(index.tree, index.products.category(place))
-    return search(index, index.vector_of(seed), k, order, rules=rules, widening=widening, seed=place)
+    return search(index, index.vector_at(place), k, order, rules=rules, widening=widening, seed=place)
 
 
 def search(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
+
+from shoplens.errors import ShoplensError
 
 Storage = Literal["float32", "float16", "int8"]
 STORAGES: tuple[Storage, ...] = ("float32", "float16", "int8")
@@ -24,12 +26,15 @@ class Stored(NamedTuple):
         n, dimension = self.codes.shape
         return n, dimension
 
-    def read(self, rows: slice | np.ndarray) -> np.ndarray:
-        """float32 [r, d]; of float32 and a slice it is the stored array itself."""
-        codes = self.codes[rows] if isinstance(rows, slice) else self.codes.take(rows, axis=0)
+    def read(self, rows: slice = slice(None)) -> np.ndarray:
+        """float32 [r, d]; of float32 it is the stored array itself."""
+        codes = self.codes[rows]
         if self.scale is not None:
             return codes * self.scale[rows, None]
         return codes.astype(np.float32, copy=False)
+
+    def pick(self, rows: np.ndarray) -> Stored:
+        return Stored(self.codes.take(rows, axis=0), None if self.scale is None else self.scale.take(rows))
 
 
 class Vectors:
@@ -52,34 +57,41 @@ class Vectors:
         before = int(self._ends[which - 1]) if which else 0
         return self.parts[which].read(slice(start - before, end - before))
 
+    def pick(self, rows: np.ndarray) -> Stored:
+        """The vectors of these rows [r], as they are stored."""
+        if len(self.parts) == 1:
+            return self.parts[0].pick(rows)
+        which = np.searchsorted(self._ends, rows, side="right")
+        places = [np.flatnonzero(which == number) for number in range(len(self.parts))]
+        picked = [
+            part.pick(rows[here] - (end - part.shape[0]))
+            for here, part, end in zip(places, self.parts, self._ends, strict=True)
+        ]
+        back = np.argsort(np.concatenate(places))
+        scales = [part.scale for part in picked if part.scale is not None]
+        joined = Stored(np.concatenate([part.codes for part in picked]), np.concatenate(scales) if scales else None)
+        return joined.pick(back)
+
     def take(self, rows: np.ndarray) -> np.ndarray:
         """float32 [r, d]: the vectors of these rows [r]."""
-        if len(self.parts) == 1:
-            return self.parts[0].read(rows)
-        taken = np.empty((len(rows), self.shape[1]), dtype=np.float32)
-        which = np.searchsorted(self._ends, rows, side="right")
-        for number, part in enumerate(self.parts):
-            here = np.flatnonzero(which == number)
-            taken[here] = part.read(rows[here] - (self._ends[number] - part.shape[0]))
-        return taken
+        return self.pick(rows).read()
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         """All of them, float32 [n, d]."""
-        whole = np.concatenate([part.read(slice(None)) for part in self.parts])
+        whole = np.concatenate([part.read() for part in self.parts])
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
 
 def encode(vectors: np.ndarray, storage: Storage) -> Stored:
     """float32 [n, d] -> as `storage` keeps them.
 
-    int8 is symmetric: the greatest magnitude of a vector becomes 127, so that an error is at most half a
-    127th of it. float16 holds magnitudes up to 65504; greater ones become infinite.
+    int8 is symmetric: the greatest magnitude of a vector becomes 127, so that a number is off by at most a 254th of
+    it. float16 holds magnitudes up to 65504 (`check_range`).
     """
     if storage == "float32":
         return Stored(vectors)
     if storage == "float16":
-        with np.errstate(over="ignore"):
-            return Stored(vectors.astype(np.float16))
+        return Stored(vectors.astype(np.float16))
     scale = np.abs(vectors).max(axis=1, initial=0) / np.float32(127)
     divisor = np.where(scale > 0, scale, np.float32(1))
     return Stored(np.rint(vectors / divisor[:, None]).clip(-127, 127).astype(np.int8), scale)
@@ -91,11 +103,12 @@ def blocks(n: int, dimension: int) -> Iterator[slice]:
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
-def longest(parts: Sequence[Stored]) -> float:
+def longest(stored: Stored) -> float:
     """The greatest length of a vector, in float64; 0 of none."""
-    lengths = [
-        np.sqrt(np.square(part.read(rows), dtype=np.float64).sum(axis=1)).max()
-        for part in parts
-        for rows in blocks(*part.shape)
-    ]
-    return float(max(lengths, default=0.0))
+    return float(np.sqrt(np.square(stored.read(), dtype=np.float64).sum(axis=1)).max(initial=0))
+
+
+def check_range(vectors: np.ndarray, storage: Storage) -> None:
+    """Raises ShoplensError if numbers of the vectors [n, d] are too great for `storage`."""
+    if storage == "float16" and any(np.abs(vectors[rows]).max() > 65504 for rows in blocks(*vectors.shape)):
+        raise ShoplensError("some numbers of the vectors are above 65504, float16's greatest: store them as int8")
