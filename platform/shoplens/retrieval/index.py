@@ -120,11 +120,11 @@ class Index:
         """Use `build`, `load` or `deltas.load`.
 
         `slices`: each category's ranges of products, in ascending order; under None those of all. `order` int64 [products]: equal scores stand in this order,
-        of the products where it is left out.
+        of the products where it is None.
         """
         self.vectors, self.items, self.products, self.tree, self.about = vectors, items, products, tree, dict(about)
         self.storage, self.longest, self.snapshot = storage, longest, snapshot
-        self._slices, self._order = slices, order
+        self.order, self._slices = order, slices
 
     @classmethod
     def build(
@@ -241,7 +241,7 @@ class Index:
             raise ShoplensError("a query vector is not finite")
         if greatest * self.longest * self.dim > _GREATEST_SCORE:
             raise ShoplensError("scores of vectors as long as these overflow: bring queries and vectors to unit length")
-        return scan.best(self.vectors, self.products.start, self.longest, queries, k, ranges, self._order)
+        return scan.best(self.vectors, self.products.start, self.longest, queries, k, ranges, self.order)
 
     def search(
         self,

@@ -28,6 +28,7 @@ class Members(NamedTuple):
 class Products:
     """The columns of n products, read from the first photo of each among the items (`index.ITEMS`).
 
+    all_ids    string [n]
     start      int64 [n + 1]: the photos of product p are the rows start[p]..start[p + 1]
     price      float64 [n], NaN where unknown
     stock      int64 [n], pieces; -1 where unknown
@@ -39,18 +40,18 @@ class Products:
     def __init__(self, items: pa.Table, start: np.ndarray, gone: np.ndarray | None = None) -> None:
         self.start, self.gone = start, gone
         self._first = items.select(_COLUMNS).take(pa.array(start[:-1]))
-        self._ids = _whole(self._first["product_id"])
+        self.all_ids = _whole(self._first["product_id"])
         self.price = _whole(self._first["price"]).to_numpy(zero_copy_only=False)
         self.stock, self.component = (
             _whole(self._first[name]).fill_null(-1).to_numpy(zero_copy_only=False) for name in ("stock", "component")
         )
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.all_ids)
 
     def ids(self, places: np.ndarray) -> list[str]:
         """The ids of the products at these places [p]."""
-        return self._ids.take(pa.array(places)).to_pylist()
+        return self.all_ids.take(pa.array(places)).to_pylist()
 
     def category(self, place: int) -> str | None:
         return self._first["category_id"][place].as_py()
@@ -64,7 +65,7 @@ class Products:
 
     @cached_property
     def _by_id(self) -> _Sorted:
-        return _Sorted(self._ids)
+        return _Sorted(self.all_ids)
 
     @cached_property
     def id_rank(self) -> np.ndarray:
