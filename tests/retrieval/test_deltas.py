@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shoplens.errors import ShoplensError
@@ -28,11 +28,16 @@ STEPS = st.lists(
             "removed": st.lists(st.sampled_from(IDS), max_size=4),
             "prices": st.dictionaries(st.sampled_from(IDS), st.sampled_from([None, 0.0, 4.0, 8.5]), max_size=4),
             "stocks": st.dictionaries(st.sampled_from(IDS), st.sampled_from([None, 0, 3]), max_size=4),
-            "added": st.none() | st.tuples(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 8)),
+            "added": st.tuples(st.integers(0, 10_000), st.integers(1, 9), st.integers(1, 12)) | st.none(),
         }
     ),
     max_size=4,
 )
+FULL = [
+    {"removed": ["p1"], "prices": {"p2": 4.0}, "stocks": {"p3": 0, "p4": None}, "added": (5, 9, 12)},
+    {"removed": ["p2", "p6"], "prices": {"p2": 1.0, "p7": None}, "stocks": {"p5": 3}, "added": (6, 9, 12)},
+    {"removed": [], "prices": {"p1": 2.0, "p9": 0.0}, "stocks": {}, "added": None},
+]
 
 
 class Ledger:
@@ -98,12 +103,14 @@ def answers(index: Index, queries: np.ndarray) -> list[Any]:
     ]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     base=st.tuples(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 30)),
     steps=STEPS,
     storage=st.sampled_from(STORAGES),
 )
+@example(base=(1, 12, 30), steps=FULL, storage="float32")
+@example(base=(2, 12, 30), steps=FULL, storage="int8")
 def test_deltas_answer_as_an_index_built_from_scratch(
     tmp_path_factory: pytest.TempPathFactory, base: tuple[int, int, int], steps: list[dict[str, Any]], storage: Storage
 ) -> None:
@@ -128,6 +135,7 @@ def test_deltas_answer_as_an_index_built_from_scratch(
     expected = answers(scratch, queries)
     opened = load(folder / "index")
     assert answers(opened, queries) == expected
+    assert opened.longest >= scratch.longest
     names = [node.id for node in TREE]
     np.testing.assert_allclose(centroids(opened, names), centroids(scratch, names), atol=1e-12)
 
