@@ -28,6 +28,14 @@ def test_scores_that_float32_confuses_are_told_apart(at_once: int, monkeypatch: 
     assert len(np.unique(scores[0])) > 30 and scores[0, 0] - scores[0, -1] < 1e-5
 
 
+def test_products_below_the_least_float32_are_told_apart() -> None:
+    rng = np.random.default_rng(1)
+    vectors, query = (rng.normal(size=(n, 64)).astype(np.float32) * np.float32(2.0**-72) for n in (3000, 5))
+    found = best(Vectors(Stored(vectors)), np.arange(3001), 20 * 2.0**-72, query, 50, [Range(0, 3000)])
+    exact = query.astype(np.float64) @ vectors.T.astype(np.float64)
+    np.testing.assert_array_equal(found.rows, np.argsort(-exact, axis=1)[:, :50])
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 10_000),

@@ -84,8 +84,9 @@ def _best(
     m, dimension = queries.shape
     wide = queries.astype(np.float64)
     # Twice the bound of a float32 inner product's error, in whatever order it is summed (Higham 2002, 3.1), and
-    # what is lost where sums of such numbers become float32.
-    rounding = (dimension + 4) * np.finfo(np.float32).eps * longest * np.sqrt((wide * wide).sum(axis=1))
+    # what is lost where sums of such numbers become float32 and where products are below its least.
+    limits = np.finfo(np.float32)
+    rounding = (dimension + 4) * (limits.eps * longest * np.sqrt((wide * wide).sum(axis=1)) + limits.tiny)
     reach = (2 * rounding).astype(np.float32)
     reached = np.full(m, _LOWEST, dtype=np.float32)
     parts: list[_Candidates] = []
