@@ -30,8 +30,8 @@ def test_scores_that_float32_confuses_are_told_apart(at_once: int, monkeypatch: 
 
 def test_products_below_the_least_float32_are_told_apart() -> None:
     rng = np.random.default_rng(1)
-    vectors, query = (rng.normal(size=(n, 64)).astype(np.float32) * np.float32(2.0**-72) for n in (3000, 5))
-    found = best(Vectors(Stored(vectors)), np.arange(3001), 20 * 2.0**-72, query, 50, [Range(0, 3000)])
+    vectors, query = (rng.normal(size=(n, 64)).astype(np.float32) * np.float32(2.0**-74) for n in (3000, 50))
+    found = best(Vectors(Stored(vectors)), np.arange(3001), 20 * 2.0**-74, query, 50, [Range(0, 3000)])
     exact = query.astype(np.float64) @ vectors.T.astype(np.float64)
     np.testing.assert_array_equal(found.rows, np.argsort(-exact, axis=1)[:, :50])
 
