@@ -13,37 +13,9 @@ from hypothesis import strategies as st
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
 from shoplens.retrieval import index as module
+from shoplens.retrieval import scan
 from shoplens.retrieval.index import ITEMS, Hit, Index, UnknownCategory, UnknownProduct, items
-from shoplens.schema import CategoryTree
-
-PATHS = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ("e", "f")]
-TREE = CategoryTree.of((path, "/".join(path)) for path in PATHS)
-
-
-class Shop:
-    """A random shop: several photos a product, coarse vectors (so that scores tie), holes in every column."""
-
-    def __init__(self, seed: int, n_products: int, n_photos: int, dim: int = 3) -> None:
-        rng = np.random.default_rng(seed)
-        self.vectors = rng.integers(-2, 3, size=(n_photos, dim)).astype(np.float32)
-        product = rng.integers(n_products, size=n_photos)
-        columns: dict[str, list[Any]] = {
-            "catalog_id": [None if rng.random() < 0.2 else f"c{rng.integers(4)}" for _ in range(n_products)],
-            "category_id": [
-                None if rng.random() < 0.2 else "/".join(PATHS[rng.integers(6)]) for _ in range(n_products)
-            ],
-            "price": [None if rng.random() < 0.2 else float(rng.integers(10)) for _ in range(n_products)],
-        }
-        self.rows = [
-            {"image_id": f"i{i}", "product_id": f"p{p}", "sample": i}
-            | {name: values[p] for name, values in columns.items()}
-            for i, p in enumerate(product.tolist())
-        ]
-
-    def build(self, folder: Path) -> Index:
-        return Index.build(
-            folder, self.vectors, pa.Table.from_pylist(self.rows, schema=ITEMS), TREE, {"model": "eclip"}
-        )
+from tests.retrieval.shops import TREE, Shop
 
 
 def _brute(index: Index, query: np.ndarray, k: int, **filters: Any) -> list[Hit]:
@@ -75,7 +47,9 @@ def _brute(index: Index, query: np.ndarray, k: int, **filters: Any) -> list[Hit]
     prices=st.sampled_from([(None, None), (3.0, None), (None, 6.0), (2.0, 7.0)]),
     exclude_products=st.sets(st.sampled_from(["p0", "p1", "p2", "gone"])),
     exclude_catalogs=st.sets(st.sampled_from(["c0", "c1", "gone"])),
-    at_once=st.sampled_from([1, 7, 1 << 23]),
+    at_once=st.sampled_from([1, 7, 40, 1 << 23]),
+    fold=st.sampled_from([1, 2, 8]),
+    kept=st.sampled_from([0, 1, 8]),
 )
 def test_search_is_brute_force(
     tmp_path_factory: pytest.TempPathFactory,
@@ -86,6 +60,8 @@ def test_search_is_brute_force(
     exclude_products: set[str],
     exclude_catalogs: set[str],
     at_once: int,
+    fold: int,
+    kept: int,
 ) -> None:
     index = shop.build(tmp_path_factory.mktemp("index") / "index")
     queries = np.random.default_rng(0).integers(-2, 3, size=(5, 3)).astype(np.float32)
@@ -97,7 +73,11 @@ def test_search_is_brute_force(
         "exclude_catalogs": exclude_catalogs,
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_SCORES_AT_ONCE", at_once)
+        patch.setattr(scan, "_SCORES_AT_ONCE", at_once)
+        patch.setattr(scan, "_NUMBERS_AT_ONCE", at_once)
+        patch.setattr(scan, "_QUERIES_AT_ONCE", 1 + at_once % 8)
+        patch.setattr(scan, "_FOLD", fold)
+        patch.setattr(scan, "_KEPT", kept)
         found = index.search(queries, k, **filters)
     assert found == [_brute(index, query, k, **filters) for query in queries]
 
@@ -129,16 +109,17 @@ def test_items_are_those_of_the_dataset(tmp_path: Path) -> None:
     products = [
         {"product_id": f"p{p}", "catalog_id": f"c{p}", "title": "t", "price": 10.0 * p, "split": "train"}
         | ({"category_path": ["a", "b"], "category_id": "a/b"} if p else {"category_path": []})
+        | ({"attributes": [("size", ["M"])]} if p == 1 else {})
         for p in range(3)
     ]
     staging.write_chunk("0", {"products": products, "images": images})
     dataset = staging.finish("shop", {})
-    table = items(dataset, np.array([3, 0, 1]))
+    table = items(dataset, np.array([3, 0, 1]), stock=pa.array([0, 5, None], pa.int64()))
     assert table.schema == ITEMS
     assert [tuple(row.values()) for row in table.to_pylist()] == [
-        ("i3", "p1", "c1", "a/b", 10.0, 3),
-        ("i0", "p2", "c2", "a/b", 20.0, 0),
-        ("i1", "p0", "c0", None, 0.0, 1),
+        ("i3", "p1", "c1", "a/b", 10.0, 5, None, [("size", ["M"])], 3),
+        ("i0", "p2", "c2", "a/b", 20.0, None, None, None, 0),
+        ("i1", "p0", "c0", None, 0.0, 0, None, None, 1),
     ]
     index = Index.build(tmp_path / "index", np.eye(3, dtype=np.float32), table, dataset.categories, {})
     assert [hit.product_id for hit in index.search(np.array([3, 2, 1]), 9, category="a")[0]] == ["p1", "p2"]
@@ -153,7 +134,8 @@ def test_answers_do_not_depend_on_what_is_asked_beside(tmp_path: Path) -> None:
     queries = rng.normal(size=(33, 96)).astype(np.float32)
     together = index.search(queries, 20)
     assert together == [index.search(query, 20)[0] for query in queries]
-    best = max(range(900), key=lambda row: (index.vectors[row].astype(np.float64) @ queries[0], -row))
+    shop_vectors = np.asarray(index.vectors, np.float64)
+    best = max(range(900), key=lambda row: (shop_vectors[row] @ queries[0], -row))
     assert together[0][0].row == best
 
 
@@ -162,7 +144,7 @@ def test_saved_is_loaded_and_mapped(tmp_path: Path) -> None:
     built = shop.build(tmp_path / "a" / "index")
     loaded = Index.load(tmp_path / "a" / "index")
     assert loaded.about == {"model": "eclip"} and loaded.dim == 3 and len(loaded) == len(built)
-    assert isinstance(loaded.vectors, np.memmap)
+    assert isinstance(loaded.vectors.parts[0].codes.base, np.memmap)
     query = np.ones(3, np.float32)
     assert loaded.search(query, 5) == built.search(query, 5)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["index"]

@@ -2,7 +2,8 @@
 
 Products lie in depth-first order of the category tree, those without a category last, and the photos of a
 product next to each other: a category with all below it is one slice of the vectors, and the best photo
-of each product a maximum over neighbouring scores.
+of each product a maximum over neighbouring scores. What hourly changes add (`deltas`) lies behind, in the
+same order: a category is then two slices.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,11 +24,17 @@ import pyarrow.parquet as pq
 
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
-from shoplens.schema import CategoryTree
+from shoplens.retrieval import scan
+from shoplens.retrieval.products import Products, attribute_pairs, run_starts
+from shoplens.retrieval.scan import Found, Range
+from shoplens.retrieval.storage import STORAGES, Storage, Stored, Vectors, blocks, check_range, encode, longest
+from shoplens.schema import Category, CategoryTree
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_K = 1000
 FILES = ("vectors.npy", "items.parquet", "categories.parquet")
+SCALES = "scales.npy"
+"""Beside them where the vectors are int8."""
 
 ITEMS = pa.schema(
     [
@@ -37,14 +43,25 @@ ITEMS = pa.schema(
         ("catalog_id", pa.string()),
         ("category_id", pa.string()),
         ("price", pa.float64()),
+        ("stock", pa.int64()),
+        ("component", pa.int64()),
+        ("attributes", pa.map_(pa.string(), pa.list_(pa.string()))),
         ("sample", pa.int64()),
     ]
 )
-"""One row a photo; `sample` is its row in `Dataset.images`."""
-CATEGORIES = pa.schema([("category_id", pa.string()), ("first_product", pa.int64()), ("n_products", pa.int64())])
-"""Each category's slice of the products, all below it included."""
+"""One row a photo. Null is unknown: `stock` in pieces, `component` a number that products share if they share
+a photo. `sample` is the photo's row in `Dataset.images`."""
+CATEGORIES = pa.schema(
+    [
+        ("category_id", pa.string()),
+        ("path", pa.list_(pa.string())),
+        ("first_product", pa.int64()),
+        ("n_products", pa.int64()),
+    ]
+)
+"""The tree, and each category's slice of the products, all below it included."""
 
-_SCORES_AT_ONCE = 1 << 23
+_GREATEST_SCORE = 1e38
 
 
 class UnknownCategory(ShoplensError):
@@ -55,8 +72,7 @@ class UnknownProduct(ShoplensError):
     """The product asked for is not in the index."""
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A product found: `score` is the inner product of its best photo, `row` that photo's row in the index."""
 
     product_id: str
@@ -64,36 +80,51 @@ class Hit:
     score: float
 
 
-def items(dataset: Dataset, samples: np.ndarray) -> pa.Table:
-    """`ITEMS` of the photos `samples` [n] (rows of `Dataset.images`), in that order."""
-    rows = pa.array(dataset.product_row[samples])
-    products = dataset.products.select(["product_id", "catalog_id", "category_id", "price"]).take(rows)
-    columns = [dataset.images["image_id"].take(pa.array(samples)), *products.columns, pa.array(samples, pa.int64())]
-    return pa.table(columns, names=["image_id", *products.column_names, "sample"]).select(ITEMS.names).cast(ITEMS)
+def items(
+    dataset: Dataset, samples: np.ndarray, *, stock: pa.Array | None = None, component: pa.Array | None = None
+) -> pa.Table:
+    """`ITEMS` of the photos `samples` [n] (rows of `Dataset.images`), in that order.
+
+    `stock` and `component` int64 [products] are of the rows of `Dataset.products`; unknown if left out.
+    """
+    products = dataset.products.select(["product_id", "catalog_id", "category_id", "price", "attributes"])
+    for name, column in (("stock", stock), ("component", component)):
+        products = products.append_column(name, pa.nulls(len(products), pa.int64()) if column is None else column)
+    table = products.take(pa.array(dataset.product_row[samples]))
+    table = table.append_column("image_id", dataset.images["image_id"].take(pa.array(samples)))
+    return table.append_column("sample", pa.array(samples, pa.int64())).select(ITEMS.names).cast(ITEMS)
 
 
 class Index:
     """Exact search over one folder; the vectors stay on disk and are mapped, so replicas share their memory.
 
-    Attributes: `vectors` float32 [n, d], `items` (`ITEMS`, one row a vector), `about` (model name and version,
-    dataset name and digest, whatever the builder said). Searching is safe from many threads.
+    Attributes: `vectors` [n, d], `items` (`ITEMS`, one row a vector), `products` (their columns), `tree`, `about`
+    (model name and version, dataset name and digest, whatever the builder said), `snapshot` (an id of the content:
+    who keeps it beside an answer can say what was searched). Searching is safe from many threads.
     """
 
-    def __init__(self, vectors: np.ndarray, items: pa.Table, categories: pa.Table, about: Mapping[str, Any]) -> None:
-        self.vectors, self.items, self.about = vectors, items, dict(about)
-        first = _run_starts(items["product_id"])
-        self._start = np.append(first, items.num_rows)
-        self._products: list[str] = items["product_id"].take(pa.array(first)).to_pylist()
-        self._place = {product_id: place for place, product_id in enumerate(self._products)}
-        self._price = items["price"].to_numpy()[first]
-        catalogs = items["catalog_id"].take(pa.array(first)).combine_chunks().dictionary_encode()
-        self._catalog_code = {catalog_id: code for code, catalog_id in enumerate(catalogs.dictionary.to_pylist())}
-        self._catalog = catalogs.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        self._slices = {
-            row["category_id"]: (row["first_product"], row["first_product"] + row["n_products"])
-            for row in categories.to_pylist()
-        }
-        self._longest = max((float(np.linalg.norm(block, axis=1).max()) for block in _blocks(vectors)), default=0.0)
+    def __init__(
+        self,
+        vectors: Vectors,
+        items: pa.Table,
+        products: Products,
+        slices: Mapping[str | None, Sequence[tuple[int, int]]],
+        tree: CategoryTree,
+        about: Mapping[str, Any],
+        *,
+        storage: Storage,
+        longest: float,
+        snapshot: str,
+        order: np.ndarray | None = None,
+    ) -> None:
+        """Use `build`, `load` or `deltas.load`.
+
+        `slices`: each category's ranges of products, in ascending order; under None those of all. `order` int64 [products]: equal scores stand in this order,
+        of the products where it is None.
+        """
+        self.vectors, self.items, self.products, self.tree, self.about = vectors, items, products, tree, dict(about)
+        self.storage, self.longest, self.snapshot = storage, longest, snapshot
+        self.order, self._slices = order, slices
 
     @classmethod
     def build(
@@ -103,13 +134,17 @@ class Index:
         items: pa.Table,
         tree: CategoryTree,
         about: Mapping[str, Any],
+        *,
+        storage: Storage = "float32",
     ) -> Index:
         """Writes the index of `vectors` float32 [n, d] aside, moves it to `folder` (replacing what was there), loads it.
 
-        `items` (`ITEMS`) has a row for each vector. Raises ShoplensError on vectors that are not finite, on
-        items that contradict each other and on categories that are not in the tree.
+        `items` (`ITEMS`) has a row for each vector. `storage`: what a vector is kept as, 4d, 2d or d + 4 bytes of
+        it; what is found is exact for the vectors as they are kept. Raises ShoplensError on vectors that are not
+        finite, on items that contradict each other and on categories that are not in the tree.
         """
-        folder = Path(folder)
+        if storage not in STORAGES:
+            raise ShoplensError(f"vectors cannot be stored as {storage!r}: ask for {', '.join(STORAGES)}")
         vectors = np.asanyarray(vectors)
         if vectors.ndim != 2 or vectors.dtype != np.float32:
             raise ShoplensError(f"vectors must be float32 [n, d], not {vectors.dtype} {list(vectors.shape)}")
@@ -117,34 +152,13 @@ class Index:
             raise ShoplensError(
                 f"{len(vectors)} vectors for {items.num_rows} photos: give one for each, and at least one"
             )
-        if not all(np.isfinite(block).all() for block in _blocks(vectors)):
+        if not all(np.isfinite(vectors[rows]).all() for rows in blocks(*vectors.shape)):
             raise ShoplensError("some vectors are not finite: the model that made them has diverged")
+        check_range(vectors, storage)
         items = items.select(ITEMS.names).cast(ITEMS).combine_chunks()
-        order = _depth_first(items, tree)
+        order = depth_first(items, tree)
         items = items.take(pa.array(order))
-        categories = _category_slices(items, tree)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-        try:
-            os.chmod(aside, 0o755)
-            written = np.lib.format.open_memmap(aside / "vectors.npy", mode="w+", dtype=np.float32, shape=vectors.shape)
-            for start in range(0, len(order), step := _rows_at_once(vectors.shape[1])):
-                written[start : start + step] = vectors[order[start : start + step]]
-            written.flush()
-            del written
-            pq.write_table(items, aside / "items.parquet", compression="zstd")
-            pq.write_table(categories, aside / "categories.parquet", compression="zstd")
-            summary = {
-                "format_version": FORMAT_VERSION,
-                "dimension": vectors.shape[1],
-                "counts": {"photos": len(vectors), "products": len(_run_starts(items["product_id"]))},
-                "about": dict(about),
-                "sha256": {name: _sha256(aside / name) for name in FILES},
-            }
-            (aside / "index.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False))
-            _move(aside, folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        write(folder, lambda rows: encode(vectors[order[rows]], storage), vectors.shape[1], items, tree, about, storage)
         return cls.load(folder, verify=False)
 
     @classmethod
@@ -158,32 +172,76 @@ class Index:
             summary = json.loads((folder / "index.json").read_text())
             if summary["format_version"] != FORMAT_VERSION:
                 raise ShoplensError(f"{folder} is of index format {summary['format_version']}: build the index again")
+            files = _files(summary["storage"])
             if verify:
-                for name in FILES:
-                    if _sha256(folder / name) != summary["sha256"][name]:
+                for name in files:
+                    if sha256_of(folder / name) != summary["sha256"][name]:
                         raise ShoplensError(f"{folder}/{name} is damaged: build the index again")
-            vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+            codes, *scales = (np.load(folder / n, mmap_mode="r", allow_pickle=False) for n in files if n[-4:] == ".npy")
             items, categories = (pq.read_table(folder / name).combine_chunks() for name in FILES[1:])
+            nodes, counts = categories.to_pylist(), summary["counts"]
+            if codes.shape != (counts["photos"], summary["dimension"]) or codes.dtype != summary["storage"]:
+                raise ShoplensError(f"{folder}/vectors.npy does not belong to index.json: build the index again")
+            return cls(
+                Vectors(Stored(np.asarray(codes), *map(np.asarray, scales))),
+                items,
+                Products(items, np.append(run_starts(items["product_id"]), items.num_rows)),
+                {None: ((0, counts["products"]),)}
+                | {row["category_id"]: _slice(row["first_product"], row["n_products"]) for row in nodes},
+                CategoryTree.of((row["path"], row["category_id"]) for row in nodes),
+                summary["about"],
+                storage=summary["storage"],
+                longest=summary["longest"],
+                snapshot=sha256_of(folder / "index.json")[:16],
+            )
         except FileNotFoundError as error:
             raise ShoplensError(
                 f"{folder} holds no index ({Path(error.filename).name} is missing): build it with workloads.build_index"
             ) from error
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ShoplensError(f"{folder}/index.json is damaged ({error}): build the index again") from error
-        if vectors.shape != (summary["counts"]["photos"], summary["dimension"]):
-            raise ShoplensError(f"{folder}/vectors.npy does not belong to index.json: build the index again")
-        return cls(vectors, items, categories, summary["about"])
 
     @property
     def dim(self) -> int:
-        return int(self.vectors.shape[1])
+        return self.vectors.shape[1]
 
     def __len__(self) -> int:
-        """Number of products."""
-        return len(self._products)
+        """Number of products that can be found."""
+        gone = self.products.gone
+        return len(self.products) - (0 if gone is None else int(gone.sum()))
 
     def __contains__(self, product_id: object) -> bool:
-        return product_id in self._place
+        return self.products.place(product_id) is not None
+
+    def slices(self, category: str | None) -> Sequence[tuple[int, int]]:
+        """The ranges (first, end) of the products in a category and all below it; of None, of all.
+
+        Raises UnknownCategory.
+        """
+        try:
+            return self._slices[category]
+        except KeyError:
+            raise UnknownCategory(f"category {category!r} is not in the index: ask for one of its categories") from None
+
+    def nearest(self, queries: np.ndarray, k: int, ranges: Sequence[Range]) -> Found:
+        """The best k of these disjoint `ranges` of products for each query [m, d], as arrays: see `scan.best`.
+
+        Raises ShoplensError on a k below 1 and on queries of another dimension or not finite, or so
+        long that scores would overflow.
+        """
+        if k < 1:
+            raise ShoplensError(f"k is {k}: ask for at least 1 product")
+        queries = np.atleast_2d(np.asarray(queries, dtype=np.float32))
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise ShoplensError(
+                f"queries have shape {list(queries.shape)}; the index holds vectors of {self.dim} numbers"
+            )
+        greatest = float(np.abs(queries).max(initial=0))
+        if not np.isfinite(greatest):
+            raise ShoplensError("a query vector is not finite")
+        if greatest * self.longest * self.dim > _GREATEST_SCORE:
+            raise ShoplensError("scores of vectors as long as these overflow: bring queries and vectors to unit length")
+        return scan.best(self.vectors, self.products.start, self.longest, queries, k, ranges, self.order)
 
     def search(
         self,
@@ -206,117 +264,100 @@ class Index:
         """
         if not 1 <= k <= MAX_K:
             raise ShoplensError(f"k is {k}: ask for 1 to {MAX_K} products")
-        queries = np.atleast_2d(np.asarray(queries, dtype=np.float32))
-        if queries.ndim != 2 or queries.shape[1] != self.dim:
-            raise ShoplensError(
-                f"queries have shape {list(queries.shape)}; the index holds vectors of {self.dim} numbers"
-            )
-        if not np.isfinite(queries).all():
-            raise ShoplensError("a query vector is not finite")
-        low, high = self._slice(category)
-        allowed = low + np.flatnonzero(
-            self._allowed(low, high, price_min, price_max, exclude_products, exclude_catalogs)
-        )
-        if not len(allowed):
-            return [[] for _ in queries]
-        step = max(1, _SCORES_AT_ONCE // (high - low))
-        return [
-            [Hit(self._products[product], row, score) for product, row, score in found]
-            for start in range(0, len(queries), step)
-            for found in self._best(queries[start : start + step], k, low, high, allowed)
-        ]
-
-    def _best(
-        self, queries: np.ndarray, k: int, low: int, high: int, allowed: np.ndarray
-    ) -> Iterator[list[tuple[int, int, float]]]:
-        """(product, photo row, score) of the k best of `allowed` [a], which lie in products low..high, for each query."""
-        scores = np.concatenate(
-            [
-                np.maximum.reduceat(
-                    queries @ self.vectors[self._start[a] : self._start[b]].T, self._start[a:b] - self._start[a], axis=1
-                )
-                for a, b in self._product_blocks(low, high, len(queries))
-            ],
-            axis=1,
-        )[:, allowed - low]
-        k = min(k, len(allowed))
-        kth = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
-        for query, row, least in zip(queries, scores, kth, strict=True):
-            rounding = self.dim * np.finfo(np.float32).eps * float(np.linalg.norm(query)) * self._longest
-            candidates = allowed[row >= least - 2 * rounding]
-            exact = sorted(self._exact(query, candidates), key=lambda found: (-found[2], found[1]))
-            yield exact[:k]
-
-    def _exact(self, query: np.ndarray, products: np.ndarray) -> Iterator[tuple[int, int, float]]:
-        """Each product's best photo by float64 sums, which are the same whatever is computed beside them."""
-        wide = query.astype(np.float64)
-        for product in products.tolist():
-            start, end = self._start[product], self._start[product + 1]
-            scores = (self.vectors[start:end] * wide).sum(axis=1)
-            best = int(np.argmax(scores))
-            yield product, int(start) + best, float(scores[best])
-
-    def _product_blocks(self, low: int, high: int, n_queries: int) -> Iterator[tuple[int, int]]:
-        """Consecutive product ranges (a, b) of low..high whose photos make at most `_SCORES_AT_ONCE` scores."""
-        while low < high:
-            room = self._start[low] + max(1, _SCORES_AT_ONCE // n_queries)
-            end = min(high, max(low + 1, int(np.searchsorted(self._start, room, side="right")) - 1))
-            yield low, end
-            low = end
-
-    def _slice(self, category: str | None) -> tuple[int, int]:
-        if category is None:
-            return 0, len(self)
-        try:
-            return self._slices[category]
-        except KeyError:
-            raise UnknownCategory(f"category {category!r} is not in the index: ask for one of its categories") from None
-
-    def _allowed(
-        self,
-        low: int,
-        high: int,
-        price_min: float | None,
-        price_max: float | None,
-        exclude_products: Collection[str],
-        exclude_catalogs: Collection[str],
-    ) -> np.ndarray:
         if price_min is not None and price_max is not None and price_min > price_max:
             raise ShoplensError(f"the price range {price_min:g} to {price_max:g} is empty: swap its ends")
-        allowed = np.ones(high - low, dtype=bool)
-        price = self._price[low:high]
+        places = [self.products.place(product_id) for product_id in exclude_products]
+        barred = [place for place in places if place is not None]
+        barred += self.products.of_catalogs(exclude_catalogs).tolist()
+        ranges = [
+            Range(low, high, self._excluded(low, high, price_min, price_max, barred))
+            for low, high in self.slices(category)
+        ]
+        found = self.nearest(queries, k, ranges)
+        product_ids = self.products.ids(found.products.ravel())
+        hits = list(map(Hit, product_ids, found.rows.ravel().tolist(), found.scores.ravel().tolist()))
+        each = found.products.shape[1]
+        return [hits[query * each : (query + 1) * each] for query in range(len(found.products))]
+
+    def _excluded(
+        self, low: int, high: int, price_min: float | None, price_max: float | None, barred: Collection[int]
+    ) -> np.ndarray | None:
+        """bool [high - low], None if all are allowed; `barred` are places of products, anywhere."""
+        gone = self.products.gone
+        within = [place - low for place in barred if low <= place < high]
+        if gone is None and price_min is None and price_max is None and not within:
+            return None
+        excluded = np.zeros(high - low, dtype=bool) if gone is None else gone[low:high].copy()
+        price = self.products.price[low:high]
         if price_min is not None:
-            allowed &= price >= price_min
+            excluded |= ~(price >= price_min)
         if price_max is not None:
-            allowed &= price <= price_max
-        for product_id in exclude_products:
-            place = self._place.get(product_id, -1)
-            if low <= place < high:
-                allowed[place - low] = False
-        codes = [self._catalog_code[catalog_id] for catalog_id in exclude_catalogs if catalog_id in self._catalog_code]
-        if codes:
-            allowed &= ~np.isin(self._catalog[low:high], codes)
-        return allowed
+            excluded |= ~(price <= price_max)
+        excluded[within] = True
+        return excluded
 
     def vector_of(self, product_id: str) -> np.ndarray:
         """The product as a query, float32 [d]: the mean of its photos' vectors, at unit length. Raises UnknownProduct."""
-        place = self._place.get(product_id)
+        place = self.products.place(product_id)
         if place is None:
             raise UnknownProduct(f"product {product_id!r} is not in the index")
-        mean = self.vectors[self._start[place] : self._start[place + 1]].mean(axis=0, dtype=np.float64)
+        return self.vector_at(place)
+
+    def vector_at(self, place: int) -> np.ndarray:
+        """As `vector_of`, of the product at this place."""
+        photos = self.vectors.block(int(self.products.start[place]), int(self.products.start[place + 1]))
+        mean = photos.mean(axis=0, dtype=np.float64)
         return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), dtype=np.float32)
 
 
-def _depth_first(items: pa.Table, tree: CategoryTree) -> np.ndarray:
+def write(
+    folder: str | os.PathLike[str],
+    stored: Callable[[slice], Stored],
+    dimension: int,
+    items: pa.Table,
+    tree: CategoryTree,
+    about: Mapping[str, Any],
+    storage: Storage,
+) -> None:
+    """Writes an index aside and moves it to `folder`; `items` are in depth-first order, `stored` of some rows of theirs."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        os.chmod(aside, 0o755)
+        greatest = _write_vectors(aside, stored, (items.num_rows, dimension), storage)
+        products = run_starts(items["product_id"])
+        pq.write_table(items, aside / "items.parquet", compression="zstd")
+        pq.write_table(_category_table(items, products, tree), aside / "categories.parquet", compression="zstd")
+        summary = {
+            "format_version": FORMAT_VERSION,
+            "dimension": dimension,
+            "storage": storage,
+            "longest": greatest,
+            "counts": {"photos": items.num_rows, "products": len(products)},
+            "about": dict(about),
+            "sha256": {name: sha256_of(aside / name) for name in _files(storage)},
+        }
+        (aside / "index.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False))
+        _move(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def depth_first(items: pa.Table, tree: CategoryTree) -> np.ndarray:
     """Order of the items [n]: by category, then by first appearance of the product, then as they came."""
     if pc.count_distinct(items["image_id"]).as_py() != items.num_rows:
         raise ShoplensError("an image id stands twice among the items")
-    per_product = items.select(["product_id", "catalog_id", "category_id", "price"]).group_by("product_id")
-    for column in ("catalog_id", "category_id", "price"):
+    told = ["catalog_id", "category_id", "price", "stock", "component"]
+    per_product = items.select(["product_id", *told]).group_by("product_id")
+    for column in told:
         counted = per_product.aggregate([(column, "count_distinct", pc.CountOptions(mode="all"))])
         torn = counted.filter(pc.greater(counted[f"{column}_count_distinct"], 1))["product_id"]
         if len(torn):
             raise ShoplensError(f"photos of product {torn[0].as_py()!r} disagree about its {column}")
+    for column in ("stock", "component"):
+        if (pc.min(items[column]).as_py() or 0) < 0:
+            raise ShoplensError(f"a product's {column} is below 0: leave it empty where it is not known")
     category = items["category_id"].combine_chunks().dictionary_encode()
     names = category.dictionary.to_pylist()
     strange = [name for name in names if name not in tree]
@@ -325,35 +366,74 @@ def _depth_first(items: pa.Table, tree: CategoryTree) -> np.ndarray:
     orders = np.array([*(tree[name].order for name in names), len(tree)], dtype=np.int64)
     place = orders[category.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)]
     product = items["product_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    _check_attributes(items, product)
     return np.lexsort((product, place))
 
 
-def _run_starts(ids: pa.ChunkedArray) -> np.ndarray:
-    """Where each run of equal neighbours begins."""
-    codes = ids.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    return np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+def _check_attributes(items: pa.Table, product: np.ndarray) -> None:
+    """`product` int [n]: the number of each photo's product."""
+    row, code, *_ = attribute_pairs(items["attributes"].combine_chunks())
+    photos = np.bincount(product)
+    said, times = np.unique(np.stack([product[row], code]), axis=1, return_counts=True)
+    torn = np.flatnonzero(times != photos[said[0]])
+    if len(torn):
+        torn_id = items["product_id"][int(np.flatnonzero(product == said[0, torn[0]])[0])].as_py()
+        raise ShoplensError(f"photos of product {torn_id!r} disagree about its attributes")
 
 
-def _category_slices(items: pa.Table, tree: CategoryTree) -> pa.Table:
-    of_product = items["category_id"].take(pa.array(_run_starts(items["product_id"]))).to_pylist()
-    orders = [len(tree) if category is None else tree[category].order for category in of_product]
+def category_ranges(items: pa.Table, products: np.ndarray, tree: CategoryTree) -> np.ndarray:
+    """int64 [categories, 2]: the first product of each subtree, in the tree's order, and the end.
+
+    `items` are in depth-first order, `products` [p] the rows where each product's photos begin.
+    """
+    of_product = items["category_id"].take(pa.array(products)).combine_chunks().dictionary_encode()
+    orders = np.array([*(tree[name].order for name in of_product.dictionary.to_pylist()), len(tree)], dtype=np.int64)
+    order = orders[of_product.indices.fill_null(len(orders) - 1).to_numpy(zero_copy_only=False)]
     nodes = list(tree)
-    low = np.searchsorted(orders, [node.order for node in nodes])
-    high = np.searchsorted(orders, [node.last + 1 for node in nodes])
-    return pa.table([[node.id for node in nodes], low, high - low], schema=CATEGORIES)
+    ends = [np.searchsorted(order, [at(node) for node in nodes]) for at in (_first_of, _end_of)]
+    return np.stack(ends, axis=1).astype(np.int64)
 
 
-def _rows_at_once(dimension: int) -> int:
-    return max(1, _SCORES_AT_ONCE // max(1, dimension))
+def _first_of(node: Category) -> int:
+    return node.order
 
 
-def _blocks(vectors: np.ndarray) -> Iterator[np.ndarray]:
-    step = _rows_at_once(vectors.shape[1])
-    for start in range(0, len(vectors), step):
-        yield vectors[start : start + step]
+def _end_of(node: Category) -> int:
+    return node.last + 1
 
 
-def _sha256(path: Path) -> str:
+def _category_table(items: pa.Table, products: np.ndarray, tree: CategoryTree) -> pa.Table:
+    nodes, ranges = list(tree), category_ranges(items, products, tree)
+    columns = [[node.id for node in nodes], [node.path for node in nodes], ranges[:, 0], ranges[:, 1] - ranges[:, 0]]
+    return pa.table(columns, schema=CATEGORIES)
+
+
+def _slice(first: int, length: int) -> tuple[tuple[int, int], ...]:
+    return ((first, first + length),)
+
+
+def _files(storage: str) -> tuple[str, ...]:
+    return (*FILES, SCALES) if storage == "int8" else FILES
+
+
+def _write_vectors(folder: Path, stored: Callable[[slice], Stored], shape: tuple[int, int], storage: Storage) -> float:
+    """Returns the greatest length of a vector as it is stored."""
+    codes = np.lib.format.open_memmap(folder / "vectors.npy", mode="w+", dtype=storage, shape=shape)
+    scale = np.empty(shape[0], dtype=np.float32)
+    greatest = 0.0
+    for rows in blocks(*shape):
+        block = stored(rows)
+        codes[rows] = block.codes
+        if block.scale is not None:
+            scale[rows] = block.scale
+        greatest = max(greatest, longest(block))
+    codes.flush()
+    if storage == "int8":
+        np.save(folder / SCALES, scale)
+    return greatest
+
+
+def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

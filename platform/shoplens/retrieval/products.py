@@ -1,0 +1,193 @@
+"""The products of an index as columns: what filters and rules look at, and lookups by id, catalog and attribute.
+
+A product's place is its number in the order of the index. Ids stay in Arrow arrays and are found by bisection:
+opening an index of a million products makes no Python string.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_COLUMNS = ["product_id", "catalog_id", "category_id", "price", "stock", "component", "attributes"]
+
+
+class Members(NamedTuple):
+    """Ragged groups one behind the other: `place` [t], and the group [t] that each belongs to."""
+
+    group: np.ndarray
+    place: np.ndarray
+
+
+class Products:
+    """The columns of n products, read from the first photo of each among the items (`index.ITEMS`).
+
+    all_ids    string [n]
+    start      int64 [n + 1]: the photos of product p are the rows start[p]..start[p + 1]
+    price      float64 [n], NaN where unknown
+    stock      int64 [n], pieces; -1 where unknown
+    component  int64 [n]: products with equal ones share a photo; -1 where unknown
+    catalog    int64 [n]: a number for each catalog; -1 where unknown
+    gone       bool [n] of those that must not be found, or None
+    """
+
+    def __init__(self, items: pa.Table, start: np.ndarray, gone: np.ndarray | None = None) -> None:
+        self.start, self.gone = start, gone
+        self._first = items.select(_COLUMNS).take(pa.array(start[:-1]))
+        self.all_ids = _whole(self._first["product_id"])
+        self.price = _whole(self._first["price"]).to_numpy(zero_copy_only=False)
+        self.stock, self.component = (
+            _whole(self._first[name]).fill_null(-1).to_numpy(zero_copy_only=False) for name in ("stock", "component")
+        )
+
+    def __len__(self) -> int:
+        return len(self.all_ids)
+
+    def ids(self, places: np.ndarray) -> list[str]:
+        """The ids of the products at these places [p]."""
+        return self.all_ids.take(pa.array(places)).to_pylist()
+
+    def category(self, place: int) -> str | None:
+        return self._first["category_id"][place].as_py()
+
+    def place(self, product_id: object) -> int | None:
+        """Where the product is, None if it is not here."""
+        places = self._by_id.equal_to(product_id)
+        if self.gone is not None:
+            places = places[~self.gone[places]]
+        return int(places[0]) if len(places) else None
+
+    @cached_property
+    def _by_id(self) -> _Sorted:
+        return _Sorted(self.all_ids)
+
+    @cached_property
+    def id_rank(self) -> np.ndarray:
+        """int64 [n]: the place of each product's id among the sorted ids."""
+        rank = np.empty(len(self), dtype=np.int64)
+        rank[self._by_id.order] = np.arange(len(self))
+        return rank
+
+    @cached_property
+    def _catalogs(self) -> pa.DictionaryArray:
+        return _whole(self._first["catalog_id"]).dictionary_encode()
+
+    @cached_property
+    def catalog(self) -> np.ndarray:
+        return self._catalogs.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+    @cached_property
+    def _catalog_ids(self) -> _Sorted:
+        return _Sorted(self._catalogs.dictionary)
+
+    @cached_property
+    def _by_catalog(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places by catalog, price and id, and where each catalog's begin; those without a catalog stand first."""
+        order = np.lexsort((self.id_rank, self.price, self.catalog))
+        return order, np.searchsorted(self.catalog[order], np.arange(len(self._catalogs.dictionary) + 1))
+
+    def of_catalogs(self, catalog_ids: Iterable[str]) -> np.ndarray:
+        """The places of the products of these catalogs; of unknown ones none."""
+        codes = [self._catalog_ids.equal_to(catalog_id) for catalog_id in catalog_ids]
+        if not codes:
+            return np.empty(0, dtype=np.int64)
+        return self.members(np.concatenate(codes)).place
+
+    def members(self, catalogs: np.ndarray) -> Members:
+        """The products of each catalog number [g], cheapest first, then by id; those without a price stand last.
+
+        `group` counts along `catalogs`.
+        """
+        order, begin = self._by_catalog
+        count = begin[catalogs + 1] - begin[catalogs]
+        group = np.repeat(np.arange(len(catalogs)), count)
+        within = np.arange(len(group)) - np.repeat(np.cumsum(count) - count, count)
+        return Members(group, order[begin[catalogs][group] + within])
+
+    @cached_property
+    def _attributes(self) -> AttributePairs:
+        return attribute_pairs(_whole(self._first["attributes"]))
+
+    @cached_property
+    def _keys(self) -> _Sorted:
+        return _Sorted(self._attributes.keys)
+
+    @cached_property
+    def _values(self) -> _Sorted:
+        return _Sorted(self._attributes.values)
+
+    def having(self, key: str, value: str) -> np.ndarray:
+        """The places, in order, of the products whose attribute `key` has this value among its values."""
+        codes, pairs = self._keys.equal_to(key), self._attributes
+        found = self._values.equal_to(value)
+        if not len(codes) or not len(found):
+            return np.empty(0, dtype=np.int64)
+        code = codes[0] * len(pairs.values) + found[0]
+        return pairs.row[np.searchsorted(pairs.code, code) : np.searchsorted(pairs.code, code, side="right")]
+
+
+class AttributePairs(NamedTuple):
+    """Every (row, key, value) of an attributes column once, by key and value, then by row.
+
+    `code` [t] is the key's place in `keys` times the number of `values`, plus the value's place there.
+    """
+
+    row: np.ndarray
+    code: np.ndarray
+    keys: pa.Array
+    values: pa.Array
+
+
+def attribute_pairs(attributes: pa.MapArray) -> AttributePairs:
+    """Of a column map<string, list<string>> [n]; a null has no attributes, a null value is passed over."""
+    values = attributes.items
+    count = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)
+    row = np.repeat(np.repeat(np.arange(len(attributes)), np.diff(attributes.offsets.to_numpy())), count)
+    keys = attributes.keys.dictionary_encode()
+    words = values.flatten().dictionary_encode()
+    key = np.repeat(keys.indices.to_numpy(zero_copy_only=False), count).astype(np.int64)
+    value = words.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    code = key * len(words.dictionary) + value
+    known = value >= 0
+    code, row = np.divmod(np.unique(code[known] * len(attributes) + row[known]), max(1, len(attributes)))
+    return AttributePairs(row, code, keys.dictionary, words.dictionary)
+
+
+def run_starts(ids: pa.ChunkedArray) -> np.ndarray:
+    """int64: where each run of equal neighbours begins."""
+    whole = _whole(ids)
+    if not len(whole):
+        return np.empty(0, dtype=np.int64)
+    changes = pc.not_equal(whole[1:], whole[:-1]).to_numpy(zero_copy_only=False)
+    return np.flatnonzero(np.append(True, changes))
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    whole = column.combine_chunks()
+    return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+
+
+class _Sorted:
+    """Strings in order: equal ones are found by bisection."""
+
+    def __init__(self, strings: pa.Array) -> None:
+        self._strings = strings
+        self.order = pc.sort_indices(strings).to_numpy(zero_copy_only=False).astype(np.int64)
+
+    def equal_to(self, string: object) -> np.ndarray:
+        """The places that hold the string."""
+        if not isinstance(string, str):
+            return self.order[:0]
+        low = high = bisect_left(range(len(self.order)), string, key=self._at)
+        while high < len(self.order) and self._at(high) == string:
+            high += 1
+        return self.order[low:high]
+
+    def _at(self, place: int) -> str:
+        return self._strings[int(self.order[place])].as_py()

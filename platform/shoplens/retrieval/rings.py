@@ -1,0 +1,192 @@
+"""Search through the category tree: the seed's leaf first, then rings around it until enough may be shown.
+
+A ring is a category without what the rings before it held: of the order leaf, parent, grandparent the second ring
+is the leaf's siblings and the third its cousins; of an order by learned similarity
+(`category_similarity.nearest`) each is a category of its own, wherever it lies.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from shoplens.config import Config
+from shoplens.errors import ShoplensError
+from shoplens.retrieval.index import Index, UnknownProduct
+from shoplens.retrieval.rules import Rules, named, shown, under_cap
+from shoplens.retrieval.scan import Range
+from shoplens.schema import CategoryTree
+
+
+class Widening(Config):
+    """How far a search goes where the leaf is too small.
+
+    rings    most rings beyond the leaf; null: all of the order
+    margin   a result stands above one of an inner ring only if its score is higher by more than this for each ring
+             between them; null: never
+    floor    results that score less are left out; a ring beyond the leaf in which all that may be shown score less
+             ends the search
+    """
+
+    rings: int | None = Field(None, ge=0)
+    margin: float | None = Field(None, ge=0, allow_inf_nan=False)
+    floor: float | None = Field(None, allow_inf_nan=False)
+
+
+class Result(NamedTuple):
+    """A product found: `score` and `row` as in `index.Hit`, the ring it was found in (0: the leaf), the rules applied.
+
+    `rules` are names of `rules.NAMES`.
+    """
+
+    product_id: str
+    row: int
+    score: float
+    ring: int
+    rules: tuple[str, ...]
+
+
+class Results(NamedTuple):
+    """At most k results, best first, and the snapshot of the index that they were found in."""
+
+    snapshot: str
+    results: list[Result]
+
+
+class _Taken(NamedTuple):
+    """Of one ring: places, rows and scores [n], best first; components that had more than the cap; whether all that
+    may be shown score below the floor."""
+
+    places: np.ndarray
+    rows: np.ndarray
+    scores: np.ndarray
+    capped: set[int]
+    low: bool
+
+
+def tree_order(tree: CategoryTree, category: str | None) -> list[str | None]:
+    """The category and its ancestors, nearest first; of None the whole shop."""
+    order = [category]
+    while category is not None and (category := tree[category].parent_id) is not None:
+        order.append(category)
+    return order
+
+
+def rings(index: Index, order: Iterable[str | None]) -> Iterator[list[tuple[int, int]]]:
+    """The ranges of products of each category of `order` that none before it held. Raises UnknownCategory."""
+    held: list[tuple[int, int]] = []
+    for category in order:
+        ring = list(_without(index.slices(category), held))
+        held = sorted([*held, *ring])
+        yield ring
+
+
+def similar(
+    index: Index,
+    seed: str,
+    k: int,
+    *,
+    order: Sequence[str | None] | None = None,
+    rules: Rules = Rules(),
+    widening: Widening = Widening(),
+) -> Results:
+    """The products most similar to the product `seed`, its own category first.
+
+    `order`: the categories of the rings, the seed's own and its ancestors where it is left out. Raises
+    UnknownProduct, and what `search` raises.
+    """
+    place = index.products.place(seed)
+    if place is None:
+        raise UnknownProduct(f"product {seed!r} is not in the index")
+    if order is None:
+        order = tree_order(index.tree, index.products.category(place))
+    return search(index, index.vector_at(place), k, order, rules=rules, widening=widening, seed=place)
+
+
+def search(
+    index: Index,
+    query: np.ndarray,
+    k: int,
+    order: Sequence[str | None],
+    *,
+    rules: Rules = Rules(),
+    widening: Widening = Widening(),
+    seed: int | None = None,
+) -> Results:
+    """The k best products for `query` [d], ring by ring of `order` until there are k that may be shown.
+
+    A ring is searched only if those before it hold fewer than k, and gives only as many as are missing: k are found
+    wherever k exist in the rings allowed. Equal scores of a ring stand in the order of the index. `seed` is the place of the
+    product that is looked at, if it is one. Raises UnknownCategory, and ShoplensError on an empty `order`, a k below 1
+    and a query of another dimension or not finite.
+    """
+    if not order:
+        raise ShoplensError("no category was given to search in: give at least the product's own")
+    products = index.products
+    last = len(order) if widening.rings is None else widening.rings + 1
+    columns: list[tuple[np.ndarray, ...]] = []
+    of_component: Counter[int] = Counter()
+    capped: set[int] = set()
+    missing = k
+    for number, ranges in enumerate(rings(index, order[:last])):
+        places = np.concatenate([np.arange(0), *(np.arange(low, high) for low, high in ranges)])
+        show = shown(products, places, rules, seed)
+        taken = _best_of_ring(index, query, missing, _pieces(ranges, ~show.allowed), rules, widening, of_component)
+        cheapest = show.cheapest[np.searchsorted(places, taken.places)]
+        columns.append((np.full(len(cheapest), number), taken.places, taken.rows, taken.scores, cheapest))
+        of_component.update(products.component[taken.places].tolist())
+        capped |= taken.capped
+        missing -= len(cheapest)
+        if missing == 0 or (taken.low and number > 0):
+            break
+    ring, places, rows, scores, cheapest = (np.concatenate(column) for column in zip(*columns, strict=True))
+    if widening.margin is not None:
+        standing = np.argsort(widening.margin * ring - scores, kind="stable")
+        ring, places, rows, scores, cheapest = (column[standing] for column in (ring, places, rows, scores, cheapest))
+    facts = (products.ids(places), rows.tolist(), scores.tolist(), ring.tolist())
+    names = named(products, places, rules, cheapest, capped)
+    return Results(index.snapshot, [Result(*result) for result in zip(*facts, names, strict=True)])
+
+
+def _pieces(ranges: Sequence[tuple[int, int]], excluded: np.ndarray) -> list[Range]:
+    """`excluded` bool of the ranges' products, one range behind the other."""
+    ends = np.cumsum([high - low for low, high in ranges])
+    return [Range(low, high, excluded[end - (high - low) : end]) for (low, high), end in zip(ranges, ends, strict=True)]
+
+
+def _best_of_ring(
+    index: Index,
+    query: np.ndarray,
+    k: int,
+    pieces: Sequence[Range],
+    rules: Rules,
+    widening: Widening,
+    before: Mapping[int, int],
+) -> _Taken:
+    """`before`: how many results of each component the inner rings gave."""
+    asked = k
+    while True:
+        places, rows, scores = (column[0] for column in index.nearest(query, asked, pieces))
+        high = len(scores) if widening.floor is None else int((scores >= widening.floor).sum())
+        component = index.products.component[places[:high]].tolist()
+        chosen, capped = under_cap(component, k, rules.component_cap, before)
+        if len(chosen) == k or len(scores) < asked or high < asked:
+            return _Taken(places[chosen], rows[chosen], scores[chosen], capped, low=high == 0 < len(scores))
+        asked *= 4
+
+
+def _without(ranges: Iterable[tuple[int, int]], held: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What of the `ranges` lies in none of `held`, both in ascending order and disjoint."""
+    for low, high in ranges:
+        for first, end in held:
+            if end <= low or high <= first:
+                continue
+            if low < first:
+                yield low, first
+            low = max(low, end)
+        if low < high:
+            yield low, high

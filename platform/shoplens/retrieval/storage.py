@@ -1,0 +1,118 @@
+"""Vectors as they are stored: float32, float16, or int8 with a scale for each vector; read as float32.
+
+A vector of d numbers takes 4d, 2d or d + 4 bytes. Of the 20 nearest of 20,000 random unit vectors of 128 numbers
+float16 finds at least 998 in 1000 and int8 980.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from shoplens.errors import ShoplensError
+
+Storage = Literal["float32", "float16", "int8"]
+STORAGES: tuple[Storage, ...] = ("float32", "float16", "int8")
+
+_NUMBERS_AT_ONCE = 1 << 23
+
+
+class Stored(NamedTuple):
+    """`codes` [n, d] and, of int8, `scale` float32 [n]: a vector is its codes times its scale."""
+
+    codes: np.ndarray
+    scale: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n, dimension = self.codes.shape
+        return n, dimension
+
+    def read(self, rows: slice = slice(None)) -> np.ndarray:
+        """float32 [r, d]; of float32 it is the stored array itself."""
+        codes = self.codes[rows]
+        if self.scale is not None:
+            return codes * self.scale[rows, None]
+        return codes.astype(np.float32, copy=False)
+
+    def pick(self, rows: np.ndarray) -> Stored:
+        return Stored(self.codes.take(rows, axis=0), None if self.scale is None else self.scale.take(rows))
+
+
+class Vectors:
+    """Stored vectors, one part behind the other, read as float32; read-only, safe from many threads."""
+
+    def __init__(self, *parts: Stored) -> None:
+        self.parts = parts
+        self._ends = np.cumsum([part.shape[0] for part in parts])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self._ends[-1]), self.parts[0].shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def block(self, start: int, end: int) -> np.ndarray:
+        """float32 [end - start, d]: the vectors from `start` to `end`, which lie in one part."""
+        which = int(np.searchsorted(self._ends, start, side="right")) if len(self.parts) > 1 else 0
+        before = int(self._ends[which - 1]) if which else 0
+        return self.parts[which].read(slice(start - before, end - before))
+
+    def pick(self, rows: np.ndarray) -> Stored:
+        """The vectors of these rows [r], as they are stored."""
+        if len(self.parts) == 1:
+            return self.parts[0].pick(rows)
+        which = np.searchsorted(self._ends, rows, side="right")
+        places = [np.flatnonzero(which == number) for number in range(len(self.parts))]
+        picked = [
+            part.pick(rows[here] - (end - part.shape[0]))
+            for here, part, end in zip(places, self.parts, self._ends, strict=True)
+        ]
+        back = np.argsort(np.concatenate(places))
+        scales = [part.scale for part in picked if part.scale is not None]
+        joined = Stored(np.concatenate([part.codes for part in picked]), np.concatenate(scales) if scales else None)
+        return joined.pick(back)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """float32 [r, d]: the vectors of these rows [r]."""
+        return self.pick(rows).read()
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        """All of them, float32 [n, d]."""
+        whole = np.concatenate([part.read() for part in self.parts])
+        return whole if dtype is None else whole.astype(dtype, copy=False)
+
+
+def encode(vectors: np.ndarray, storage: Storage) -> Stored:
+    """float32 [n, d] -> as `storage` keeps them.
+
+    int8 is symmetric: the greatest magnitude of a vector becomes 127, so that a number is off by at most a 254th of
+    it. float16 holds magnitudes up to 65504 (`check_range`).
+    """
+    if storage == "float32":
+        return Stored(vectors)
+    if storage == "float16":
+        return Stored(vectors.astype(np.float16))
+    scale = np.abs(vectors).max(axis=1, initial=0) / np.float32(127)
+    divisor = np.where(scale > 0, scale, np.float32(1))
+    return Stored(np.rint(vectors / divisor[:, None]).clip(-127, 127).astype(np.int8), scale)
+
+
+def blocks(n: int, dimension: int) -> Iterator[slice]:
+    """Consecutive slices of n rows, of some millions of numbers each."""
+    step = max(1, _NUMBERS_AT_ONCE // max(1, dimension))
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def longest(stored: Stored) -> float:
+    """The greatest length of a vector, in float64; 0 of none."""
+    return float(np.sqrt(np.square(stored.read(), dtype=np.float64).sum(axis=1)).max(initial=0))
+
+
+def check_range(vectors: np.ndarray, storage: Storage) -> None:
+    """Raises ShoplensError if numbers of the vectors [n, d] are too great for `storage`."""
+    if storage == "float16" and any(np.abs(vectors[rows]).max() > 65504 for rows in blocks(*vectors.shape)):
+        raise ShoplensError("some numbers of the vectors are above 65504, float16's greatest: store them as int8")

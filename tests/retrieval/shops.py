@@ -1,0 +1,52 @@
+"""Random shops: several photos a product, coarse vectors (so that scores tie), holes in every column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shoplens.retrieval.index import ITEMS, Index
+from shoplens.retrieval.storage import Storage
+from shoplens.schema import CategoryTree
+
+PATHS = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ("e", "f")]
+TREE = CategoryTree.of((path, "/".join(path)) for path in PATHS)
+
+
+class Shop:
+    """`vectors` [photos, dim] and `rows` of `ITEMS`, of which no product need have any."""
+
+    def __init__(self, seed: int, n_products: int, n_photos: int, dim: int = 3) -> None:
+        rng = np.random.default_rng(seed)
+        self.vectors = rng.integers(-2, 3, size=(n_photos, dim)).astype(np.float32)
+        product = rng.integers(n_products, size=n_photos)
+        columns: dict[str, list[Any]] = {
+            "catalog_id": [
+                None if rng.random() < 0.2 else f"c{rng.integers(max(4, n_products // 3))}" for _ in range(n_products)
+            ],
+            "category_id": [
+                None if rng.random() < 0.2 else "/".join(PATHS[rng.integers(6)]) for _ in range(n_products)
+            ],
+            "price": [None if rng.random() < 0.2 else float(rng.integers(10)) for _ in range(n_products)],
+            "stock": [None if rng.random() < 0.2 else int(rng.integers(3)) for _ in range(n_products)],
+            "component": [None if rng.random() < 0.5 else int(rng.integers(3)) for _ in range(n_products)],
+            "attributes": [
+                None if rng.random() < 0.2 else [("color", ["red", "blue"][: rng.integers(3)]), ("size", ["S"])]
+                for _ in range(n_products)
+            ],
+        }
+        self.rows = [
+            {"image_id": f"i{i}", "product_id": f"p{p}", "sample": i}
+            | {name: values[p] for name, values in columns.items()}
+            for i, p in enumerate(product.tolist())
+        ]
+
+    @property
+    def items(self) -> pa.Table:
+        return pa.Table.from_pylist(self.rows, schema=ITEMS)
+
+    def build(self, folder: Path, storage: Storage = "float32") -> Index:
+        return Index.build(folder, self.vectors, self.items, TREE, {"model": "eclip"}, storage=storage)

@@ -1,0 +1,76 @@
+"""The columns of an index against dictionaries of its products."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from shoplens.retrieval.index import ITEMS
+from shoplens.retrieval.products import Products, run_starts
+
+ROWS = [
+    {"product_id": "나", "catalog_id": "c", "price": 3.0, "attributes": [("k", ["v", None, "v"]), ("l", None)]},
+    {"product_id": "b", "catalog_id": "c", "price": None, "stock": 0},
+    {"product_id": "a", "catalog_id": None, "price": 1.0, "component": 4, "attributes": [("l", ["v", "w"])]},
+    {"product_id": "é", "catalog_id": "c", "price": 3.0, "attributes": [("k", ["w"]), ("l", ["v"])]},
+    {"product_id": "B", "catalog_id": "d", "price": 2.0, "category_id": "x"},
+]
+
+
+@pytest.fixture
+def products() -> Products:
+    """Two photos of every product."""
+    rows = [{"image_id": f"{row['product_id']}{n}", "sample": 0, **row} for row in ROWS for n in range(2)]
+    items = pa.Table.from_pylist(rows, schema=ITEMS)
+    return Products(items, np.append(run_starts(items["product_id"]), len(items)))
+
+
+def test_columns_are_those_of_the_first_photo(products: Products) -> None:
+    assert products.start.tolist() == [0, 2, 4, 6, 8, 10]
+    np.testing.assert_array_equal(products.price, [3, np.nan, 1, 3, 2])
+    assert products.stock.tolist() == [-1, 0, -1, -1, -1]
+    assert products.component.tolist() == [-1, -1, 4, -1, -1]
+    assert [products.category(place) for place in (0, 4)] == [None, "x"]
+    assert products.ids(np.array([4, 0, 0])) == ["B", "나", "나"]
+
+
+def test_products_are_found_by_id(products: Products) -> None:
+    assert [products.place(row["product_id"]) for row in ROWS] == list(range(len(ROWS)))
+    for stranger in ("", "c", "aa", "힣", None, 3, b"a"):
+        assert products.place(stranger) is None
+    ids = [str(row["product_id"]) for row in ROWS]
+    assert products.id_rank.tolist() == [sorted(ids).index(product_id) for product_id in ids]
+
+
+def test_what_is_gone_gives_way_to_what_came_behind() -> None:
+    items = pa.Table.from_pylist([{"product_id": name} for name in "xyyz"], schema=ITEMS)
+    products = Products(items, np.arange(5), gone=np.array([False, True, False, True]))
+    assert [products.place(name) for name in "xyz"] == [0, 2, None]
+
+
+def test_members_of_a_catalog_stand_by_price_then_id(products: Products) -> None:
+    members = products.members(products.catalog[[4, 0]])
+    assert members.group.tolist() == [0, 1, 1, 1]
+    assert members.place.tolist() == [4, 3, 0, 1]
+    assert sorted(products.of_catalogs(["c", "unknown"]).tolist()) == [0, 1, 3]
+    assert products.of_catalogs([]).tolist() == products.of_catalogs(["unknown"]).tolist() == []
+
+
+def test_attributes_are_found_by_key_and_value(products: Products) -> None:
+    expected = defaultdict(list)
+    for place, row in enumerate(ROWS):
+        for key, values in row.get("attributes", []):
+            for value in dict.fromkeys(values or []):
+                expected[key, value].append(place)
+    for key in ("k", "l", "m"):
+        for value in ("v", "w", "x", ""):
+            assert products.having(key, value).tolist() == expected[key, value]
+
+
+def test_no_products_at_all() -> None:
+    products = Products(ITEMS.empty_table(), np.zeros(1, np.int64))
+    assert len(products) == 0 and products.place("a") is None and not len(products.having("k", "v"))
+    assert not len(run_starts(ITEMS.empty_table()["product_id"]))
