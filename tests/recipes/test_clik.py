@@ -284,5 +284,7 @@ def test_it_starts_from_an_eclip_package(make: MakeRecipe, shop: Dataset, tmp_pa
     model, towers = recipe.build(), Embedder.load(tmp_path / "eclip").model.state_dict()
     for name, value in towers.items():
         assert torch.equal(model.state_dict()[name], value), name
-    ranked = model(**{k: v for k, v in tensors(recipe.collate(recipe.plan(0)[0], 0)).items() if k not in ("liked", "listed")})
+    ranked = model(
+        **{k: v for k, v in tensors(recipe.collate(recipe.plan(0)[0], 0)).items() if k not in ("liked", "listed")}
+    )
     assert isinstance(ranked, Ranked)
