@@ -49,6 +49,8 @@ CONFIGS = Path(__file__).parents[1] / "workloads/configs"
 SHOP = {"products": 60_000, "seed": 23, "image_size": 64, "impressions_per_product": 40.0, "review_noise": 1.13}
 SETTINGS = ["topics.shares=[0.5, 0.1, 0.4]", "training.learning_rate=0.002"]
 """Chosen, like losses' weights and temperature, on `val` and `test` of another shop (seed 5, 30,000 products)."""
+GROUPS = 8
+"""Topics ranked in a step. Compat ranks one a step, so that an epoch of it has the steps of so many."""
 BANK = ["model.query.bank=1024"]
 ARMS: dict[str, list[str]] = {
     "linear": [],
@@ -61,12 +63,10 @@ ARMS: dict[str, list[str]] = {
         *BANK,
     ],
     "without product texts": ["batches.product_text=0"],
-    "without listing": ["objective.listing_weight=0"],
     "matching only": ["objective.ranking_weight=0"],
-    "ranking only": ["objective.matching_weight=0", "objective.listing_weight=0"],
-    "compat": ["compat=reference", "topics.refinement=corrected", "training.epochs=1"],
+    "ranking only": ["objective.matching_weight=0"],
+    "compat": ["compat=reference", "topics.refinement=corrected"],
 }
-"""Compat ranks one topic a step, not eight, so that one epoch of it has the steps of eight."""
 RANKERS = ("random", "popularity", "image", "similarity")
 SHOWN = (
     "ranking/mrr",
@@ -97,14 +97,13 @@ def main() -> None:
 
     shop = options.shop or synthetic(options.runs)
     work = [(seed, arm) for seed in options.seeds for arm in options.arms]
-    key = hashlib.sha256(
-        repr((str(shop), options.base_samples, options.epochs, options.folds, settings)).encode()
-    ).hexdigest()[:8]
-    folder = options.runs / key
-    print(f"e-CLIP: {base(str(shop), folder, options.base_samples, options.processes)}", flush=True)
+    start = options.runs / f"eclip-{hashed(str(shop), options.base_samples)}"
+    folder = options.runs / hashed(str(shop), options.base_samples, options.epochs, options.folds, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"e-CLIP: {base(str(shop), start, options.base_samples)}", flush=True)
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         jobs = {
-            pool.submit(run, str(shop), folder, seed, arm, options.epochs, options.folds, tuple(settings)): (seed, arm)
+            pool.submit(run, str(shop), start, folder, seed, arm, options.epochs, options.folds, settings): (seed, arm)
             for seed, arm in work
             if not file_of(folder, seed, arm).exists()
         }
@@ -130,35 +129,37 @@ def synthetic(folder: Path) -> Path:
     return out
 
 
+def hashed(*decisive: object) -> str:
+    return hashlib.sha256(repr(decisive).encode()).hexdigest()[:8]
+
+
 def file_of(folder: Path, seed: int, arm: str) -> Path:
     return folder / f"{arm.replace(' ', '_').replace(',', '')}-{seed}.json"
 
 
-def base(shop: str, folder: Path, samples: int, threads: int) -> str:
+def base(shop: str, package: Path, samples: int) -> str:
     """An e-CLIP of the shop's training products, as a package."""
     import torch
 
     from shoplens.config import override, read_yaml
     from shoplens.recipes import eclip
 
-    package = folder / "eclip"
     if package.exists():
         return f"{package}, made before"
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     config = str(CONFIGS / "eclip.yaml")
     settings = [f"dataset={shop}", "attribute_heads=0", "negatives=category", *SMALL_ECLIP, TOWER]
     tree = override(read_yaml(config), [*settings, "model.text.max_tokens=48", "training.learning_rate=0.004"])
     recipe = eclip.load(tree, config)
     epochs = max(1, round(samples / (recipe.steps(0) * recipe.training.batch_size)))
     recipe = eclip.load(override(tree, [f"training.epochs={epochs}"]), config)
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         model, _ = train(recipe, Path(scratch))
     recipe.save(model, package)
     return str(package)
 
 
-def run(shop: str, folder: Path, seed: int, arm: str, epochs: int, folds: int, settings: tuple[str, ...]) -> str:
+def run(shop: str, start: Path, folder: Path, seed: int, arm: str, epochs: int, folds: int, settings: list[str]) -> str:
     """Trains and judges one arm, or judges one of the simple rankers, and keeps what it found."""
     import torch
 
@@ -168,8 +169,9 @@ def run(shop: str, folder: Path, seed: int, arm: str, epochs: int, folds: int, s
     torch.set_num_threads(1)
     config = str(CONFIGS / "clik.yaml")
     tree = {name: part for name, part in read_yaml(config).items() if name not in ("model", "preprocessing")}
-    own = [f"dataset={shop}", f"seed={seed}", f"model.start_from={folder / 'eclip'}", *SETTINGS]
-    own += [f"training.epochs={epochs}", *ARMS.get(arm, []), *settings]
+    own = [f"dataset={shop}", f"seed={seed}", f"model.start_from={start}", *SETTINGS]
+    own += [f"training.epochs={max(1, epochs // GROUPS) if arm == 'compat' else epochs}"]
+    own += [f"batches.groups={GROUPS}", *ARMS.get(arm, []), *settings]
     found = []
     for fold in range(folds):
         recipe = clik.load(override(tree, [*own, f"topics.seed={fold}"]), config)

@@ -68,7 +68,6 @@ def test_a_batch_holds_what_the_plan_says(make: MakeRecipe) -> None:
     assert batch["pixels"].shape == (4 + 2 * 5, 3, 32, 32)
     assert len(batch["ids"]) == len(batch["mask"]) == len(batch["types"]) == 4 + 2
     np.testing.assert_array_equal(batch["liked"], recipe.table.liked[lists].astype(np.float32))
-    np.testing.assert_array_equal(batch["listed"], recipe.table.listed[lists])
     np.testing.assert_array_equal(batch["list_topic"], recipe.table.topic[lists[:, 0]])
     for name, value in recipe.collate(row, 0).items():
         np.testing.assert_array_equal(value, batch[name])
@@ -91,7 +90,6 @@ def test_one_call_is_a_loop_over_the_groups(make: MakeRecipe, reads: str) -> Non
         rows = functional.normalize(torch.randn(3, 16), dim=1)
         model.query.bank.write(rows, torch.tensor([-1, int(batch["list_topic"][0]), -1]), torch.tensor([-2, -3, -4]))
     liked = batch.pop("liked")
-    del batch["listed"]
     ranked = model(**batch)
     for g in range(2):
         one = {
@@ -165,24 +163,6 @@ def test_processes_together_are_one(shop: Dataset, tmp_path: Path) -> None:
         assert error > 0.1 if compat == "reference" else error < 1e-5
 
 
-def test_listed_candidates_are_told_from_those_merely_shown(make: MakeRecipe) -> None:
-    """Against a loop over lists: one half listed, one whole, of which nothing can be told."""
-    recipe = make("objective={matching_weight: 0, ranking_weight: 0, listing_weight: 3}")
-    torch.manual_seed(0)
-    model = recipe.build().eval()
-    batch = tensors(recipe.collate(recipe.plan(0)[0], 0))
-    batch["listed"] = torch.tensor([[True, False, True, False, False], [True] * 5])
-    terms = recipe.loss(model, batch)
-    image = functional.normalize(model.encode_image(batch["pixels"][4:9]).double(), dim=1)
-    topic = model.encode_text(*(batch[name][4:5] for name in ("ids", "mask", "types"))).double()[0]
-    logits = model.logit_scale.exp().double() * image @ topic
-    wanted = -torch.log_softmax(logits, 0)[[0, 2]].mean() / 2
-    torch.testing.assert_close(terms["listing"].double(), wanted, rtol=1e-5, atol=0)
-    torch.testing.assert_close(terms["loss"], 3 * terms["listing"])
-    batch["listed"][0] = False
-    assert recipe.loss(model, batch)["listing"] == 0
-
-
 @pytest.mark.parametrize(("setting", "told"), [("training=5", "training"), ("batches=5", "batches")])
 def test_settings_of_the_wrong_shape_are_named(make: MakeRecipe, setting: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
@@ -194,7 +174,6 @@ def test_where_nothing_is_known_of_liking_only_matching_is_learnt(make: MakeReci
     model = recipe.build()
     terms = recipe.loss(model, tensors(recipe.collate(recipe.plan(0)[0], 0)))
     assert terms["ranking"] == 0
-    assert terms["listing"] == 0
     torch.testing.assert_close(terms["loss"], recipe.config.objective.matching_weight * terms["matching"])
     terms["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
@@ -284,7 +263,5 @@ def test_it_starts_from_an_eclip_package(make: MakeRecipe, shop: Dataset, tmp_pa
     model, towers = recipe.build(), Embedder.load(tmp_path / "eclip").model.state_dict()
     for name, value in towers.items():
         assert torch.equal(model.state_dict()[name], value), name
-    ranked = model(
-        **{k: v for k, v in tensors(recipe.collate(recipe.plan(0)[0], 0)).items() if k not in ("liked", "listed")}
-    )
+    ranked = model(**{k: v for k, v in tensors(recipe.collate(recipe.plan(0)[0], 0)).items() if k != "liked"})
     assert isinstance(ranked, Ranked)

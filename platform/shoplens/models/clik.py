@@ -165,13 +165,11 @@ class ClikConfig(DualEncoderConfig):
 
 
 class Ranked(NamedTuple):
-    """Unit rows `image`, `text` [m, dim] of the pairs to match; of the lists `scores` [g, k], which they are ranked by,
-    and `fits` [g, k], the cosines of topic and candidate; and both scales."""
+    """Unit rows `image`, `text` [m, dim] of the pairs to match, `scores` [g, k] of the lists, and both scales."""
 
     image: Tensor
     text: Tensor
     scores: Tensor
-    fits: Tensor
     logit_scale: Tensor
     rank_scale: Tensor
 
@@ -220,14 +218,12 @@ class Clik(DualEncoder):
             allowed = (
                 bank.open_to(list_topic, list_product) if bank is not None and self.query.config.exclude_own else None
             )
-            topics, candidates = text[pairs:], image[pairs:].unflatten(0, list_product.shape)
-            scores, fits = (
-                torch.einsum("gd,gkd->gk", asked, candidates) for asked in (self.query(topics, allowed), topics)
-            )
+            queries = self.query(text[pairs:], allowed)
+            scores = torch.einsum("gd,gkd->gk", queries, image[pairs:].unflatten(0, list_product.shape))
         with torch.no_grad():
             for scale in (self.logit_scale, self.rank_scale):
                 scale.clamp_(max=self._max_log_scale)
-        return Ranked(image[:pairs], text[:pairs], scores, fits, self.logit_scale.exp(), self.rank_scale.exp())
+        return Ranked(image[:pairs], text[:pairs], scores, self.logit_scale.exp(), self.rank_scale.exp())
 
 
 def _of_query(name: str) -> bool:

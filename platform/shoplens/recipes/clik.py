@@ -32,7 +32,7 @@ from shoplens.errors import ShoplensError
 from shoplens.evaluation.evaluation import Evaluation, Findings
 from shoplens.evaluation.report import Card, Case, Showcase, render, thumbnail
 from shoplens.evaluation.topics import CandidateList, match_topics, rank_candidates
-from shoplens.models.clik import Clik, ClikConfig, Ranked
+from shoplens.models.clik import Clik, ClikConfig
 from shoplens.models.embedder import Embedder
 from shoplens.models.pretrained import filled_in, read
 from shoplens.models.ranker import Ranker
@@ -66,9 +66,8 @@ class TopicBatchConfig(Config):
 
 
 class ClikObjective(Config):
-    """matching_weight * matching loss + listing_weight * listing loss + ranking_weight * ranking loss.
+    """matching_weight * matching loss + ranking_weight * ranking loss.
 
-    listing             a topic is drawn to the candidates that it lists, away from those it was merely shown with
     same_product        pairs of one catalog are no negatives of each other in the matching loss
     exact_gradient      gradients cross workers; false is the plain gather of the reference
     targets             of the ranking loss: `soft` in the product's liking, or all on the `best`
@@ -76,7 +75,6 @@ class ClikObjective(Config):
     """
 
     matching_weight: float = Field(1.0, ge=0)
-    listing_weight: float = Field(1.0, ge=0)
     ranking_weight: float = Field(1.0, ge=0)
     same_product: Literal["left_out", "negative"] = "left_out"
     exact_gradient: bool = True
@@ -95,7 +93,6 @@ REFERENCE: dict[str, dict[str, Any]] = {
     "batches": {"draw": "reference", "one_topic": True},
     "objective": {
         "matching_weight": 20.0,
-        "listing_weight": 0.0,
         "targets": "best",
         "same_product": "negative",
         "exact_gradient": False,
@@ -237,7 +234,7 @@ class ClikRecipe:
         }
 
     def collate(self, samples: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
-        """As `models.clik.Clik.forward` takes it, and of the lists `liked` float32 and `listed` bool [g, k]."""
+        """As `models.clik.Clik.forward` takes it, and `liked` float32 [g, k]: pairs first, then lists."""
         pairs, lists = self.config.batches.shape.apart(samples)
         table, text = self.table, self.config.batches.product_text
         rngs = [np.random.default_rng((self.seed, epoch, int(row), 4)) for row in [*pairs, *lists[:, 0]]]
@@ -254,7 +251,6 @@ class ClikRecipe:
             "list_topic": table.topic[lists[:, 0]],
             "list_product": self._catalog[table.product[lists]],
             "liked": table.liked[lists].astype(np.float32),
-            "listed": table.listed[lists],
         }
 
     def _pixels(self, row: int, epoch: int) -> np.ndarray:
@@ -277,7 +273,7 @@ class ClikRecipe:
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         objective, batch = self.config.objective, dict(batch)
-        liked, listed = batch.pop("liked"), batch.pop("listed")
+        liked = batch.pop("liked")
         ranked = model(**batch)
         if objective.exact_gradient:
             kind: Literal["mask", "clip"] = "mask" if objective.same_product == "left_out" else "clip"
@@ -286,8 +282,7 @@ class ClikRecipe:
         else:
             matching = info_nce_with_local_gradients(ranked.image, ranked.text, ranked.logit_scale)
         terms = {"matching": matching, "logit_scale": ranked.logit_scale, "rank_scale": ranked.rank_scale}
-        terms["listing"] = _listing(ranked, listed)
-        loss = objective.matching_weight * matching + objective.listing_weight * terms["listing"]
+        loss = objective.matching_weight * matching
         if not torch.isnan(liked).any():
             terms["ranking"] = listwise(
                 ranked.scores,
@@ -355,17 +350,6 @@ class ClikRecipe:
         corpus = [" ".join(filter(None, (s.name, s.desc, s.cat1, s.cat2, s.cat3, s.cat4, *s.kwds))) for s in said]
         corpus += list(self.config.model.topic_text.seasons)
         return str(train_tokenizer(corpus, text.vocab_size, text.max_tokens).to_str())
-
-
-def _listing(ranked: Ranked, listed: Tensor) -> Tensor:
-    """Mean over lists of the cross-entropy of topic and candidates to the listed ones in equal shares; 0 for a list
-    whose candidates are all listed, or none."""
-    told = listed.any(1) & ~listed.all(1)
-    fits = ranked.fits[told]
-    if not len(fits):
-        return 0.0 * ranked.fits.sum()
-    loss = listwise(fits, listed[told].to(fits.dtype), ranked.logit_scale, targets="best")
-    return loss * len(fits) / len(listed)
 
 
 def prototypes(vectors: np.ndarray, size: int) -> np.ndarray:
