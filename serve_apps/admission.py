@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -81,8 +81,9 @@ class _Body:
         if self._whole:
             return await self._receive()
         try:
-            message = await asyncio.wait_for(self._receive(), self._deadline - time.monotonic())
-        except asyncio.TimeoutError:
+            with anyio.fail_after(self._deadline - time.monotonic()):
+                message = await self._receive()
+        except TimeoutError:
             seconds = self._limits.body_deadline_s
             raise ApiError(408, "body_too_slow", f"the body did not come within {seconds:g} s") from None
         if message["type"] == "http.request":
