@@ -67,6 +67,7 @@ ARMS: dict[str, list[str]] = {
     "ranking only": ["objective.matching_weight=0"],
     "compat": ["compat=reference", "topics.refinement=corrected"],
 }
+DEFAULT = "linear"
 RANKERS = ("random", "popularity", "image", "similarity")
 SHOWN = (
     "ranking/mrr",
@@ -260,11 +261,14 @@ def summary(found: dict[str, list[dict[str, Any]]], options: argparse.Namespace,
         arm: {name: told([seed[name] for seed in by_seed], interval) for name in SHOWN if name in by_seed[0]}
         for arm, by_seed in found.items()
     }
-    as_runs = {arm: [{"metrics": seed} for seed in by_seed] for arm, by_seed in found.items()}
     over = {
-        arm: changed(runs, as_runs["similarity"], interval)
-        for arm, runs in as_runs.items()
-        if "similarity" in found and arm != "similarity"
+        arm: changed(
+            [{"metrics": {name: seed[name] for name in by_seed[0]}} for seed in found[DEFAULT]],
+            [{"metrics": seed} for seed in by_seed],
+            interval,
+        )
+        for arm, by_seed in found.items()
+        if DEFAULT in found and arm != DEFAULT
     }
     return {
         "command": " ".join(["python", *sys.argv]),
@@ -273,13 +277,13 @@ def summary(found: dict[str, list[dict[str, Any]]], options: argparse.Namespace,
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("torch", "timm", "transformers", "numpy")},
         "arms": arms,
-        "over_similarity": over,
+        "default_over": over,
     }
 
 
 def table(result: dict[str, Any]) -> str:
-    """Markdown: the best of each column in bold with those whose interval reaches its value; then what each adds to
-    similarity on the same topics, in bold where the interval leaves out 0."""
+    """Markdown: the best of each column in bold with those whose interval reaches its value; then what the default has
+    over each on the same topics, in bold where the interval leaves out 0."""
     arms = result["arms"]
     names = [name for name in SHOWN if any(name in arm for arm in arms.values())]
     best = {name: max(arm[name]["value"] for arm in arms.values() if name in arm) for name in names}
@@ -291,9 +295,9 @@ def table(result: dict[str, Any]) -> str:
             cell = "" if metric is None else f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
             cells.append(f"**{cell}**" if metric and metric["high"] >= best[name] else cell)
         lines.append(f"| {arm} | {' | '.join(cells)} |")
-    if result["over_similarity"]:
-        lines += ["", "| less similarity | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
-    for arm, figures in result["over_similarity"].items():
+    if result["default_over"]:
+        lines += ["", f"| {DEFAULT} over | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
+    for arm, figures in result["default_over"].items():
         lines.append(f"| {arm} | {' | '.join(gain(figures[name]) if name in figures else '' for name in names)} |")
     return "\n".join([*lines, ""])
 
