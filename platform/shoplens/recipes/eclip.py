@@ -23,11 +23,10 @@ from torch import Tensor, nn
 from shoplens.config import Config, validate
 from shoplens.curation.near_duplicates import first_of_duplicates
 from shoplens.datasets.format import Dataset
-from shoplens.datasets.images import ImageRejected, decode
 from shoplens.datasets.preprocessing import Augmentation, Preprocessing
 from shoplens.datasets.samples import Samples
 from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_tokenizer
-from shoplens.errors import ShoplensError
+from shoplens.datasets.training_photo import training_pixels
 from shoplens.evaluating import EvaluationConfig, evaluate_dual_encoder, fit_attribute_heads
 from shoplens.evaluation.evaluation import Evaluation
 from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
@@ -202,17 +201,8 @@ class EclipRecipe:
         return self.texts[drawn][self.samples.product[row]]
 
     def _pixels(self, sample: int, epoch: int) -> np.ndarray:
-        preprocessing, augmentation = self.config.preprocessing, self.config.augmentation
-        crop = augmentation.crop if augmentation else 1
-        draft = round(preprocessing.draft / crop) if preprocessing.draft else None
-        try:
-            image = decode(self.dataset.read_image(sample), draft=draft).image
-        except ImageRejected as error:
-            image_id = self.dataset.images["image_id"][sample].as_py()
-            raise ShoplensError(f"photo {image_id} of {self.dataset.path} cannot be used: {error}") from error
-        if augmentation is not None:
-            image = augmentation(image, np.random.default_rng((self.seed, epoch, sample)))
-        return preprocessing(image)
+        rng = np.random.default_rng((self.seed, epoch, sample))
+        return training_pixels(self.dataset, sample, self.config.preprocessing, self.config.augmentation, rng)
 
     def build(self) -> nn.Module:
         config = self.config.model

@@ -23,9 +23,9 @@ from shoplens import hyperbolic
 from shoplens.config import Config, validate
 from shoplens.curation.product_clusters import LEFT_OUT, ClassesConfig, ProductClusters, clusters_of, splits_of
 from shoplens.datasets.format import Dataset
-from shoplens.datasets.images import ImageRejected, decode
 from shoplens.datasets.preprocessing import Augmentation, Preprocessing
 from shoplens.datasets.samples import Samples
+from shoplens.datasets.training_photo import training_pixels
 from shoplens.embedding import embed_photos
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.class_retrieval import class_retrieval
@@ -168,17 +168,8 @@ class SimilarRecipe:
         }
 
     def _pixels(self, sample: int, epoch: int) -> np.ndarray:
-        preprocessing, augmentation = self.config.preprocessing, self.config.augmentation
-        crop = augmentation.crop if augmentation else 1
-        draft = round(preprocessing.draft / crop) if preprocessing.draft else None
-        try:
-            image = decode(self.dataset.read_image(sample), draft=draft).image
-        except ImageRejected as error:
-            image_id = self.dataset.images["image_id"][sample].as_py()
-            raise ShoplensError(f"photo {image_id} of {self.dataset.path} cannot be used: {error}") from error
-        if augmentation is not None:
-            image = augmentation(image, np.random.default_rng((self.seed, epoch, sample)))
-        return preprocessing(image)
+        rng = np.random.default_rng((self.seed, epoch, sample))
+        return training_pixels(self.dataset, sample, self.config.preprocessing, self.config.augmentation, rng)
 
     def build(self) -> nn.Module:
         config = self.config.model
