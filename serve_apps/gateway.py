@@ -116,12 +116,16 @@ class Gateway:
             )
         return served
 
-    def catalogue(self, digest: str) -> Catalogue:
-        """The shop whose dataset's digest begins so, among those in memory. Raises ApiError 404."""
-        for served in self._versions:
-            if served.catalogue is not None and served.catalogue.digest == digest:
-                return served.catalogue
-        raise not_found("dataset_not_found", f"no dataset {digest} is served now", "dataset")
+    def catalogue(self, digest: str, image_id: str) -> Catalogue:
+        """A shop whose dataset's digest begins so, among those in memory: one that shows the photo, if any does.
+
+        Raises ApiError 404.
+        """
+        catalogues = [served.catalogue for served in self._versions if served.catalogue is not None]
+        found = [catalogue for catalogue in catalogues if catalogue.digest == digest]
+        if not found:
+            raise not_found("dataset_not_found", f"no dataset {digest} is served now", "dataset")
+        return next((catalogue for catalogue in found if catalogue.has_photo(image_id)), found[0])
 
     def _parts(self, reference: str) -> tuple[str, str | None, int | None]:
         match = _REFERENCE.fullmatch(reference)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shoplens.errors import ShoplensError
 from shoplens.retrieval.category_similarity import centroids
-from shoplens.retrieval.deltas import Changes, append, compact, load
+from shoplens.retrieval.deltas import Changes, append, compact, load, stamp
 from shoplens.retrieval.index import ITEMS, Index
 from shoplens.retrieval.rings import Widening, similar
 from shoplens.retrieval.rules import Rules
@@ -223,3 +223,37 @@ def test_who_has_opened_a_snapshot_keeps_it(tmp_path: Path) -> None:
     append(folder, Changes(removed=["p1", "p2"]))
     compact(folder)
     assert opened.search(query, 50) == before != load(folder).search(query, 50)
+
+
+def test_the_stamp_changes_with_base_and_deltas_and_with_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    Shop(5, 20, 60).build(folder)
+    stamps = [stamp(folder)]
+    append(folder, Changes(removed=["p3"]))
+    stamps.append(stamp(folder))
+    append(folder, Changes(removed=["p4"]))
+    stamps.append(stamp(folder))
+    load(folder)
+    assert stamp(folder) == stamps[-1]
+    compact(folder)
+    stamps.append(stamp(folder))
+    Shop(6, 20, 60).build(folder)
+    stamps.append(stamp(folder))
+    assert len(set(stamps)) == len(stamps)
+    with pytest.raises(FileNotFoundError):
+        stamp(tmp_path / "none")
+
+
+def test_hidden_products_cannot_be_found_and_hide_no_other(tmp_path: Path) -> None:
+    shop, kept = Shop(7, 24, 60), Shop(7, 24, 60)
+    hidden = {"p1", "p8", "p13", "p20"}
+    kept.rows = [row for row in shop.rows if row["product_id"] not in hidden]
+    kept.vectors = shop.vectors[[row["product_id"] not in hidden for row in shop.rows]]
+    kept.build(tmp_path / "kept")
+    shop.build(tmp_path / "index")
+    append(tmp_path / "index", Changes(removed=["p13"]))
+    index = load(tmp_path / "index")
+    less = index.without(np.array([name in hidden for name in index.products.all_ids.to_pylist()]))
+    queries = np.ones((1, 3), np.float32)
+    assert answers(less, queries) == answers(load(tmp_path / "kept"), queries)
+    assert {name for name in hidden if name in index} == hidden - {"p13"}

@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -212,6 +213,12 @@ class Index:
 
     def __contains__(self, product_id: object) -> bool:
         return self.products.place(product_id) is not None
+
+    def without(self, hidden: np.ndarray) -> Index:
+        """This index, in which the products `hidden` bool [products] cannot be found either; the vectors are shared."""
+        other = copy(self)
+        other.products = self.products.without(hidden)
+        return other
 
     def slices(self, category: str | None) -> Sequence[tuple[int, int]]:
         """The ranges (first, end) of the products in a category and all below it; of None, of all.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from copy import copy
 from functools import cached_property
 from typing import NamedTuple
 
@@ -48,6 +49,16 @@ class Products:
 
     def __len__(self) -> int:
         return len(self.all_ids)
+
+    def without(self, hidden: np.ndarray) -> Products:
+        """The same columns, in which those `hidden` bool [n] must not be found either."""
+        other = copy(self)
+        other.gone = hidden if self.gone is None else self.gone | hidden
+        return other
+
+    def of_photos(self, rows: np.ndarray) -> np.ndarray:
+        """The places of the products that the photos at these rows [p] are of."""
+        return np.searchsorted(self.start, rows, side="right") - 1
 
     def ids(self, places: np.ndarray) -> list[str]:
         """The ids of the products at these places [p]."""
