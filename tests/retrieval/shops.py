@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from shoplens.retrieval.index import ITEMS, Index
+from shoplens.retrieval.scan import Range
 from shoplens.retrieval.storage import Storage
 from shoplens.schema import CategoryTree
 
@@ -50,3 +52,24 @@ class Shop:
 
     def build(self, folder: Path, storage: Storage = "float32") -> Index:
         return Index.build(folder, self.vectors, self.items, TREE, {"model": "eclip"}, storage=storage)
+
+
+class Hit(NamedTuple):
+    product_id: str
+    row: int
+    score: float
+
+
+def nearest(
+    index: Index, queries: np.ndarray, k: int, category: str | None = None, barred: Collection[str] = ()
+) -> list[list[Hit]]:
+    """The best k products of a category for each query, but those that are gone and those `barred` by id."""
+    products = index.products
+    excluded = np.isin(products.all_ids.to_numpy(zero_copy_only=False), list(barred))
+    if products.gone is not None:
+        excluded |= products.gone
+    ranges = [Range(low, high, excluded[low:high]) for low, high in index.slices(category)]
+    return [
+        [Hit(*hit) for hit in zip(products.ids(places), rows.tolist(), scores.tolist(), strict=True)]
+        for places, rows, scores in zip(*index.nearest(queries, k, ranges), strict=True)
+    ]

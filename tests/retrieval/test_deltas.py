@@ -19,7 +19,7 @@ from shoplens.retrieval.index import ITEMS, Index
 from shoplens.retrieval.rings import Widening, similar
 from shoplens.retrieval.rules import Rules
 from shoplens.retrieval.storage import STORAGES, Storage
-from tests.retrieval.shops import TREE, Shop
+from tests.retrieval.shops import TREE, Shop, nearest
 
 IDS = [f"p{number}" for number in range(12)]
 STEPS = st.lists(
@@ -83,7 +83,7 @@ def answers(index: Index, queries: np.ndarray) -> list[Any]:
         [(hit.product_id, image[hit.row], hit.score) for hit in hits]
         for category in (None, *(node.id for node in TREE))
         for k in (2, 100)
-        for hits in index.search(queries, k, category=category, price_max=8, exclude_catalogs=["c1"])
+        for hits in nearest(index, queries, k, category)
     ]
     seeds = [product_id for product_id in IDS if product_id in index]
     return [
@@ -126,7 +126,7 @@ def test_deltas_answer_as_an_index_built_from_scratch(
         snapshots.append(load(folder / "index").snapshot)
     assert len(set(snapshots)) == len(snapshots)
     if not ledger.products:
-        assert load(folder / "index").search(np.ones(3, np.float32), 5) == [[]]
+        assert nearest(load(folder / "index"), np.ones(3, np.float32), 5) == [[]]
         with pytest.raises(ShoplensError, match="no product"):
             compact(folder / "index")
         return
@@ -219,10 +219,10 @@ def test_who_has_opened_a_snapshot_keeps_it(tmp_path: Path) -> None:
     append(folder, Changes(removed=["p3"]))
     opened = load(folder)
     query = np.ones(3, np.float32)
-    before = opened.search(query, 50)
+    before = nearest(opened, query, 50)
     append(folder, Changes(removed=["p1", "p2"]))
     compact(folder)
-    assert opened.search(query, 50) == before != load(folder).search(query, 50)
+    assert nearest(opened, query, 50) == before != nearest(load(folder), query, 50)
 
 
 def test_the_stamp_changes_with_base_and_deltas_and_with_nothing_else(tmp_path: Path) -> None:

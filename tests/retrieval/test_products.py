@@ -35,6 +35,7 @@ def test_columns_are_those_of_the_first_photo(products: Products) -> None:
     assert products.component.tolist() == [-1, -1, 4, -1, -1]
     assert [products.category(place) for place in (0, 4)] == [None, "x"]
     assert products.ids(np.array([4, 0, 0])) == ["B", "나", "나"]
+    assert products.of_photos(np.array([9, 0, 1, 2])).tolist() == [4, 0, 0, 1]
 
 
 def test_products_are_found_by_id(products: Products) -> None:
@@ -55,8 +56,6 @@ def test_members_of_a_catalog_stand_by_price_then_id(products: Products) -> None
     members = products.members(products.catalog[[4, 0]])
     assert members.group.tolist() == [0, 1, 1, 1]
     assert members.place.tolist() == [4, 3, 0, 1]
-    assert sorted(products.of_catalogs(["c", "unknown"]).tolist()) == [0, 1, 3]
-    assert products.of_catalogs([]).tolist() == products.of_catalogs(["unknown"]).tolist() == []
 
 
 def test_attributes_are_found_by_key_and_value(products: Products) -> None:

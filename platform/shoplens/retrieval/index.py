@@ -13,10 +13,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +32,6 @@ from shoplens.retrieval.storage import STORAGES, Storage, Stored, Vectors, block
 from shoplens.schema import Category, CategoryTree
 
 FORMAT_VERSION = 2
-MAX_K = 1000
 FILES = ("vectors.npy", "items.parquet", "categories.parquet")
 SCALES = "scales.npy"
 """Beside them where the vectors are int8."""
@@ -71,14 +70,6 @@ class UnknownCategory(ShoplensError):
 
 class UnknownProduct(ShoplensError):
     """The product asked for is not in the index."""
-
-
-class Hit(NamedTuple):
-    """A product found: `score` is the inner product of its best photo, `row` that photo's row in the index."""
-
-    product_id: str
-    row: int
-    score: float
 
 
 def items(
@@ -249,59 +240,6 @@ class Index:
         if greatest * self.longest * self.dim > _GREATEST_SCORE:
             raise ShoplensError("scores of vectors as long as these overflow: bring queries and vectors to unit length")
         return scan.best(self.vectors, self.products.start, self.longest, queries, k, ranges, self.order)
-
-    def search(
-        self,
-        queries: np.ndarray,
-        k: int,
-        *,
-        category: str | None = None,
-        price_min: float | None = None,
-        price_max: float | None = None,
-        exclude_products: Collection[str] = (),
-        exclude_catalogs: Collection[str] = (),
-    ) -> list[list[Hit]]:
-        """The k products whose best photo has the greatest inner product with each query [m, d], best first.
-
-        `category` takes the category and all below it; a price bound (inclusive) leaves out products without a
-        price; excluding an id that is not here excludes nothing. Equal scores stand in row order. Scores are
-        of float64 and do not depend on what else is asked. Fewer than k are returned where fewer exist.
-        Raises ShoplensError on a k outside 1..1000, queries of another dimension or not finite, an unknown
-        category (UnknownCategory), a price range that is empty.
-        """
-        if not 1 <= k <= MAX_K:
-            raise ShoplensError(f"k is {k}: ask for 1 to {MAX_K} products")
-        if price_min is not None and price_max is not None and price_min > price_max:
-            raise ShoplensError(f"the price range {price_min:g} to {price_max:g} is empty: swap its ends")
-        places = [self.products.place(product_id) for product_id in exclude_products]
-        barred = [place for place in places if place is not None]
-        barred += self.products.of_catalogs(exclude_catalogs).tolist()
-        ranges = [
-            Range(low, high, self._excluded(low, high, price_min, price_max, barred))
-            for low, high in self.slices(category)
-        ]
-        found = self.nearest(queries, k, ranges)
-        product_ids = self.products.ids(found.products.ravel())
-        hits = list(map(Hit, product_ids, found.rows.ravel().tolist(), found.scores.ravel().tolist()))
-        each = found.products.shape[1]
-        return [hits[query * each : (query + 1) * each] for query in range(len(found.products))]
-
-    def _excluded(
-        self, low: int, high: int, price_min: float | None, price_max: float | None, barred: Collection[int]
-    ) -> np.ndarray | None:
-        """bool [high - low], None if all are allowed; `barred` are places of products, anywhere."""
-        gone = self.products.gone
-        within = [place - low for place in barred if low <= place < high]
-        if gone is None and price_min is None and price_max is None and not within:
-            return None
-        excluded = np.zeros(high - low, dtype=bool) if gone is None else gone[low:high].copy()
-        price = self.products.price[low:high]
-        if price_min is not None:
-            excluded |= ~(price >= price_min)
-        if price_max is not None:
-            excluded |= ~(price <= price_max)
-        excluded[within] = True
-        return excluded
 
     def vector_of(self, product_id: str) -> np.ndarray:
         """The product as a query, float32 [d]: the mean of its photos' vectors, at unit length. Raises UnknownProduct."""

@@ -7,7 +7,6 @@ opening an index of a million products makes no Python string.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
 from copy import copy
 from functools import cached_property
 from typing import NamedTuple
@@ -94,21 +93,10 @@ class Products:
         return self._catalogs.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
     @cached_property
-    def _catalog_ids(self) -> _Sorted:
-        return _Sorted(self._catalogs.dictionary)
-
-    @cached_property
     def _by_catalog(self) -> tuple[np.ndarray, np.ndarray]:
         """Places by catalog, price and id, and where each catalog's begin; those without a catalog stand first."""
         order = np.lexsort((self.id_rank, self.price, self.catalog))
         return order, np.searchsorted(self.catalog[order], np.arange(len(self._catalogs.dictionary) + 1))
-
-    def of_catalogs(self, catalog_ids: Iterable[str]) -> np.ndarray:
-        """The places of the products of these catalogs; of unknown ones none."""
-        codes = [self._catalog_ids.equal_to(catalog_id) for catalog_id in catalog_ids]
-        if not codes:
-            return np.empty(0, dtype=np.int64)
-        return self.members(np.concatenate(codes)).place
 
     def members(self, catalogs: np.ndarray) -> Members:
         """The products of each catalog number [g], cheapest first, then by id; those without a price stand last.

@@ -38,7 +38,7 @@ class Widening(Config):
 
 
 class Result(NamedTuple):
-    """A product found: `score` and `row` as in `index.Hit`, the ring it was found in (0: the leaf), the rules applied.
+    """A product found: its best photo's row in the index and inner product, the ring (0: the leaf), the rules applied.
 
     `rules` are names of `rules.NAMES`.
     """
