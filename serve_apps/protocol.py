@@ -117,7 +117,7 @@ class SimilarRequest(Strict):
     """
 
     product_id: ProductId | None = Field(None, description="a product of the index; it is never in its own answer")
-    text: str | None = None
+    text: str | None = Field(None, description="words, for a model that reads texts")
     image: str | None = Field(None, description="data:image/...;base64,... or, from allowed hosts, http(s)://...")
     k: int = Field(10, ge=1, le=MAX_K, description="most products that are answered")
     category: str | None = Field(None, max_length=256, description="category id; the whole subtree is searched")
@@ -135,7 +135,7 @@ class SimilarRequest(Strict):
         None, ge=1, description="most products that share a photo though they are different; null: all"
     )
     widening: Widening = Widening()
-    model: ModelRef | None = None
+    model: ModelRef | None = Field(None, description="a name (its champion), name@alias or name/version")
     user: str | None = Field(None, max_length=256, description="who is asking, in the shop's own words")
 
     @model_validator(mode="after")

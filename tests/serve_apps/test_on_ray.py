@@ -146,7 +146,7 @@ def test_a_delta_is_served_without_a_promotion(url: str, registry: str) -> None:
     assert httpx.get(product, timeout=60).json()["price"] == 14
     deltas.append(client.get_model_version("eclip", "2").tags["index"], Changes(removed=["p6"], prices={"p4": 7.5}))
     wait_for(lambda: httpx.get(product, timeout=60).json()["price"] == 7.5)
-    answer = httpx.post(f"{url}/v1/similar", json={"product_id": "p7", "k": 50, "cheapest": False}, timeout=60).json()
+    answer = httpx.post(f"{url}/v1/similar", json={"text": "x", "k": 50, "cheapest": False}, timeout=60).json()
     found = {row["product_id"]: row["price"] for row in answer["data"]}
     assert "p6" not in found and found["p4"] == 7.5
 
