@@ -12,6 +12,7 @@ from shoplens.retrieval.index import ITEMS, Index
 from shoplens.retrieval.storage import Storage
 from shoplens.schema import CategoryTree
 
+SIZES = [["S"], ["S"], ["M"], ["S", "M"], ["M", "S"], []]
 PATHS = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ("e", "f")]
 TREE = CategoryTree.of((path, "/".join(path)) for path in PATHS)
 
@@ -34,7 +35,9 @@ class Shop:
             "stock": [None if rng.random() < 0.2 else int(rng.integers(3)) for _ in range(n_products)],
             "component": [None if rng.random() < 0.5 else int(rng.integers(3)) for _ in range(n_products)],
             "attributes": [
-                None if rng.random() < 0.2 else [("color", ["red", "blue"][: rng.integers(3)]), ("size", ["S"])]
+                None
+                if rng.random() < 0.2
+                else [("color", ["red", "blue"][: rng.integers(3)]), ("size", SIZES[rng.integers(len(SIZES))])]
                 for _ in range(n_products)
             ],
         }

@@ -25,6 +25,7 @@ RULES = st.builds(
     attributes=st.sampled_from([{}, {}, {"color": "red"}, {"color": "blue", "size": "S"}, {"size": "XL"}, {"no": "S"}]),
     seed_catalog=st.booleans(),
     cheapest=st.booleans(),
+    variants=st.sampled_from([(), ("size",), ("SIZE", "color", "no"), ("quantity", "color")]),
     component_cap=st.sampled_from([None, 1, 2]),
 )
 WIDENINGS = st.builds(
@@ -66,13 +67,17 @@ def passes(product: dict[str, Any], rules: Rules, seed: dict[str, Any]) -> bool:
     return all(value in said.get(key, []) for key, value in rules.attributes.items())
 
 
+def thing(product: dict[str, Any], rules: Rules) -> Any:
+    """What it is a listing of."""
+    if product["catalog_id"] is None:
+        return product["product_id"]
+    said = {key.lower(): set(values) for key, values in product["attributes"] or []}
+    return product["catalog_id"], [said.get(key.lower(), set()) for key in rules.variants]
+
+
 def rivals(product: dict[str, Any], products: list[dict[str, Any]], rules: Rules, seed: dict[str, Any]) -> list[Any]:
-    """The listings of its catalog that pass, the one to be shown first."""
-    same = [
-        other
-        for other in products
-        if other is product or (product["catalog_id"] is not None and other["catalog_id"] == product["catalog_id"])
-    ]
+    """The listings of the same thing that pass, the one to be shown first."""
+    same = [other for other in products if thing(other, rules) == thing(product, rules)]
     same = [other for other in same if passes(other, rules, seed)]
     return sorted(same, key=lambda other: (other["price"] is None, other["price"], other["product_id"]))
 

@@ -167,7 +167,7 @@ def product_clusters(
     into, vetoed, over_cap = joined(listed, known[first], links, user, config.most)
     cluster = into[listed]
 
-    alike = connected(n, links.pairs)
+    alike = _components(n, links.pairs)
     shown_in = np.bincount(np.unique(np.stack([alike, cluster]), axis=1)[0], minlength=1)
     ambiguous = user & ~placeholder & (shown_in[alike] > 1)
     usable = ~(placeholder | ambiguous)
@@ -175,7 +175,7 @@ def product_clusters(
     alone = usable & (photos[cluster] < 2)
     label = np.full(n, -1, np.int64)
     classes, label[usable & ~alone] = np.unique(cluster[usable & ~alone], return_inverse=True)
-    component = connected(len(first), cluster[links.pairs], into)[listed]
+    component = _components(len(first), cluster[links.pairs], into)[listed]
     counts = {
         "classes": len(classes),
         "photos": int((label >= 0).sum()),
@@ -282,7 +282,7 @@ def joined(
     refused = np.zeros((2, len(catalog)), bool)
     for distance in np.unique(links.distance[by_shop]).tolist():
         pairs = into[listed[links.pairs[by_shop & (links.distance <= distance)]]]
-        together = connected(len(catalog), pairs)[into]
+        together = _components(len(catalog), pairs)[into]
         known = np.unique(np.stack([together, catalog])[:, catalog >= 0], axis=1)[0]
         counted = np.unique(together * len(catalog) + own) // len(catalog)
         catalogs, members = (np.bincount(of, minlength=len(catalog)) for of in (known, counted))
@@ -294,7 +294,7 @@ def joined(
     return into, int(refused[0].sum()), int(refused[1].sum())
 
 
-def connected(n: int, pairs: np.ndarray, further: np.ndarray | None = None) -> np.ndarray:
+def _components(n: int, pairs: np.ndarray, further: np.ndarray | None = None) -> np.ndarray:
     """Connected components int64 [n] of nodes that `pairs` [m, 2] and node -> `further`[node] [n] link."""
     if further is not None:
         pairs = np.concatenate([pairs, np.stack([np.arange(n), further], 1)])

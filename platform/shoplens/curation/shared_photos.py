@@ -10,7 +10,7 @@ from pydantic import Field
 
 from shoplens.config import Config
 from shoplens.curation.near_duplicates import Links, cosines, near_photos
-from shoplens.curation.product_clusters import connected, joined
+from shoplens.curation.product_clusters import joined
 from shoplens.errors import ShoplensError
 
 ALONE = -1
