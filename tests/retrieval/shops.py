@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from shoplens.schema import CategoryTree
 
 SIZES = [["S"], ["S"], ["M"], ["S", "M"], ["M", "S"], []]
 PATHS = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ("e", "f")]
+AKIN: Mapping[str, Sequence[str]] = {}
 TREE = CategoryTree.of((path, "/".join(path)) for path in PATHS)
 
 
@@ -51,5 +53,5 @@ class Shop:
     def items(self) -> pa.Table:
         return pa.Table.from_pylist(self.rows, schema=ITEMS)
 
-    def build(self, folder: Path, storage: Storage = "float32") -> Index:
-        return Index.build(folder, self.vectors, self.items, TREE, {"model": "eclip"}, storage=storage)
+    def build(self, folder: Path, storage: Storage = "float32", akin: Mapping[str, Sequence[str]] = AKIN) -> Index:
+        return Index.build(folder, self.vectors, self.items, TREE, {"model": "eclip"}, storage=storage, akin=akin)
