@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,9 @@ from shoplens.retrieval.scan import Range
 from shoplens.retrieval.storage import Storage
 from shoplens.schema import CategoryTree
 
+SIZES = [["S"], ["S"], ["M"], ["S", "M"], ["M", "S"], []]
 PATHS = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ("e", "f")]
+AKIN: Mapping[str, Sequence[str]] = {}
 TREE = CategoryTree.of((path, "/".join(path)) for path in PATHS)
 
 
@@ -36,7 +38,9 @@ class Shop:
             "stock": [None if rng.random() < 0.2 else int(rng.integers(3)) for _ in range(n_products)],
             "component": [None if rng.random() < 0.5 else int(rng.integers(3)) for _ in range(n_products)],
             "attributes": [
-                None if rng.random() < 0.2 else [("color", ["red", "blue"][: rng.integers(3)]), ("size", ["S"])]
+                None
+                if rng.random() < 0.2
+                else [("color", ["red", "blue"][: rng.integers(3)]), ("size", SIZES[rng.integers(len(SIZES))])]
                 for _ in range(n_products)
             ],
         }
@@ -50,8 +54,8 @@ class Shop:
     def items(self) -> pa.Table:
         return pa.Table.from_pylist(self.rows, schema=ITEMS)
 
-    def build(self, folder: Path, storage: Storage = "float32") -> Index:
-        return Index.build(folder, self.vectors, self.items, TREE, {"model": "eclip"}, storage=storage)
+    def build(self, folder: Path, storage: Storage = "float32", akin: Mapping[str, Sequence[str]] = AKIN) -> Index:
+        return Index.build(folder, self.vectors, self.items, TREE, {"model": "eclip"}, storage=storage, akin=akin)
 
 
 class Hit(NamedTuple):

@@ -92,17 +92,21 @@ def test_items_are_those_of_the_dataset(tmp_path: Path) -> None:
         {"product_id": f"p{p}", "catalog_id": f"c{p}", "title": "t", "price": 10.0 * p, "split": "train"}
         | ({"category_path": ["a", "b"], "category_id": "a/b"} if p else {"category_path": []})
         | ({"attributes": [("size", ["M"])]} if p == 1 else {})
+        | {"stock": [0, 5, None][p]}
         for p in range(3)
     ]
     staging.write_chunk("0", {"products": products, "images": images})
     dataset = staging.finish("shop", {})
-    table = items(dataset, np.array([3, 0, 1]), stock=pa.array([0, 5, None], pa.int64()))
+    table = items(dataset, np.array([3, 0, 1]), component=pa.array([None, 7, None], pa.int64()))
     assert table.schema == ITEMS
     assert [tuple(row.values()) for row in table.to_pylist()] == [
-        ("i3", "p1", "c1", "a/b", 10.0, 5, None, [("size", ["M"])], 3),
+        ("i3", "p1", "c1", "a/b", 10.0, 5, 7, [("size", ["M"])], 3),
         ("i0", "p2", "c2", "a/b", 20.0, None, None, None, 0),
         ("i1", "p0", "c0", None, 0.0, 0, None, None, 1),
     ]
+    given = items(dataset, np.array([3, 0, 1]), stock=pa.array([1, None, 2], pa.int64()))
+    assert given["stock"].to_pylist() == [None, 2, 1]
+    assert given["component"].null_count == 3
     index = Index.build(tmp_path / "index", np.eye(3, dtype=np.float32), table, dataset.categories, {})
     assert [hit.product_id for hit in nearest(index, np.array([3, 2, 1]), 9, "a")[0]] == ["p1", "p2"]
 
@@ -203,9 +207,25 @@ def test_items_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", module.FILES)
+def test_akin_categories_are_kept_and_may_be_missing(tmp_path: Path) -> None:
+    akin = {"a/b": ["e", "a/d"], "e": []}
+    told = Shop(9, 5, 20).build(tmp_path / "told", akin=akin)
+    plain = Shop(9, 5, 20).build(tmp_path / "plain")
+    assert Index.load(tmp_path / "told").akin == told.akin == akin
+    assert not Index.load(tmp_path / "plain").akin
+    assert not (tmp_path / "plain" / module.AKIN_FILE).exists()
+    assert told.snapshot != plain.snapshot
+    query = np.ones(3, np.float32)
+    assert nearest(told, query, 5) == nearest(plain, query, 5)
+    for wrong in ({"zzz": ["a"]}, {"a": ["e", "zzz"]}):
+        with pytest.raises(ShoplensError, match="category 'zzz'"):
+            Shop(9, 5, 20).build(tmp_path / "wrong", akin=wrong)
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize("name", [*module.FILES, module.AKIN_FILE])
 def test_a_damaged_index_is_refused(tmp_path: Path, name: str) -> None:
-    Shop(9, 5, 20).build(tmp_path / "index")
+    Shop(9, 5, 20).build(tmp_path / "index", akin={"a": ["e"]})
     damaged = tmp_path / "index" / name
     data = bytearray(damaged.read_bytes())
     data[-5] ^= 1

@@ -117,6 +117,7 @@ def compact(folder: str | os.PathLike[str]) -> Index:
             index.tree,
             {**index.about, "compacted_from": index.snapshot},
             index.storage,
+            index.akin,
         )
         return Index.load(folder, verify=False)
 
@@ -250,6 +251,7 @@ def _with_changes(base: Index, tables: Sequence[pa.Table], snapshot: str) -> Ind
         storage=base.storage,
         longest=max(base.longest, longest(added)),
         snapshot=snapshot,
+        akin=base.akin,
         order=rank,
     )
 
