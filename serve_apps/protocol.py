@@ -16,7 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
 from serve_apps.errors import Place, bad_request, invalid
-from shoplens.schema import TopicText
+from shoplens.schema import Identifier, TopicText
 
 MAX_K = 1000
 MAX_PAGE = 1000
@@ -116,6 +116,7 @@ class SimilarRequest(Strict):
     price: PriceRange | None = None
     exclude_catalog: bool = Field(False, description="leave out products of the query product's catalog")
     model: ModelRef | None = None
+    user: Identifier | None = Field(None, description="who is asking; while an experiment runs, it decides the model")
 
     @model_validator(mode="after")
     def _one_query(self) -> SimilarRequest:
@@ -396,10 +397,18 @@ class ProductDetail(ProductSummary):
     model: str
 
 
+class InArm(BaseModel):
+    """The experiment that an answer is part of, and its user's arm."""
+
+    name: str
+    arm: str
+
+
 class SimilarAnswer(BaseModel):
     object: Literal["list"] = "list"
     model: str
     dataset: str
+    experiment: InArm | None = Field(description="null: the answer is part of none, and counts for no arm")
     data: list[ScoredProduct]
 
 

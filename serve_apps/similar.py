@@ -11,6 +11,7 @@ from starlette.responses import Response
 from serve_apps.catalogue import Catalogue
 from serve_apps.embeddings import must_be_json
 from serve_apps.errors import bad_request, not_found
+from serve_apps.experiment import answering
 from serve_apps.protocol import (
     Photo,
     PriceRange,
@@ -57,11 +58,12 @@ def router(gateway: Gateway) -> APIRouter:
     async def similar(request: Request) -> Response:
         """The `k` products nearest to the query, best first; the query product itself is never among them.
 
-        Model and index are of the one version named in the answer.
+        Model and index are of the one version named in the answer. While an experiment runs, a request that names a
+        `user` and no `model` is answered by the model of the user's arm.
         """
         must_be_json(request)
         asked = await gateway.in_thread(parse, SimilarRequest, await request.body())
-        served = await gateway.served(asked.model, search=True)
+        served, arm = await answering(gateway, asked)
         catalogue = served.catalogue
         assert catalogue is not None
         vectors, _ = await gateway.embed(served, [_query(asked)])
@@ -69,7 +71,8 @@ def router(gateway: Gateway) -> APIRouter:
             data = await gateway.in_thread(_search, catalogue, asked, vectors[0])
         except UnknownCategory as error:
             raise not_found("category_not_found", str(error)[:300], "category") from None
-        body = {"object": "list", "model": served.version, "dataset": catalogue.name, "data": data}
+        shown = {"model": served.version, "dataset": catalogue.name, "experiment": arm}
+        body = {"object": "list", **shown, "data": data}
         return answer(body, served.version)
 
     return routes
