@@ -92,5 +92,5 @@ class EventWriter:
 
 
 def _not_durable() -> ApiError:
-    message = "the events could not be logged, or not all of them: send them again under the same event ids"
+    message = "it is not certain that the events were logged: send them again under the same event ids"
     return unavailable("events_not_logged", message)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -18,6 +19,7 @@ from ray import serve
 from serve_apps.settings import Settings
 from serve_apps.shop import app
 from shoplens.datasets.format import Dataset
+from shoplens.experiments.event_log import read
 from shoplens.registry import packages
 from tests.registry.conftest import Server, mlflow_server  # noqa: F401
 from tests.serve_apps.conftest import make_index, make_package
@@ -39,7 +41,12 @@ def registry(mlflow_server: Server, shop: Dataset, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="module")
-def url(ray_local: None, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def event_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("events")
+
+
+@pytest.fixture(scope="module")
+def url(ray_local: None, registry: str, event_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -48,6 +55,7 @@ def url(ray_local: None, registry: str, tmp_path_factory: pytest.TempPathFactory
         poll_s=0.5,
         tracking_uri=registry,
         cache=str(tmp_path_factory.mktemp("cache")),
+        events=str(event_log),
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(app(settings), name="shoplens", route_prefix="/")
@@ -134,6 +142,25 @@ def test_from_no_champion_to_a_promotion_to_a_lost_replica(url: str, registry: s
         "eclip/2",
         "eclip/1",
     ]
+
+
+def test_a_gateway_that_is_killed_and_one_that_is_stopped_leave_their_events(url: str, event_log: Path) -> None:
+    def log(name: str) -> bool:
+        event = {"event_id": name, "time": "2026-03-01T00:00:00Z", "user_id": "u", "product_id": "p", "kind": "click"}
+        body = {"events": [{**event, "request_id": "r", "experiment": "e", "arm": "a"}]}
+        try:
+            return httpx.post(f"{url}/v1/events", json=body, timeout=60).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    wait_for(lambda: log("before"))
+    _process("ServeReplica:shoplens:Gateway").kill()
+    wait_for(lambda: log("after"), 120)
+    serve.delete("shoplens")
+    assert sorted(read(event_log)["event_id"].to_pylist()) == ["after", "before"]
+    (folder,) = event_log.iterdir()
+    assert list(folder.glob("*.parquet"))
+    assert not list(folder.glob("*.events")), "what is stopped in order seals what it wrote"
 
 
 def _process(title: str) -> psutil.Process:
