@@ -236,7 +236,7 @@ class Nothing:
 
 async def main(root, port):
     gateway = Gateway.__new__(Gateway)
-    await gateway.__init__(Settings(events=root, sealing={"after_bytes": 20_000}), Local(None), Local(Nothing()))
+    await gateway.__init__(Settings(events=root, sealing={"after_bytes": 10_000}), Local(None), Local(Nothing()))
     app = gateway.__serve_build_asgi_app__()
     await uvicorn.Server(uvicorn.Config(app, port=port, log_level="error")).serve()
 
@@ -265,7 +265,7 @@ def test_a_service_killed_under_load_loses_no_acknowledged_event(running: Any, t
                 acknowledged.extend(names)
 
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while server.poll() is None and time.monotonic() < deadline:
             try:
                 httpx.get(f"http://127.0.0.1:{port}/v1/experiment", timeout=20)
@@ -275,14 +275,14 @@ def test_a_service_killed_under_load_loses_no_acknowledged_event(running: Any, t
         clients = [threading.Thread(target=send, args=(client,)) for client in range(8)]
         for client in clients:
             client.start()
-        while len(acknowledged) < 1000 and any(client.is_alive() for client in clients):
+        while len(acknowledged) < 400 and any(client.is_alive() for client in clients):
             time.sleep(0.01)
     finally:
         server.kill()
         server.wait(20)
     for client in clients:
         client.join(30)
-    assert len(acknowledged) >= 1000
+    assert len(acknowledged) >= 400
     assert list((root / "gateway-0").glob("*.parquet")), "it was killed while it sealed, too"
     left = rows(root)
     assert set(acknowledged) <= set(left)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_apps.errors import ApiError
+from serve_apps.events import EventsRequest
 from serve_apps.protocol import (
     AttributesRequest,
     EmbeddingRequest,
@@ -122,7 +123,7 @@ def test_a_bad_search_is_a_400(body: dict) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_do_anything_but_parse_or_raise_a_400(body: bytes) -> None:
-    for model in (EmbeddingRequest, SimilarRequest, AttributesRequest):
+    for model in (EmbeddingRequest, SimilarRequest, AttributesRequest, EventsRequest):
         try:
             parse(model, body)
         except ApiError as error:
@@ -135,14 +136,17 @@ def test_no_bytes_do_anything_but_parse_or_raise_a_400(body: bytes) -> None:
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["model", "input", "type", "text", "image_url", "url", "k", "price", "keys"]), inner
+                st.sampled_from(
+                    ["model", "input", "type", "text", "image_url", "url", "k", "price", "keys", "events", "kind"]
+                ),
+                inner,
             )
         ),
         max_leaves=12,
     )
 )
 def test_no_json_does_anything_but_parse_or_raise_a_400(tree: object) -> None:
-    for model in (EmbeddingRequest, SimilarRequest, AttributesRequest):
+    for model in (EmbeddingRequest, SimilarRequest, AttributesRequest, EventsRequest):
         try:
             parse(model, json.dumps(tree).encode())
         except ApiError as error:
