@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +13,9 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
-from serve_apps import attributes, embeddings, errors, page, products, rank, similar
+from serve_apps import attributes, embeddings, errors, events, experiment, page, products, rank, similar
 from serve_apps.admission import Admission
+from serve_apps.events import EventsRequest
 from serve_apps.protocol import (
     AttributesRequest,
     EmbeddingRequest,
@@ -41,6 +45,7 @@ def build(gateway: Gateway) -> FastAPI:
         description="Embeddings and attributes of products by photo and text, and the products most similar to one.",
         redoc_url=None,
         responses=FAILURES,
+        lifespan=_closing(gateway),
     )
     app.include_router(embeddings.router(gateway), tags=["embeddings"])
     app.include_router(attributes.router(gateway), tags=["attributes"])
@@ -49,6 +54,8 @@ def build(gateway: Gateway) -> FastAPI:
     if gateway.settings.search:
         app.include_router(similar.router(gateway), tags=["search"])
         app.include_router(products.router(gateway), tags=["shop"])
+    app.include_router(experiment.router(gateway), tags=["experiments"])
+    app.include_router(events.router(gateway), tags=["experiments"])
     app.include_router(_health(gateway), tags=["health"])
     if gateway.settings.page:
         page.install(app)
@@ -56,6 +63,17 @@ def build(gateway: Gateway) -> FastAPI:
     app.add_middleware(Admission, limits=gateway.settings.limits)
     _describe_bodies(app)
     return app
+
+
+def _closing(gateway: Gateway) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What a replica that is stopped in order does last."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(gateway.events.close)
+
+    return lifespan
 
 
 def _models(gateway: Gateway) -> APIRouter:
@@ -93,7 +111,7 @@ def _describe_bodies(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = generate()
-            requests = (EmbeddingRequest, AttributesRequest, RankRequest, SimilarRequest)
+            requests = (EmbeddingRequest, AttributesRequest, RankRequest, SimilarRequest, EventsRequest)
             bodies = [(model, "validation") for model in requests]
             _, found = models_json_schema(bodies, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
             schema["components"]["schemas"].update(found["$defs"])

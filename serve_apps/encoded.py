@@ -18,6 +18,7 @@ class Prepared:
     extractor          its attribute heads, if the package has any
     attribute_prompt   what turns `{key}` and `{value}` into a text, where a key has no head
     ranks              whether it makes queries of topics
+    reads_texts        whether it encodes texts, beside photos
     """
 
     preprocessing: Preprocessing
@@ -26,6 +27,7 @@ class Prepared:
     extractor: Extractor | None
     attribute_prompt: str
     ranks: bool = False
+    reads_texts: bool = True
 
 
 @dataclass

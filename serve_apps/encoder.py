@@ -140,6 +140,7 @@ def prepared(folder: Path, embedder: PhotoEmbedder) -> Prepared:
         extractor,
         settings.get("attribute_prompt", "{value}"),
         isinstance(embedder, Ranker),
+        reads_texts(embedder),
     )
 
 
@@ -184,9 +185,9 @@ class Encoder:
         """A replica that joins a service which already answers loads its versions before taking requests."""
         try:
             releases = await asyncio.wait_for(rollout.serving.remote(), 30)
-            for name, release in releases.items():
+            for reference, release in releases.items():
                 await self.prepare(release.version)
-                self.activate(name, release.version)
+                self.activate(reference, release.version)
         except Exception:
             log.exception("the Encoder starts without a model; the rollout will load it")
 
@@ -207,9 +208,9 @@ class Encoder:
         assert found is not None
         return found
 
-    def activate(self, name: str, version: str) -> None:
-        """Keeps `version` in memory as the one of `name` in use."""
-        self._active[name] = version
+    def activate(self, reference: str, version: str) -> None:
+        """Keeps `version` in memory as the one of `reference` in use."""
+        self._active[reference] = version
         self._models.pinned = frozenset(self._active.values())
 
     async def encode(self, version: str, texts: Sequence[str], images: np.ndarray | None) -> Encoded:

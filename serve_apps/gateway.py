@@ -20,6 +20,7 @@ from serve_apps.api import build
 from serve_apps.catalogue import Catalogue
 from serve_apps.encoded import Encoded, Prepared
 from serve_apps.errors import ApiError, bad_request, not_found, unavailable
+from serve_apps.event_writer import EventWriter
 from serve_apps.photos import UNPROCESSABLE, Photos
 from serve_apps.protocol import Input, Photo, ProductRef, Text
 from serve_apps.release import Missing, Release
@@ -61,6 +62,7 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.photos = Photos(settings)
+        self.events = EventWriter(settings)
         self._encoder, self._rollout = encoder, rollout
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="search")
         self._versions: Versions[Release, Served] = Versions(self._load, settings.versions_kept)
@@ -74,9 +76,9 @@ class Gateway:
     async def _catch_up(self) -> None:
         """A replica that joins a service which already answers loads its releases before taking requests."""
         try:
-            for release in (await asyncio.wait_for(self._rollout.serving.remote(), 30)).values():
+            for reference, release in (await asyncio.wait_for(self._rollout.serving.remote(), 30)).items():
                 await self.prepare(release)
-                self.activate(release)
+                self.activate(release, reference)
         except Exception:
             log.exception("the Gateway starts without a model; the rollout will load it")
 
@@ -84,9 +86,9 @@ class Gateway:
         """Loads the release beside what is there. Raises ShoplensError if model and index do not fit."""
         await self._versions.get(release)
 
-    def activate(self, release: Release) -> None:
-        """The pointer swap: requests that begin from here on are answered by `release`."""
-        self._active[release.name] = release
+    def activate(self, release: Release, reference: str | None = None) -> None:
+        """The pointer swap: requests for `reference` (None: its name) that begin from here on get `release`."""
+        self._active[reference or release.name] = release
         self._versions.pinned = frozenset(self._active.values())
 
     def serving(self) -> dict[str, Release]:
@@ -116,6 +118,11 @@ class Gateway:
             )
         return served
 
+    def ready(self, reference: str) -> Served | None:
+        """The release that is in use for one of `settings.followed`; None if there is none yet."""
+        release = self._active.get(reference)
+        return None if release is None else self._versions.peek(release)
+
     def catalogue(self, digest: str, image_id: str) -> Catalogue:
         """A shop whose dataset's digest begins so, among those in memory: one that shows the photo, if any does.
 
@@ -138,10 +145,9 @@ class Gateway:
         return match["name"], match["alias"], None if version is None else int(version)
 
     def _current(self, name: str, alias: str | None, version: int | None) -> Release | None:
-        active = self._active.get(name)
         if version is None:
-            return active if alias in (None, self.settings.alias) else None
-        return active if active is not None and active.version == f"{name}/{version}" else None
+            return self._active.get(self.settings.canonical(name if alias is None else f"{name}@{alias}"))
+        return next((active for active in self._active.values() if active.version == f"{name}/{version}"), None)
 
     async def _resolve(self, name: str, alias: str | None, version: int | None) -> Release:
         if version is None and alias in (None, self.settings.alias):

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from serve_apps.errors import Place, bad_request, invalid
 from shoplens.retrieval.rings import Widening
 from shoplens.retrieval.rules import NAMES, Rules
-from shoplens.schema import TopicText
+from shoplens.schema import Identifier, TopicText
 
 MAX_K = 1000
 MAX_PAGE = 1000
@@ -136,7 +136,7 @@ class SimilarRequest(Strict):
     )
     widening: Widening = Widening()
     model: ModelRef | None = Field(None, description="a name (its champion), name@alias or name/version")
-    user: str | None = Field(None, max_length=256, description="who is asking, in the shop's own words")
+    user: Identifier | None = Field(None, description="who is asking; while an experiment runs, it decides the model")
 
     @model_validator(mode="after")
     def _one_query(self) -> SimilarRequest:
@@ -434,6 +434,13 @@ class ProductDetail(ProductSummary):
     model: str
 
 
+class InArm(BaseModel):
+    """The experiment that an answer is part of, and its user's arm."""
+
+    name: str
+    arm: str
+
+
 class SimilarAnswer(BaseModel):
     object: Literal["list"] = "list"
     model: str = Field(examples=["similar/2"])
@@ -443,6 +450,7 @@ class SimilarAnswer(BaseModel):
         examples=["similar/2@0123456789abcdef+3.01234567"],
     )
     request_id: str = Field(description="names this answer in the events that are logged of it")
+    experiment: InArm | None = Field(description="null: the answer is part of none, and counts for no arm")
     data: list[SimilarProduct] = Field(
         description="best first: by ring, as far as `widening.margin` lets it, then score"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ INDEX_TAG = "index"
 TRY_AGAIN_S = 60.0
 """How long a release that could not be prepared is left alone."""
 REGISTRY_DEADLINE_S = 30.0
+_NAMES_MORE = re.compile("[@/]")
 
 
 def look_up(reference: str) -> Release | Missing:
@@ -65,9 +67,10 @@ def _stamp(index: str) -> str | None:
 
 @dataclass
 class Convergence:
-    """The rollout's logic, apart from Ray: brings every replica to what the alias says.
+    """The rollout's logic, apart from Ray: brings every replica to what the registry says of each reference.
 
-    `gateways` asks each for what it serves (name -> Release); `prepare` and `activate` reach every replica.
+    A reference is a name, which stands for its `alias`, `name@alias` or `name/version`. `gateways` asks each replica
+    for what it serves (reference -> Release); `prepare` and `activate` reach every one.
     """
 
     alias: str
@@ -75,45 +78,51 @@ class Convergence:
     look_up: Callable[[str], Awaitable[Release | Missing]]
     gateways: Callable[[], Awaitable[list[dict[str, Release]]]]
     prepare: Callable[[Release], Awaitable[None]]
-    activate: Callable[[Release], Awaitable[None]]
+    activate: Callable[[str, Release], Awaitable[None]]
     serving: dict[str, Release] = field(default_factory=dict)
     trouble: dict[str, str] = field(default_factory=dict)
     _failed: dict[Release, float] = field(default_factory=dict)
 
-    async def step(self, name: str) -> None:
-        """One look at the alias of `name`. Never raises for what is wrong with one release."""
+    async def step(self, reference: str) -> None:
+        """One look at the registry. Never raises for what is wrong with one release."""
         states = await self.gateways()
         for state in states:
-            if name in state:
-                self.serving.setdefault(name, state[name])
-        wanted = await self.look_up(f"{name}@{self.alias}")
+            if reference in state:
+                self.serving.setdefault(reference, state[reference])
+        wanted = await self.look_up(reference if _NAMES_MORE.search(reference) else f"{reference}@{self.alias}")
         if isinstance(wanted, Missing):
-            self.trouble[name] = wanted.reason
+            self._wait(reference, wanted.reason)
             return
         if self.needs_index and wanted.index is None:
-            self.trouble[name] = (
+            self._wait(
+                reference,
                 f"{wanted.version} has no index that can be read: build it with "
-                f"`python -m workloads.build_index --model models:/{wanted.version}`"
+                f"`python -m workloads.build_index --model models:/{wanted.version}`",
             )
             return
-        if self.serving.get(name) == wanted and all(state.get(name) == wanted for state in states):
-            self.trouble.pop(name, None)
+        if self.serving.get(reference) == wanted and all(state.get(reference) == wanted for state in states):
+            self.trouble.pop(reference, None)
             return
         if time.monotonic() - self._failed.get(wanted, -TRY_AGAIN_S) < TRY_AGAIN_S:
             return
         try:
             await self.prepare(wanted)
-            await self.activate(wanted)
+            await self.activate(reference, wanted)
         except (RayActorError, RayServeException):  # replicas that start or restart: the next look finds them
             raise
         except Exception as error:
             self._failed[wanted] = time.monotonic()
-            self.trouble[name] = f"{wanted.version} could not be loaded: {getattr(error, 'cause', error)}"
-            log.exception("%s could not be rolled out; %s goes on", wanted.version, self.serving.get(name))
+            self.trouble[reference] = f"{wanted.version} could not be loaded: {getattr(error, 'cause', error)}"
+            log.exception("%s could not be rolled out; %s goes on", wanted.version, self.serving.get(reference))
             return
-        self.serving[name] = wanted
-        self.trouble.pop(name, None)
+        self.serving[reference] = wanted
+        self.trouble.pop(reference, None)
         log.info("serving %s", wanted)
+
+    def _wait(self, reference: str, reason: str) -> None:
+        if self.trouble.get(reference) != reason:
+            log.warning("%s is not served as the registry says: %s", reference, reason)
+        self.trouble[reference] = reason
 
 
 class Rollout:
@@ -133,11 +142,11 @@ class Rollout:
 
     async def _follow(self) -> None:
         while True:
-            for name in self._settings.models:
+            for reference in self._settings.followed:
                 try:
-                    await self._convergence.step(name)
+                    await self._convergence.step(reference)
                 except Exception as error:
-                    log.info("rollout of %s waits: %s", name, error)
+                    log.info("rollout of %s waits: %s", reference, error)
             everything = all(name in self._convergence.serving for name in self._settings.models)
             await asyncio.sleep(self._settings.poll_s if everything else min(1.0, self._settings.poll_s))
 
@@ -148,9 +157,9 @@ class Rollout:
         await self._handle("Encoder").broadcast("prepare", release.version).results_async()
         await self._handle("Gateway").broadcast("prepare", release).results_async()
 
-    async def _activate(self, release: Release) -> None:
-        await self._handle("Encoder").broadcast("activate", release.name, release.version).results_async()
-        await self._handle("Gateway").broadcast("activate", release).results_async()
+    async def _activate(self, reference: str, release: Release) -> None:
+        await self._handle("Encoder").broadcast("activate", reference, release.version).results_async()
+        await self._handle("Gateway").broadcast("activate", release, reference).results_async()
 
     async def resolve(self, reference: str) -> Release | Missing:
         try:
@@ -163,7 +172,7 @@ class Rollout:
         return dict(self._convergence.serving)
 
     async def trouble(self) -> dict[str, str]:
-        """Why a model is not at what the alias says, by name."""
+        """Why what is served is not what the registry says, by reference."""
         return dict(self._convergence.trouble)
 
     async def models(self) -> list[dict[str, Any]] | Missing:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from serve_apps.protocol import ModelRef
 from shoplens.config import Config
+from shoplens.experiments.assignment import Arm, Assignment
+from shoplens.experiments.event_log import Sealing
+from shoplens.schema import Identifier
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -33,6 +38,17 @@ class Batching(Config):
     wait_s: float = Field(default=0.002, ge=0)
 
 
+class ServedArm(Arm):
+    model: ModelRef = Field(description="answers the users of the arm: `similar@challenger`, `eclip`, `eclip/3`")
+
+
+class Experiment(Assignment):
+    """What runs now. A new experiment takes a new name and a new salt."""
+
+    name: Identifier
+    arms: tuple[ServedArm, ...] = Field(min_length=1, max_length=64)
+
+
 class Settings(Config):
     """Arguments of `serve_apps.shop:app`."""
 
@@ -49,8 +65,42 @@ class Settings(Config):
     device: str = Field("auto", description="torch device of the Encoder; `auto` takes a GPU where there is one")
     torch_threads: Positive | None = Field(None, description="CPU threads of the model; None leaves it to Ray")
     cache: str | None = Field(None, description="folder for downloaded packages; None: SHOPLENS_STORAGE/cache")
+    experiment: Experiment | None = Field(None, description="whose arms answer the users of /v1/similar")
+    events: str | None = Field(None, description="root of the event log; None: SHOPLENS_STORAGE/events")
+    sealing: Sealing = Sealing()
     limits: Limits = Limits()
     batching: Batching = Batching()
+
+    @field_validator("events")
+    @classmethod
+    def _is_a_folder(cls, events: str | None) -> str | None:
+        if events is not None and not os.path.isabs(events):
+            raise ValueError("the event log needs a folder of a file system, by its absolute path")
+        return events
+
+    @model_validator(mode="after")
+    def _arms_can_answer(self) -> Settings:
+        if self.experiment is None:
+            return self
+        if not self.search:
+            raise ValueError("an experiment is about /v1/similar: it needs `search: true`")
+        for arm in self.experiment.arms:
+            if (name := re.split("[@/]", arm.model)[0]) not in self.models:
+                raise ValueError(
+                    f"the arm {arm.name!r} is answered by {arm.model!r}, but {name!r} is not among `models:` "
+                    f"({', '.join(self.models)})"
+                )
+        return self
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """References that every replica keeps ready: the models, and what else answers arms."""
+        arms = () if self.experiment is None else self.experiment.arms
+        return tuple(dict.fromkeys((*self.models, *(self.canonical(arm.model) for arm in arms if arm.share))))
+
+    def canonical(self, reference: str) -> str:
+        """`eclip@champion` -> `eclip` where `champion` is the alias that models are served by."""
+        return reference.removesuffix(f"@{self.alias}")
 
     def choose_registry(self) -> None:
         """Points this process at `tracking_uri`; MLflow reads it from the environment."""
@@ -58,9 +108,15 @@ class Settings(Config):
             os.environ["MLFLOW_TRACKING_URI"] = self.tracking_uri
 
     def cache_dir(self) -> str:
-        storage = os.environ.get("SHOPLENS_STORAGE", "")
         if self.cache is not None:
             return self.cache
-        if storage and "://" not in storage:
-            return os.path.join(storage, "cache")
-        return os.path.join(os.path.expanduser("~"), ".cache", "shoplens")
+        return _in_storage("cache") or os.path.join(os.path.expanduser("~"), ".cache", "shoplens")
+
+    def events_dir(self) -> str | None:
+        """None where events cannot be logged: the storage is no folder, and `events` names none."""
+        return self.events or _in_storage("events")
+
+
+def _in_storage(name: str) -> str | None:
+    storage = os.environ.get("SHOPLENS_STORAGE", "")
+    return os.path.join(storage, name) if storage and "://" not in storage else None

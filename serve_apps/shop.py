@@ -1,14 +1,12 @@
 """The application that `serve deploy` runs: `import_path: serve_apps.shop:app` in a cluster file.
 
-No `from __future__ import annotations` here: Ray Serve reads the type of `args` from the signature.
+No `from __future__ import annotations` here: Ray Serve, and `shoplens up` before it, read the type of `args` from the
+signature. What runs is imported when it is built, so that reading it does not load a model's libraries.
 """
 
 from ray import serve
 from ray.serve import Application
 
-from serve_apps.encoder import STUCK_AFTER_S, Encoder
-from serve_apps.gateway import Gateway
-from serve_apps.rollout import Rollout
 from serve_apps.settings import Settings
 
 
@@ -17,6 +15,10 @@ def app(args: Settings) -> Application:
 
     Admission in the Gateway bounds what is worked on; the queues here are a second wall.
     """
+    from serve_apps.encoder import STUCK_AFTER_S, Encoder
+    from serve_apps.gateway import Gateway
+    from serve_apps.rollout import Rollout
+
     overload = {"status_code": 503, "retry_after_s": 2}
     rollout = serve.deployment(
         Rollout, name="Rollout", num_replicas=1, max_ongoing_requests=100, ray_actor_options={"num_cpus": 0}

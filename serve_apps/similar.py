@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from serve_apps.embeddings import must_be_json
 from serve_apps.errors import bad_request, not_found
+from serve_apps.experiment import answering
 from serve_apps.protocol import (
     Photo,
     SimilarAnswer,
@@ -58,7 +59,8 @@ def router(gateway: Gateway) -> APIRouter:
     async def similar(request: Request) -> Response:
         """At most `k` products similar to the query, each with the ring it was found in and the rules applied to it.
 
-        Model and index are of the one version named in the answer.
+        Model and index are of the one version named in the answer. While an experiment runs, a request that names a
+        `user` and no `model` is answered by the model of the user's arm.
         """
         must_be_json(request)
         asked = await gateway.in_thread(parse, SimilarRequest, await request.body())
@@ -66,7 +68,7 @@ def router(gateway: Gateway) -> APIRouter:
             raise bad_request(
                 "invalid_value", "exclude_catalog needs product_id: only a product has a catalog", "exclude_catalog"
             )
-        served = await gateway.served(asked.model, search=True)
+        served, arm = await answering(gateway, asked)
         vector = None
         if asked.product_id is None:
             vectors, _ = await gateway.embed(served, [_query(asked)])
@@ -77,7 +79,7 @@ def router(gateway: Gateway) -> APIRouter:
             raise not_found("product_not_found", str(error)[:300], "product_id") from None
         except UnknownCategory as error:
             raise not_found("category_not_found", str(error)[:300], "category") from None
-        return answer(body, served.version)
+        return answer({**body, "experiment": arm}, served.version)
 
     return routes
 

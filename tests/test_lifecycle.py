@@ -15,6 +15,7 @@ import yaml
 
 from shoplens import lifecycle
 from shoplens.cluster import Cluster
+from shoplens.config import ConfigError
 from shoplens.lifecycle import MARK, ClusterError, Started, State
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -172,6 +173,37 @@ def test_an_application_module_that_is_not_there_is_named(tmp_path: Path) -> Non
     cluster = project(tmp_path, serve={"applications": [{"name": "a", "import_path": "serve_apps.shpo:app"}]})
     with pytest.raises(ClusterError, match=r"there is no module serve_apps[.]shpo"):
         lifecycle.deployment(cluster)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"modles": ["eclip"]}, "  modles: unknown key; did you mean models?"),
+        ({"limits": {"requests": 0}}, "  limits.requests: Input should be greater than or equal to 1"),
+        (
+            {"experiment": {"name": "e", "salt": "s", "arms": [{"name": "a", "share": 0.9, "model": "eclip"}]}},
+            "  experiment: the shares must sum to 1, not to 0.9",
+        ),
+        (
+            {"experiment": {"name": "e", "salt": "s", "arms": [{"name": "a", "share": 1, "model": "clip@champion"}]}},
+            "but 'clip' is not among `models:` (eclip)",
+        ),
+    ],
+)
+def test_arguments_that_an_application_does_not_take_are_told_before_anything_starts(
+    tmp_path: Path, arguments: dict[str, Any], said: str
+) -> None:
+    application = {"name": "shop", "import_path": "serve_apps.shop:app", "args": arguments}
+    file = tmp_path / "cluster.yaml"
+    file.write_text(
+        yaml.safe_dump({"name": "test", "storage": str(tmp_path), "serve": {"applications": [application]}})
+    )
+    cluster = Cluster.load(file)
+    with pytest.raises(ConfigError) as refused:
+        lifecycle.up(cluster)
+    assert str(refused.value).startswith(f"{file}: `args:` of the application shop cannot be used:\n")
+    assert said in str(refused.value)
+    assert [part.health for part in lifecycle.status(cluster)][:2] == ["down", "down"]
 
 
 def test_applications_elsewhere_are_told_where_things_are(tmp_path: Path) -> None:

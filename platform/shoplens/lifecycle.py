@@ -9,6 +9,8 @@ metrics and statistics because it is started through a script that puts the addr
 from __future__ import annotations
 
 import hashlib
+import importlib
+import inspect
 import json
 import os
 import shutil
@@ -30,6 +32,7 @@ from filelock import FileLock, Timeout
 
 from shoplens import loopback
 from shoplens.cluster import Cluster
+from shoplens.config import Config, validate
 from shoplens.errors import ShoplensError
 
 Report = Callable[[str], None]
@@ -108,12 +111,14 @@ def up(cluster: Cluster, report: Report = lambda line: None, deploy_seconds: flo
     """Starts what is not running, deploys the `serve:` section and waits until every application is healthy.
 
     On a running cluster it deploys what changed since, the applications' code included.
-    Raises ClusterError naming the port that is taken, or the process or application that failed, and why.
+    Raises ConfigError for `args:` that the application does not take; ClusterError naming the port that is taken, or
+    the process or application that failed, and why.
     """
+    config = deployment(cluster)
     cluster.state_dir.mkdir(parents=True, exist_ok=True)
     with _alone(cluster):
         _start(cluster, report)
-        _deploy(cluster, report, deploy_seconds)
+        _deploy(cluster, config, report, deploy_seconds)
 
 
 def down(cluster: Cluster, report: Report = lambda line: None) -> bool:
@@ -336,8 +341,7 @@ def _wait_until_answers(cluster: Cluster, state: State, name: str, url: str, rep
 # --- deploying --------------------------------------------------------------------------------------------
 
 
-def _deploy(cluster: Cluster, report: Report, seconds: float) -> None:
-    config = deployment(cluster)
+def _deploy(cluster: Cluster, config: dict[str, Any], report: Report, seconds: float) -> None:
     names = [application.get("name", "default") for application in config["applications"]]
     if not names and not _applications(cluster):
         return
@@ -374,6 +378,7 @@ def deployment(cluster: Cluster) -> dict[str, Any]:
 
     A head node started here hands its own environment down, so that an application needs none, save a digest
     of the code: Serve compares configurations only, and would not notice an edited file.
+    Raises ClusterError if an application's module is not there, ConfigError for `args:` that it does not take.
     """
     config: dict[str, Any] = json.loads(json.dumps(cluster.serve_config))
     for application in config["applications"]:
@@ -389,7 +394,26 @@ def deployment(cluster: Cluster) -> dict[str, Any]:
                 runtime_env.setdefault("working_dir", cluster.ray.working_dir)
                 variables = {"PYTHONPATH": "platform", **variables}
         runtime_env["env_vars"] = {**variables, **runtime_env.get("env_vars", {})}
+        if (taken := _type_of_args(cluster.root, application["import_path"])) is not None:
+            where = f"{cluster.file}: `args:` of the application {application.get('name', 'default')}"
+            validate(taken, application.get("args") or {}, where)
     return config
+
+
+def _type_of_args(root: Path, import_path: str) -> type[Config] | None:
+    """What the builder of an application says that it takes; None if it lies elsewhere or does not say."""
+    module, _, builder = import_path.partition(":")
+    if not (root / Path(*module.split("."))).with_suffix(".py").is_file():
+        return None
+    sys.path.insert(0, str(root))
+    try:
+        parameters = inspect.signature(getattr(importlib.import_module(module), builder)).parameters.values()
+    except Exception:  # whatever a module raises when it is imported; Serve will say it
+        return None
+    finally:
+        sys.path.remove(str(root))
+    types = [parameter.annotation for parameter in parameters]
+    return next((found for found in types if isinstance(found, type) and issubclass(found, Config)), None)
 
 
 def code_digest(root: Path) -> str:

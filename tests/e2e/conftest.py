@@ -33,6 +33,14 @@ RANKING = [
     "evaluation.split=test",
 ]
 """The shop has twelve topics; judged on the split that promotion asks for, so that it need not judge again."""
+EXPERIMENT = {
+    "name": "a-a",
+    "salt": "tests",
+    "arms": [
+        {"name": "one", "share": 0.5, "model": "eclip@champion"},
+        {"name": "other", "share": 0.5, "model": "eclip@champion"},
+    ],
+}
 READY_S = 120
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE_MS = 20_000
@@ -100,6 +108,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     tree["ray"] |= {"dashboard_port": free_port(), "gcs_port": free_port(), "object_store_memory": "300MiB"}
     tree["mlflow"]["port"] = free_port()
     tree["serve"]["http_options"]["port"] = free_port()
+    tree["serve"]["applications"][0]["args"]["experiment"] = EXPERIMENT
     file = folder / "tests.yaml"
     file.write_text(yaml.safe_dump(tree))
     platform = Platform(Cluster.load(file))

@@ -76,7 +76,7 @@ def _not_json() -> Iterator[Attack]:
         "xml": b"<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>",
         "gzip": zlib.compress(b'{"model":"eclip","input":"x"}'),
     }
-    for path in ("/v1/embeddings", "/v1/similar", "/v1/attributes"):
+    for path in ("/v1/embeddings", "/v1/similar", "/v1/attributes", "/v1/events"):
         for name, body in bodies.items():
             yield Attack(f"{path} {name}", path, body)
 

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shoplens.errors import ShoplensError
-from shoplens.experiments.event_log import MAGIC, EventLog, Sealing, frame, read, whole_frames
+from shoplens.experiments.event_log import MAGIC, EventLog, FolderTaken, Sealing, frame, read, whole_frames
 from shoplens.experiments.events import EVENTS, validated
 from tests.experiments.conftest import MakeEvent
 
@@ -142,7 +142,7 @@ def test_an_event_that_was_sent_again_counts_once_wherever_it_was_logged(tmp_pat
 
 def test_one_writer_a_folder(tmp_path: Path, make: MakeEvent) -> None:
     with EventLog(tmp_path, "w"):
-        with pytest.raises(ShoplensError, match="has a writer already: give every replica a name of its own"):
+        with pytest.raises(FolderTaken, match="has a writer already: give every replica a name of its own"):
             EventLog(tmp_path, "w")
         EventLog(tmp_path, "v").close()
     EventLog(tmp_path, "w").close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -69,6 +70,19 @@ def test_a_planted_lift_is_found_and_the_command_names_the_version(better: pa.Ta
     assert analyze(better, plan(margins={"spend": 0.001})).verdict == "open", "a guardrail that is open holds it back"
     row = found.row("page_ctr")
     assert row.sequential.low < row.fixed.low < row.lift < row.fixed.high < row.sequential.high
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "named"),
+    [
+        (("eclip/3@4f0c", "eclip/3@4f0c+2.91ab", "eclip/3"), "eclip 3"),
+        (("eclip/3@4f0c", "eclip/4@4f0c"), "MODEL VERSION"),
+        ((), "MODEL VERSION"),
+    ],
+)
+def test_an_index_that_got_deltas_is_of_one_version(better: pa.Table, snapshots: tuple[str, ...], named: str) -> None:
+    found = replace(analyze(better, plan()), snapshots=snapshots)
+    assert advice(found, "again").command.startswith(f"shoplens promote {named} --alias champion")
 
 
 def test_the_look_that_was_planned_decides() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -18,6 +19,7 @@ from ray import serve
 from serve_apps.settings import Settings
 from serve_apps.shop import app
 from shoplens.datasets.format import Dataset
+from shoplens.experiments.event_log import read
 from shoplens.registry import packages
 from shoplens.retrieval import deltas
 from shoplens.retrieval.deltas import Changes
@@ -41,7 +43,12 @@ def registry(mlflow_server: Server, shop: Dataset, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="module")
-def url(ray_local: None, registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def event_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("events")
+
+
+@pytest.fixture(scope="module")
+def url(ray_local: None, registry: str, event_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -50,6 +57,7 @@ def url(ray_local: None, registry: str, tmp_path_factory: pytest.TempPathFactory
         poll_s=0.5,
         tracking_uri=registry,
         cache=str(tmp_path_factory.mktemp("cache")),
+        events=str(event_log),
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(app(settings), name="shoplens", route_prefix="/")
@@ -149,6 +157,25 @@ def test_a_delta_is_served_without_a_promotion(url: str, registry: str) -> None:
     answer = httpx.post(f"{url}/v1/similar", json={"text": "x", "k": 50, "cheapest": False}, timeout=60).json()
     found = {row["product_id"]: row["price"] for row in answer["data"]}
     assert "p6" not in found and found["p4"] == 7.5
+
+
+def test_a_gateway_that_is_killed_and_one_that_is_stopped_leave_their_events(url: str, event_log: Path) -> None:
+    def log(name: str) -> bool:
+        event = {"event_id": name, "time": "2026-03-01T00:00:00Z", "user_id": "u", "product_id": "p", "kind": "click"}
+        body = {"events": [{**event, "request_id": "r", "experiment": "e", "arm": "a"}]}
+        try:
+            return httpx.post(f"{url}/v1/events", json=body, timeout=60).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    wait_for(lambda: log("before"))
+    _process("ServeReplica:shoplens:Gateway").kill()
+    wait_for(lambda: log("after"), 120)
+    serve.delete("shoplens")
+    assert sorted(read(event_log)["event_id"].to_pylist()) == ["after", "before"]
+    (folder,) = event_log.iterdir()
+    assert list(folder.glob("*.parquet"))
+    assert not list(folder.glob("*.events")), "what is stopped in order seals what it wrote"
 
 
 def _process(title: str) -> psutil.Process:

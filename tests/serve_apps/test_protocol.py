@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_apps.errors import ApiError
+from serve_apps.events import EventsRequest
 from serve_apps.protocol import (
     AttributesRequest,
     EmbeddingRequest,
@@ -180,7 +181,7 @@ def test_what_a_search_wishes_becomes_the_rules_of_the_shop() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_do_anything_but_parse_or_raise_a_400(body: bytes) -> None:
-    for model in (EmbeddingRequest, SimilarRequest, AttributesRequest):
+    for model in (EmbeddingRequest, SimilarRequest, AttributesRequest, EventsRequest):
         try:
             parse(model, body)
         except ApiError as error:
@@ -193,7 +194,22 @@ def test_no_bytes_do_anything_but_parse_or_raise_a_400(body: bytes) -> None:
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["model", "input", "type", "text", "image_url", "k", "price", "keys", "widening"]),
+                st.sampled_from(
+                    [
+                        "model",
+                        "input",
+                        "type",
+                        "text",
+                        "image_url",
+                        "url",
+                        "k",
+                        "price",
+                        "keys",
+                        "widening",
+                        "events",
+                        "kind",
+                    ]
+                ),
                 inner,
             )
         ),
@@ -201,7 +217,7 @@ def test_no_bytes_do_anything_but_parse_or_raise_a_400(body: bytes) -> None:
     )
 )
 def test_no_json_does_anything_but_parse_or_raise_a_400(tree: object) -> None:
-    for model in (EmbeddingRequest, SimilarRequest, AttributesRequest):
+    for model in (EmbeddingRequest, SimilarRequest, AttributesRequest, EventsRequest):
         try:
             parse(model, json.dumps(tree).encode())
         except ApiError as error:

@@ -21,6 +21,7 @@ class Cluster:
     def __init__(self, replicas: int = 2, needs_index: bool = True) -> None:
         self.replicas: list[dict[str, Release]] = [{} for _ in range(replicas)]
         self.champion: Release | Missing = Missing("none is champion")
+        self.challenger: Release | Missing = Missing("none is challenger")
         self.unfit: set[Release] = set()
         self.done: list[tuple[str, str]] = []
         self.convergence = Convergence(
@@ -28,8 +29,7 @@ class Cluster:
         )
 
     async def _look_up(self, reference: str) -> Release | Missing:
-        assert reference == "eclip@champion"
-        return self.champion
+        return {"eclip@champion": self.champion, "eclip@challenger": self.challenger, "eclip/2": TWO}[reference]
 
     async def _states(self) -> list[dict[str, Release]]:
         if not self.replicas:
@@ -41,14 +41,14 @@ class Cluster:
         if release in self.unfit:
             raise ShoplensError("the weights do not fit")
 
-    async def _activate(self, release: Release) -> None:
+    async def _activate(self, reference: str, release: Release) -> None:
         self.done.append(("activate", release.version))
         for replica in self.replicas:
-            replica[release.name] = release
+            replica[reference] = release
 
-    def steps(self, n: int = 1) -> None:
+    def steps(self, n: int = 1, reference: str = "eclip") -> None:
         for _ in range(n):
-            asyncio.run(self.convergence.step("eclip"))
+            asyncio.run(self.convergence.step(reference))
 
     @property
     def served(self) -> set[str]:
@@ -139,3 +139,17 @@ def test_a_poller_that_was_restarted_learns_what_is_served_from_the_replicas() -
     cluster.steps()
     assert cluster.convergence.serving == {"eclip": ONE}
     assert cluster.done == []
+
+
+def test_what_answers_an_arm_is_followed_beside_the_champion() -> None:
+    cluster = Cluster()
+    cluster.champion = ONE
+    for reference in ("eclip", "eclip@challenger", "eclip/2"):
+        cluster.steps(2, reference)
+    assert cluster.convergence.trouble == {"eclip@challenger": "none is challenger"}
+    cluster.challenger = TWO
+    cluster.steps(2, "eclip@challenger")
+    assert cluster.replicas == [{"eclip": ONE, "eclip@challenger": TWO, "eclip/2": TWO}] * 2
+    cluster.challenger = Missing("none is challenger")
+    cluster.steps(2, "eclip@challenger")
+    assert cluster.convergence.serving["eclip@challenger"] == TWO, "who is in the arm stays there"

@@ -198,8 +198,8 @@ def test_what_a_delta_changes_is_served_without_a_promotion(running: Any, folder
         async def gateways() -> list[dict[str, Release]]:
             return [service.gateway.serving()]
 
-        async def activate(wanted: Release) -> None:
-            service.gateway.activate(wanted)
+        async def activate(reference: str, wanted: Release) -> None:
+            service.gateway.activate(wanted, reference)
 
         rollout = Convergence("champion", True, look_up, gateways, prepare, activate)
         get = service.http.get

@@ -42,6 +42,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _log = logging.getLogger(__name__)
 
 
+class FolderTaken(ShoplensError):
+    """Another writer holds the folder."""
+
+
 class Sealing(Config):
     """A segment is sealed once it has so many bytes, or was begun so many seconds ago."""
 
@@ -66,7 +70,8 @@ class EventLog:
     """
 
     def __init__(self, root: str | os.PathLike[str], writer: str, sealing: Sealing | None = None) -> None:
-        """Raises ShoplensError if the folder cannot be written to or has a writer, or if a segment in it is damaged."""
+        """Raises FolderTaken if the folder has a writer, ShoplensError if it cannot be written to or a segment in it is
+        damaged."""
         if not _NAME.fullmatch(writer):
             raise ShoplensError(f"{writer[:100]!r} cannot name a folder: use letters, digits, '.', '_' and '-'")
         self.folder = Path(root).absolute() / writer
@@ -76,7 +81,7 @@ class EventLog:
             _make(self.folder)
             self._lock.acquire()
         except Timeout:
-            raise ShoplensError(f"{self.folder} has a writer already: give every replica a name of its own") from None
+            raise FolderTaken(f"{self.folder} has a writer already: give every replica a name of its own") from None
         except OSError as error:
             raise ShoplensError(f"{self.folder} cannot be written to: {error}") from error
         self._waiting: list[_Batch] = []

@@ -336,8 +336,9 @@ def percent(share: float) -> str:
 
 
 def _version(snapshots: tuple[str, ...]) -> tuple[str, str]:
-    """`("eclip/3",)` -> `("eclip", "3")`, else the words that stand for them."""
-    named = re.fullmatch(r"([A-Za-z0-9_.-]+)/(\d+)", snapshots[0]) if len(snapshots) == 1 else None
+    """`("eclip/3@4f0c", "eclip/3@4f0c+1.91ab")` -> `("eclip", "3")`, else the words that stand for them."""
+    versions = {snapshot.partition("@")[0] for snapshot in snapshots}
+    named = re.fullmatch(r"([A-Za-z0-9_.-]+)/(\d+)", versions.pop()) if len(versions) == 1 else None
     return (named[1], named[2]) if named else ("MODEL", "VERSION")
 
 
