@@ -1,7 +1,7 @@
 """What does CLIK's machinery add? Its arms and simple rankers on one shop of planted fit and attraction.
 
-    python benchmarks/clik_arms.py OUT [--shop DIR] [--seeds 7 8 9] [--folds N] [--arms NAME ...] [--processes N]
-        [key=value ...]
+    python benchmarks/clik_arms.py OUT [--products N | --shop DIR] [--seeds 7 8 9] [--folds N] [--arms NAME ...]
+        [--processes N] [key=value ...]
 
 Every arm of every seed starts from one e-CLIP, trained here on the shop's own products, and sees the same topics,
 split alike for all seeds (in N folds of chance where topics are few): half of them to learn from, four tenths to judge
@@ -46,7 +46,7 @@ TOWER = "model.image={name: test_resnet, options: {}}"
 """A ResNet of 0.4 million weights. The ConvNeXt of the e-CLIP ablation learns colours but no patterns in as many steps,
 and its vectors lie in a few dimensions."""
 CONFIGS = Path(__file__).parents[1] / "workloads/configs"
-SHOP = {"products": 60_000, "seed": 23, "image_size": 64, "impressions_per_product": 40.0, "review_noise": 1.13}
+SHOP = {"seed": 23, "image_size": 64, "impressions_per_product": 40.0, "review_noise": 1.13}
 SETTINGS = ["topics.shares=[0.5, 0.1, 0.4]", "training.learning_rate=0.002"]
 """Chosen, like losses' weights and temperature, on `val` and `test` of another shop (seed 5, 30,000 products)."""
 GROUPS = 8
@@ -85,18 +85,19 @@ SHOWN = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--shop", type=Path, help="a dataset with topics and a log (default: a synthetic shop)")
+    parser.add_argument("--products", type=int, default=150_000, help="of the synthetic shop")
+    parser.add_argument("--shop", type=Path, help="a dataset with topics and a log, in place of a synthetic shop")
     parser.add_argument("--name", default="clik_arms", help="of the two files in OUT")
     parser.add_argument("--folds", type=int, default=1, help="splits of the topics, each trained and judged")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, *RANKERS], default=[*RANKERS, *ARMS])
-    parser.add_argument("--base-samples", type=int, default=240_000, help="photos that the e-CLIP is trained on")
+    parser.add_argument("--base-samples", type=int, default=480_000, help="photos that the e-CLIP is trained on")
     parser.add_argument("--epochs", type=int, default=8, help="of CLIK: each ranks every topic once")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--runs", type=Path, default=Path("data/clik_arms"))
     options, settings = parser.parse_known_args()
 
-    shop = options.shop or synthetic(options.runs)
+    shop = options.shop or synthetic(options.runs, options.products)
     work = [(seed, arm) for seed in options.seeds for arm in options.arms]
     start = options.runs / f"eclip-{hashed(str(shop), options.base_samples)}"
     folder = options.runs / hashed(str(shop), options.base_samples, options.epochs, options.folds, settings)
@@ -121,17 +122,18 @@ def main() -> None:
     print(options.out / f"{options.name}.md")
 
 
-def synthetic(folder: Path) -> Path:
+def synthetic(folder: Path, products: int) -> Path:
     from shoplens.datasets.synthetic import SyntheticShop, synthesize
 
-    out = folder / "shop"
+    out = folder / f"shop-{products}"
     if not out.exists():
-        synthesize(out, SyntheticShop.of(**SHOP), name="topics")
+        synthesize(out, SyntheticShop.of(products=products, **SHOP), name="topics")
     return out
 
 
 def hashed(*decisive: object) -> str:
-    return hashlib.sha256(repr(decisive).encode()).hexdigest()[:8]
+    fixed = (SMALL_ECLIP, TOWER, SHOP, SETTINGS, GROUPS, ARMS)
+    return hashlib.sha256(repr((fixed, decisive)).encode()).hexdigest()[:8]
 
 
 def file_of(folder: Path, seed: int, arm: str) -> Path:
