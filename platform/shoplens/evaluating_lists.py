@@ -21,14 +21,12 @@ from shoplens.evaluation.list_log import NO_IMPRESSIONS, clicks_of, consecutive_
 from shoplens.evaluation.list_report import Card, Example
 from shoplens.evaluation.list_value import Impressions, value_of_lists
 from shoplens.evaluation.report import thumbnail
-from shoplens.evaluation.served_lists import AT, Clicks, agreement, contents, counted, replay, share_of_places
+from shoplens.evaluation.served_lists import AT, SPLIT, Clicks, agreement, contents, counted, replay, share_of_places
 from shoplens.retrieval.index import Index
 from shoplens.retrieval.lists import Lists, broken, lists_of
 from shoplens.retrieval.rings import Widening
 from shoplens.retrieval.rules import NAMES, Rules
 
-SPLIT = "lists"
-"""What stands for a split where these evaluations are kept, and before the name of each figure."""
 LEVELS = ("leaf", "parent", "section")
 SHOWN = 7
 """Results of a list that an example shows."""

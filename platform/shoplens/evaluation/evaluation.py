@@ -97,6 +97,11 @@ class Evaluation:
         }
         return cls(metrics, outcomes, groups, {"seed": seed, **(about or {})}, draws)
 
+    def joined(self, other: Evaluation) -> Evaluation:
+        """The metrics of both, with what stands behind them, and what is said `about` this one."""
+        parts = ("metrics", "outcomes", "groups", "draws")
+        return Evaluation(about=self.about, **{part: getattr(self, part) | getattr(other, part) for part in parts})
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `outcomes.npz`, then `evaluation.json` which names its SHA-256, each aside and renamed."""
         folder = Path(folder)

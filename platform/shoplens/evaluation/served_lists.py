@@ -19,6 +19,8 @@ from shoplens.errors import ShoplensError
 from shoplens.evaluation.bootstrap import Statistic
 from shoplens.evaluation.evaluation import Findings
 
+SPLIT = "lists"
+"""What stands for a split where evaluations of lists are kept, and before the names of their figures."""
 AT = (5, 10, 20)
 MOST = (10, 100)
 POPULARITY_BUCKETS = 4
