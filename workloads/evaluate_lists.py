@@ -39,6 +39,7 @@ def main() -> None:
     from shoplens.config import override, validate
     from shoplens.datasets.format import Dataset
     from shoplens.evaluation.list_report import differences, render, sentence
+    from shoplens.evaluation.served_lists import SPLIT
     from shoplens.judging import table
     from shoplens.registry.evaluations import artifact_folder, store_evaluation
     from shoplens.registry.packages import resolve
@@ -69,7 +70,7 @@ def main() -> None:
             "dataset": dataset.name,
             "dataset_path": dataset.path,
             "dataset_digest": dataset.digest,
-            "split": judged.SPLIT,
+            "split": SPLIT,
         }
         pair = {"against": other} if len(made) > 1 else {}
         findings = judged.judge(ours, shop, settings, log, theirs if pair else None)
@@ -82,14 +83,14 @@ def main() -> None:
         compared = differences(evaluation, found[1 - place]) if len(found) > 1 else []
         page = render(evaluation, then, judged.examples(shown, shop, dataset, settings.examples), compared)
         store_evaluation(version, evaluation, page)
-        folder = artifact_folder(version, dataset.digest, judged.SPLIT)
+        folder = artifact_folder(version, dataset.digest, SPLIT)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch, "lists.parquet")
             lists.write(path, made[place].index, made[place].lists, settings.rules, settings.widening)
             client().log_artifact(version.run_id, str(path), folder)
     console.print(table(found[0]), markup=False, soft_wrap=True)
     console.print(sentence(found[0]), markup=False, style="bold", soft_wrap=True)
-    where = artifact_folder(versions[0], dataset.digest, judged.SPLIT)
+    where = artifact_folder(versions[0], dataset.digest, SPLIT)
     told = f"Report and lists: {where}/report.html and lists.parquet of run {versions[0].run_id}"
     console.print(told, markup=False, soft_wrap=True)
     console.print(f"Next: {then.words}\n  {then.command}", markup=False, soft_wrap=True)

@@ -206,7 +206,7 @@ def _of_one_grouping(groups: Mapping[str, np.ndarray], names: Iterable[str]) -> 
     """The names whose groups are equal together, so that groups are drawn once for all of them."""
     together: dict[bytes, list[str]] = {}
     for name in names:
-        together.setdefault(hashlib.sha256(np.ascontiguousarray(groups[name])).digest(), []).append(name)
+        together.setdefault(groups[name].tobytes(), []).append(name)
     return list(together.values())
 
 

@@ -37,7 +37,7 @@ RULES = {
     "in_stock": "in stock",
     "price": "in price range",
     "attributes": "attributes",
-    "cheapest": "cheapest of its catalog",
+    "cheapest": "cheapest",
     "shared_photo": "photo shown twice",
     "capped": "more with this photo left out",
 }
@@ -74,7 +74,7 @@ class Advice(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Judged less the other, with its paired interval; `better` None where that holds 0 or is not known."""
+    """Judged less the other, with its paired interval; `better` None where that holds 0, or where more is not better."""
 
     name: str
     value: float
@@ -131,7 +131,8 @@ def differences(evaluation: Evaluation, other: Evaluation) -> list[Difference]:
     for name, metric in evaluation.metrics.items():
         if name in spans:
             value, low, high = spans[name]
-            better = (value < 0) == metric.lower_is_better if low > 0 or high < 0 else None
+            says = (low > 0 or high < 0) and "/ring_" not in name
+            better = (value < 0) == metric.lower_is_better if says else None
             found.append(Difference(name, value, low, high, better))
     return found
 
@@ -148,7 +149,9 @@ def render(
     )
     about, metrics = evaluation.about, evaluation.metrics
     k = about["k"]
-    reach = max((abs(end) for one in compared for end in (one.low, one.high) if math.isfinite(end)), default=0.0)
+    differing = [one for one in compared if any(end for end in one[1:4] if math.isfinite(end))]
+    ends = sorted(max(abs(one.low), abs(one.high)) for one in differing if math.isfinite(one.low + one.high))
+    reach = ends[len(ends) * 3 // 4] if ends else 0.0
     return environment.get_template("list_report.html.j2").render(
         about=about,
         metrics=metrics,
@@ -169,7 +172,9 @@ def render(
         parts=_parts(metrics, about, k),
         agreement=[(name.split("/")[-1], metric) for name, metric in metrics.items() if "/agreement/" in name],
         compared=compared,
-        across=lambda value: 50 * (1 + (value / reach if reach else 0.0)),
+        differing=differing,
+        reach=reach,
+        across=lambda value: 50 * (1 + (min(max(value / reach, -1.0), 1.0) if reach else 0.0)),
         estimators=ESTIMATORS,
         rule_titles=RULES,
         ring_title=ring_title,
