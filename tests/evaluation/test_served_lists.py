@@ -27,6 +27,7 @@ from shoplens.evaluation.served_lists import (
 )
 
 AT = (1, 3, 6)
+NAMES = ("full", "duplicates", "itself", "duplicates_catalog", "itself_catalog", "leakage_leaf")
 
 
 class Shop(NamedTuple):
@@ -133,13 +134,13 @@ def test_contents_of_lists(shop: Shop) -> None:
         shop.lists,
         shop.n_items,
         seed_item=shop.seed_item,
-        category=shop.category,
-        product=shop.product,
+        categories={"leaf": shop.category},
+        products={"catalog": shop.product},
         at=AT,
         most=[2],
     )
     for k in AT:
-        expected: dict[str, list[float]] = {name: [] for name in ("full", "duplicates", "itself", "leakage")}
+        expected: dict[str, list[float]] = {name: [] for name in NAMES}
         for row, seed in zip(shop.lists, shop.seed_item, strict=True):
             first = listed(row)[:k]
             expected["full"].append(float(len(first) == k))
@@ -147,10 +148,12 @@ def test_contents_of_lists(shop: Shop) -> None:
             wanted = shop.category[seed]
             known = [shop.category[item] for item in first if shop.category[item] >= 0 and wanted >= 0]
             if first:
-                expected["duplicates"].append(sum(p in products[:i] for i, p in enumerate(products)) / len(first))
-                expected["itself"].append(products.count(int(shop.product[seed])) / len(first))
+                for name, held, own in (("", first, int(seed)), ("_catalog", products, int(shop.product[seed]))):
+                    repeats = sum(one in held[:i] for i, one in enumerate(held))
+                    expected[f"duplicates{name}"].append(repeats / len(first))
+                    expected[f"itself{name}"].append(held.count(own) / len(first))
             if known:
-                expected["leakage"].append(sum(one != wanted for one in known) / len(known))
+                expected["leakage_leaf"].append(sum(one != wanted for one in known) / len(known))
         for name, values in expected.items():
             np.testing.assert_allclose(found.outcomes[f"lists/{name}@{k}"], values, err_msg=name)
         counts = [sum(listed(row)[:k].count(item) for row in shop.lists) for item in range(shop.n_items)]
@@ -301,8 +304,8 @@ ONE = np.array([0])
         (lambda: replay(Clicks(ONE, ONE, ONE), LISTS, 5, at=[1], buckets=0), "1 or more"),
         (lambda: contents(np.array([[1, -1, 2]]), 5, at=[1]), "goes on after -1"),
         (lambda: contents(LISTS.astype(float), 5, at=[1]), "integer item codes"),
-        (lambda: contents(LISTS, 5, category=np.zeros(5, int), at=[1]), "give seed_item"),
-        (lambda: contents(LISTS, 5, product=np.zeros(4, int), at=[1]), "5 codes are needed"),
+        (lambda: contents(LISTS, 5, categories={"leaf": np.zeros(5, int)}, at=[1]), "give seed_item"),
+        (lambda: contents(LISTS, 5, products={"catalog": np.zeros(4, int)}, at=[1]), "5 codes are needed"),
         (lambda: contents(LISTS, 5, seed_item=np.array([0, 5]), at=[1]), "outside the 5"),
         (lambda: agreement(LISTS, LISTS[:1], 5, at=[1]), "2 lists against 1"),
         (lambda: agreement(LISTS, LISTS[:, :2], 5, at=[3]), "lists of 2 places"),

@@ -105,9 +105,16 @@ def test_statistics_of_other_products_or_against_outcomes_are_not_compared() -> 
             judge([Gate(metric=RECALL, max_drop=0.1)], _statistic(hits), other)
 
 
-def test_errors_are_no_matter_for_gates() -> None:
-    with pytest.raises(ShoplensError, match="is an error"):
-        judge([Gate(metric=RECALL, at_least=0.1)], _statistic(np.ones(60), lower_is_better={RECALL}), None)
+def test_errors_take_a_ceiling_and_nothing_else() -> None:
+    error = _statistic(np.arange(60) < 3, lower_is_better={RECALL})
+    for ceiling in (0.05, 0.06):
+        assert judge([Gate(metric=RECALL, at_most=ceiling)], error, None)[0].passed
+    (verdict,) = judge([Gate(metric=RECALL, at_most=0.04)], error, _statistic(np.ones(60), groups=30))
+    assert not verdict.passed and "above the ceiling 0.04" in verdict.why
+    with pytest.raises(ShoplensError, match="is an error: set at_most"):
+        judge([Gate(metric=RECALL, at_least=0.1)], error, None)
+    with pytest.raises(ShoplensError, match="is better when higher"):
+        judge([Gate(metric=RECALL, at_most=0.1)], _evaluation([1.0, 0.0]), None)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +124,7 @@ def test_errors_are_no_matter_for_gates() -> None:
         ({"gates": [{"metric": RECALL}]}, "needs at_least, max_drop or both"),
         ({"gates": [{"metric": RECALL, "max_drop": -0.1}]}, "max_drop"),
         ({"gates": [{"metric": RECALL, "at_least": math.nan}]}, "at_least"),
+        ({"gates": [{"metric": RECALL, "at_least": 0.1, "at_most": 0.2}]}, "set one kind"),
         ({"gates": []}, "gates"),
         ({}, "gates"),
     ],

@@ -147,6 +147,33 @@ def test_a_worse_model_is_refused_by_name_of_the_gate(
     assert len(history(model_name)) == 1
 
 
+def test_gates_may_ask_for_stored_figures_of_lists(
+    server: Server, shop: Shop, model_name: str, add: Callable[[float], int]
+) -> None:
+    gates = Gates.model_validate(
+        {"gates": [{"metric": RECALL, "at_least": 0.2}, {"metric": "lists/full@20", "at_least": 0.99, "max_drop": 0.0}]}
+    )
+    first = add(0.5)
+    with pytest.raises(ShoplensError, match=rf"evaluate_lists --model {model_name}/1 dataset="):
+        promote(model_name, first, gates=gates, evaluate=_never)
+
+    def lists(version: int, short: int) -> None:
+        full = (np.arange(200) >= short).astype(float)
+        about = {"dataset_digest": shop.digest, "split": "lists"}
+        found = Evaluation.of({"lists/full@20": full}, {"lists/full@20": np.arange(200)}, about=about)
+        store_evaluation(resolve(f"{model_name}/{version}"), found)
+        run = resolve(f"{model_name}/{version}").run_id
+        assert server.client.get_run(run).data.metrics["lists/full_at_20"] == pytest.approx(1 - short / 200)
+
+    lists(first, 1)
+    assert promote(model_name, first, gates=gates, evaluate=_never).gate == "passed"
+    second = add(0.6)
+    lists(second, 2)
+    with pytest.raises(PromotionRefused) as refused:
+        promote(model_name, second, gates=gates, evaluate=_never)
+    assert refused.value.decision.failing == ["lists/full@20"]
+
+
 def test_force_leaves_a_trace(server: Server, model_name: str, add: Callable[[float], int]) -> None:
     good, worse, better = add(0.6), add(0.1), add(0.7)
     promote(model_name, good, gates=GATES, evaluate=_never, force=True)

@@ -17,14 +17,30 @@ from shoplens.schema import CategoryTree
 SIZES = [["S"], ["S"], ["M"], ["S", "M"], ["M", "S"], []]
 PATHS = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ("e", "f")]
 AKIN: Mapping[str, Sequence[str]] = {}
-TREE = CategoryTree.of((path, "/".join(path)) for path in PATHS)
+
+
+def tree_of(paths: Sequence[tuple[str, ...]]) -> CategoryTree:
+    """Ids are the names on the way from the root, joined by `/`."""
+    whole = {path[:end] for path in paths for end in range(1, len(path) + 1)}
+    return CategoryTree.of((path, "/".join(path)) for path in whole)
+
+
+TREE = tree_of(PATHS)
 
 
 class Shop:
     """`vectors` [photos, dim] and `rows` of `ITEMS`, of which no product need have any."""
 
-    def __init__(self, seed: int, n_products: int, n_photos: int, dim: int = 3) -> None:
+    def __init__(
+        self,
+        seed: int,
+        n_products: int,
+        n_photos: int,
+        dim: int = 3,
+        paths: Sequence[tuple[str, ...]] = PATHS,
+    ) -> None:
         rng = np.random.default_rng(seed)
+        self.tree = TREE if paths is PATHS else tree_of(paths)
         self.vectors = rng.integers(-2, 3, size=(n_photos, dim)).astype(np.float32)
         product = rng.integers(n_products, size=n_photos)
         columns: dict[str, list[Any]] = {
@@ -32,7 +48,7 @@ class Shop:
                 None if rng.random() < 0.2 else f"c{rng.integers(max(4, n_products // 3))}" for _ in range(n_products)
             ],
             "category_id": [
-                None if rng.random() < 0.2 else "/".join(PATHS[rng.integers(6)]) for _ in range(n_products)
+                None if rng.random() < 0.2 else "/".join(paths[rng.integers(len(paths))]) for _ in range(n_products)
             ],
             "price": [None if rng.random() < 0.2 else float(rng.integers(10)) for _ in range(n_products)],
             "stock": [None if rng.random() < 0.2 else int(rng.integers(3)) for _ in range(n_products)],
@@ -55,7 +71,7 @@ class Shop:
         return pa.Table.from_pylist(self.rows, schema=ITEMS)
 
     def build(self, folder: Path, storage: Storage = "float32", akin: Mapping[str, Sequence[str]] = AKIN) -> Index:
-        return Index.build(folder, self.vectors, self.items, TREE, {"model": "eclip"}, storage=storage, akin=akin)
+        return Index.build(folder, self.vectors, self.items, self.tree, {"model": "eclip"}, storage=storage, akin=akin)
 
 
 class Hit(NamedTuple):

@@ -105,8 +105,15 @@ def interval(
 
     A single group says nothing about how groups differ: the interval is then (nan, nan).
     """
-    means = _resampled_means(_columns(outcomes), np.asarray(groups), seed, resamples)[:, 0]
-    return percentiles(means, level)
+    return intervals(_columns(outcomes), groups, seed, resamples=resamples, level=level)[0]
+
+
+def intervals(
+    outcomes: np.ndarray, groups: np.ndarray, seed: int = 0, *, resamples: int = RESAMPLES, level: float = LEVEL
+) -> list[tuple[float, float]]:
+    """`interval` of each column of `outcomes` [n, m], over the same draws."""
+    means = _resampled_means(np.asarray(outcomes, dtype=np.float64), np.asarray(groups), seed, resamples)
+    return [percentiles(column, level) for column in means.T]
 
 
 def paired_difference(
@@ -184,9 +191,8 @@ def _resampled_means(outcomes: np.ndarray, groups: np.ndarray, seed: int, resamp
     sums = np.zeros((n_groups, outcomes.shape[1]))
     np.add.at(sums, codes, outcomes)
     sizes = np.bincount(codes).astype(np.float64)
-    return np.concatenate(
-        [sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)[:, None] for drawn in _draws(n_groups, seed, resamples)]
-    )
+    times = (_counts(drawn, n_groups) for drawn in _draws(n_groups, seed, resamples))
+    return np.concatenate([drawn @ sums / (drawn @ sizes)[:, None] for drawn in times])
 
 
 def _draws(n_groups: int, seed: int, resamples: int) -> Iterator[np.ndarray]:

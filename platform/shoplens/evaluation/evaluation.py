@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.bootstrap import Statistic, draw, interval, percentiles
+from shoplens.evaluation.bootstrap import Statistic, draw, intervals, percentiles
 
 FORMAT_VERSION = 1
 
@@ -80,7 +80,10 @@ class Evaluation:
         values |= {name: one.value for name, one in statistics.items()}
         tasks = list(dict.fromkeys(_task(name) for name in values))
         values = {name: values[name] for name in sorted(values, key=lambda name: tasks.index(_task(name)))}
-        spans = {name: interval(values, groups[name], seed) for name, values in outcomes.items()}
+        spans: dict[str, tuple[float, float]] = {}
+        for names in _of_one_grouping(groups, outcomes):
+            columns = np.stack([outcomes[name] for name in names], axis=1)
+            spans |= dict(zip(names, intervals(columns, groups[names[0]], seed), strict=True))
         spans |= {name: percentiles(drawn) for name, drawn in draws.items()}
         metrics = {
             name: Metric(
@@ -93,6 +96,11 @@ class Evaluation:
             for name, value in values.items()
         }
         return cls(metrics, outcomes, groups, {"seed": seed, **(about or {})}, draws)
+
+    def joined(self, other: Evaluation) -> Evaluation:
+        """The metrics of both, with what stands behind them, and what is said `about` this one."""
+        parts = ("metrics", "outcomes", "groups", "draws")
+        return Evaluation(about=self.about, **{part: getattr(self, part) | getattr(other, part) for part in parts})
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes `outcomes.npz`, then `evaluation.json` which names its SHA-256, each aside and renamed."""
@@ -192,6 +200,14 @@ class Findings:
             about={**(about or {}), **self.about},
             seed=seed,
         )
+
+
+def _of_one_grouping(groups: Mapping[str, np.ndarray], names: Iterable[str]) -> list[list[str]]:
+    """The names whose groups are equal together, so that groups are drawn once for all of them."""
+    together: dict[bytes, list[str]] = {}
+    for name in names:
+        together.setdefault(groups[name].tobytes(), []).append(name)
+    return list(together.values())
 
 
 def _task(name: str) -> str:

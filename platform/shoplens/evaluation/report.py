@@ -215,7 +215,7 @@ def render(
         categories=sorted(about.get("accuracy_by_category", []), key=lambda row: row["accuracy"]),
         shown=shown,
         wrong=wrong or {},
-        percent=_percent,
+        percent=percent,
         lift=_lift,
         known=lambda value: value is not None and not math.isnan(value),
     )
@@ -254,7 +254,8 @@ def _title(name: str) -> str:
     return ", ".join([TASK_TITLES.get(task, task), *(MODALITY_TITLES.get(part, part) for part in rest)])
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """`0.1234` -> `12.3`, `0.00012` -> `0.012`."""
     return f"{100 * share:.1f}" if abs(share) < 5e-6 or abs(share) >= 0.001 else f"{100 * share:.2g}"
 
 

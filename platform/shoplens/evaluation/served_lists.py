@@ -9,7 +9,7 @@ a new model scores lower here than it would online. What it would earn is for `o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from shoplens.errors import ShoplensError
 from shoplens.evaluation.bootstrap import Statistic
 from shoplens.evaluation.evaluation import Findings
 
+SPLIT = "lists"
+"""What stands for a split where evaluations of lists are kept, and before the names of their figures."""
 AT = (5, 10, 20)
 MOST = (10, 100)
 POPULARITY_BUCKETS = 4
@@ -162,59 +164,74 @@ def contents(
     n_items: int,
     *,
     seed_item: np.ndarray | None = None,
-    category: np.ndarray | None = None,
-    product: np.ndarray | None = None,
+    categories: Mapping[str, np.ndarray] | None = None,
+    products: Mapping[str, np.ndarray] | None = None,
     at: Sequence[int] = AT,
     most: Sequence[int] = MOST,
 ) -> Findings:
     """What the lists hold among their first K, whatever was clicked:
 
     lists/full@K              the share of lists with K items or more (coverage)
-    lists/duplicates@K        the share of a list's places that repeat a product which stands before
-    lists/itself@K            the share of its places that hold the seed's own product
-    lists/leakage@K           the share of its places outside the seed's category; unknown ones (below 0) are not judged
+    lists/duplicates@K        the share of a list's places that repeat an item which stands before
+    lists/duplicates_NAME@K   the share that repeat a product of `products` which stands before
+    lists/itself@K, lists/itself_NAME@K   the share of its places that hold the seed's own item, or product
+    lists/leakage_NAME@K      the share of its places outside the seed's category of `categories`; unknown ones (below 0)
+                              are not judged
     catalog/centrality@K_topM the share of all places that the M most recommended items take; M / n_items is its floor
     catalog/gini@K            how unequally places are spread over the catalog: 0 evenly, near 1 all on one item
     catalog/coverage@K        the share of the catalog that is in a list
 
-    seed_item   int64 [rows]: the item that each list is for, for `itself` and `leakage`
-    category    int64 [n_items] codes, at the level of the tree that lists should keep to
-    product     int64 [n_items] codes: items of one code are one product (catalog, duplicate component); without it each
-                item is one
+    seed_item    int64 [rows]: the item that each list is for, for `itself` and `leakage`
+    categories   by name, such as that of a level of the tree: int64 [n_items] codes
+    products     by what makes items one product (catalog, duplicate component): int64 [n_items], items of one code are one
 
     Means are over lists, those without an item left out but for `full`, and drawn anew by list. What is said of the
     catalog is counted on all pages, not estimated from a draw of them: those figures have no interval.
     """
     _check(lists, n_items, at)
+    categories, products = categories or {}, products or {}
     for name, codes, size in (
-        ("category", category, n_items),
-        ("product", product, n_items),
+        *((name, codes, n_items) for name, codes in (*categories.items(), *products.items())),
         ("seed_item", seed_item, len(lists)),
     ):
         if codes is not None and np.shape(codes) != (size,):
             raise ShoplensError(f"{name} is of shape {np.shape(codes)}, where {size} codes are needed")
     if seed_item is not None and len(seed_item) and not 0 <= seed_item.min() <= seed_item.max() < n_items:
         raise ShoplensError(f"seed_item names items outside the {n_items} of the catalog: give the code of each seed")
-    if category is not None and seed_item is None:
+    if categories and seed_item is None:
         raise ShoplensError("leakage needs to know which item each list is for: give seed_item")
-    product = np.arange(n_items) if product is None else np.unique(product, return_inverse=True)[1]
+    one = {"": np.arange(n_items)}
+    one |= {f"_{name}": np.unique(codes, return_inverse=True)[1] for name, codes in products.items()}
     found = Findings()
     rows = np.arange(len(lists))
     for k in at:
         first = lists[:, :k]
         here = first >= 0
         found.add(f"lists/full@{k}", (here.sum(axis=1) == k).astype(np.float64), rows)
-        of_product = np.where(here, product[first], -1)
-        _share(found, f"lists/duplicates@{k}", _repeats(of_product), here.sum(axis=1))
-        if seed_item is not None:
-            itself = here & (of_product == product[seed_item][:, None])
-            _share(found, f"lists/itself@{k}", itself.sum(axis=1), here.sum(axis=1))
-        if seed_item is not None and category is not None:
+        for name, product in one.items():
+            of_product = np.where(here, product[first], -1)
+            share_of_places(found, f"lists/duplicates{name}@{k}", _repeats(of_product), here.sum(axis=1))
+            if seed_item is not None:
+                itself = here & (of_product == product[seed_item][:, None])
+                share_of_places(found, f"lists/itself{name}@{k}", itself.sum(axis=1), here.sum(axis=1))
+        for name, category in categories.items():
+            assert seed_item is not None
             wanted, held = category[seed_item][:, None], category[first]
             judged = here & (wanted >= 0) & (held >= 0)
-            _share(found, f"lists/leakage@{k}", (judged & (wanted != held)).sum(axis=1), judged.sum(axis=1))
+            outside = (judged & (wanted != held)).sum(axis=1)
+            share_of_places(found, f"lists/leakage_{name}@{k}", outside, judged.sum(axis=1))
         _spread(found, np.bincount(first[here], minlength=n_items), k, len(lists), most)
     return found
+
+
+def share_of_places(
+    found: Findings, name: str, part: np.ndarray, whole: np.ndarray, *, lower_is_better: bool = True
+) -> None:
+    """Adds the mean over lists of `part` over `whole`, numbers of places [rows] both; lists of no place are left out."""
+    rows = np.flatnonzero(whole)
+    found.add(name, part[rows] / whole[rows], rows)
+    if lower_is_better:
+        found.lower_is_better.add(name)
 
 
 def centrality_ratio(counts: np.ndarray, k: int) -> float:
@@ -340,12 +357,6 @@ def _repeats(codes: np.ndarray) -> np.ndarray:
     return ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).sum(axis=1)
 
 
-def _share(found: Findings, name: str, part: np.ndarray, whole: np.ndarray) -> None:
-    rows = np.flatnonzero(whole)
-    found.add(name, part[rows] / whole[rows], rows)
-    found.lower_is_better.add(name)
-
-
 def _spread(found: Findings, counts: np.ndarray, k: int, n_lists: int, most: Sequence[int]) -> None:
     places = int(counts.sum())
     figures = {f"centrality@{k}_top{top}": centrality_ratio(counts, top) for top in most if top <= len(counts)}
@@ -353,7 +364,7 @@ def _spread(found: Findings, counts: np.ndarray, k: int, n_lists: int, most: Seq
     found.lower_is_better |= {f"catalog/{name}" for name in figures}
     figures[f"coverage@{k}"] = float((counts > 0).mean()) if len(counts) else np.nan
     for name, value in figures.items():
-        found.add_statistic(f"catalog/{name}", Statistic(value, places, np.zeros(1, np.int64), _undrawn))
+        found.add_statistic(f"catalog/{name}", counted(value, places))
     found.about.setdefault("centrality", {}).update(
         {
             f"centrality@{k}_top{top}": {
@@ -362,6 +373,11 @@ def _spread(found: Findings, counts: np.ndarray, k: int, n_lists: int, most: Seq
             for top in most if top <= len(counts)
         }
     )  # fmt: skip
+
+
+def counted(value: float, n: int) -> Statistic:
+    """A figure counted over all n units, not estimated from a draw of them: it has no interval."""
+    return Statistic(value, n, np.zeros(1, np.int64), _undrawn)
 
 
 def _undrawn(drawn: np.ndarray) -> np.ndarray:

@@ -30,7 +30,8 @@ def store_evaluation(
 ) -> str:
     """Uploads the evaluation, with its report, to the version's run; returns the artifact folder.
 
-    On the dataset the run was trained on, the figures become metrics of the run too (`SPLIT/task/metric`).
+    On the dataset the run was trained on, the figures become metrics of the run too (`SPLIT/task/metric`; a name that
+    begins with the split already stays as it is).
     Raises ValueError unless `about` names `dataset_digest` and `split`.
     """
     about = evaluation.about
@@ -48,7 +49,12 @@ def store_evaluation(
     if run.data.tags.get("dataset_digest") == about["dataset_digest"]:
         now = int(time.time() * 1000)
         values = [
-            Metric(metric_key(f"{about['split']}/{name}"), metric.value, now, 0)
+            Metric(
+                metric_key(name if name.startswith(f"{about['split']}/") else f"{about['split']}/{name}"),
+                metric.value,
+                now,
+                0,
+            )
             for name, metric in evaluation.metrics.items()
         ]
         tracking.log_batch(version.run_id, metrics=values)

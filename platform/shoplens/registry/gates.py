@@ -18,22 +18,25 @@ _ROUNDING = 1e-12
 
 
 class Gate(Config):
-    """A bar for one metric that is better when higher; errors cannot be gated.
+    """A bar for one metric.
 
     `at_least` is an absolute floor, `max_drop` the largest allowed fall below the version that holds the
-    alias, on the same queries. The point difference decides, not its interval: judged by the lower end,
+    alias, on the same queries. Errors, which are better when lower, take a ceiling, `at_most`, and nothing else. The point difference decides, not its interval: judged by the lower end,
     a small test set would refuse every model, judged by the upper end it would let any model through. The
     interval stands in the verdict, so that a person sees how much of a difference is noise.
     """
 
     metric: str
     at_least: float | None = Field(None, allow_inf_nan=False)
+    at_most: float | None = Field(None, allow_inf_nan=False)
     max_drop: float | None = Field(None, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _sets_a_bar(self) -> Gate:
-        if self.at_least is None and self.max_drop is None:
-            raise ValueError("a gate needs at_least, max_drop or both")
+        if self.at_least is None and self.at_most is None and self.max_drop is None:
+            raise ValueError("a gate needs at_least, max_drop or both, or for an error at_most")
+        if self.at_most is not None and (self.at_least is not None or self.max_drop is not None):
+            raise ValueError("at_most is for errors, at_least and max_drop for what should be high: set one kind")
         return self
 
 
@@ -67,7 +70,7 @@ class NotComparable(ShoplensError):
 def judge(gates: Iterable[Gate], candidate: Evaluation, holder: Evaluation | None) -> list[Verdict]:
     """A verdict for each gate, in order; without a holder nothing can have fallen, so `max_drop` passes.
 
-    Raises ShoplensError if a gate names a metric that was not measured or is an error, NotComparable if the evaluations
+    Raises ShoplensError if a gate names a metric that was not measured or has the wrong kind of bar, NotComparable if the evaluations
     were made over different queries.
     """
     return [_verdict(gate, candidate, holder) for gate in gates]
@@ -82,17 +85,20 @@ def _verdict(gate: Gate, candidate: Evaluation, holder: Evaluation | None) -> Ve
             + (f"; did you mean {near[0]}?" if near else f": it measured {', '.join(sorted(candidate.metrics))}")
         )
     metric = candidate.metrics[name]
-    if metric.lower_is_better:
-        raise ShoplensError(
-            f"the gate on {name!r} cannot be judged: it is an error, and gates are for what should be high"
-        )
+    if metric.lower_is_better != (gate.at_most is not None):
+        kind = "an error: set at_most" if metric.lower_is_better else "better when higher: set at_least or max_drop"
+        raise ShoplensError(f"the gate on {name!r} cannot be judged: it is {kind}")
     faults, found = [], [f"{metric.value:.4f}"]
+    if gate.at_most is not None:
+        found.append(f"at most {gate.at_most:g} is asked")
+        if not metric.value <= gate.at_most:
+            faults.append(f"above the ceiling {gate.at_most:g}")
     if gate.at_least is not None:
         found.append(f"at least {gate.at_least:g} is asked")
         if not metric.value >= gate.at_least:  # nan fails
             faults.append(f"below the floor {gate.at_least:g}")
     held = difference = low = high = None
-    if holder is not None:
+    if holder is not None and gate.at_most is None:
         held, difference, low, high = _compare(name, candidate, holder)
         found.append(f"{difference:+.4f} [{low:+.4f}, {high:+.4f}] against {held:.4f}")
     if gate.max_drop is not None and difference is not None and not difference >= -gate.max_drop - _ROUNDING:

@@ -17,6 +17,7 @@ from shoplens.config import Config
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.evaluation import Evaluation
+from shoplens.evaluation.served_lists import SPLIT as LISTS
 from shoplens.registry import provenance
 from shoplens.registry.evaluations import find_evaluation, store_evaluation
 from shoplens.registry.gates import Gates, NotComparable, Verdict, judge
@@ -100,9 +101,9 @@ def promote(
 
     Both are judged by their evaluations on one dataset (by digest) and split: `dataset`, else the one that
     the candidate was trained on. Stored evaluations are taken; `evaluate` makes what is missing, and that
-    is stored. Who, when, why, from where and the verdicts become tags of the version and an entry of the
-    history; promoting champions keeps `previous` at what `rollback` would return to. A dry run writes
-    nothing anywhere.
+    is stored; but figures `lists/...` are those that `workloads.evaluate_lists` has stored. Who, when, why, from where
+    and the verdicts become tags of the version and an entry of the history; promoting champions keeps `previous` at what
+    `rollback` would return to. A dry run writes nothing anywhere.
 
     Raises PromotionRefused, and ShoplensError for an unknown or failed version, a gate on a metric that was
     not measured, data that has changed, or an alias that someone else moved meanwhile.
@@ -136,11 +137,23 @@ def promote(
             store_evaluation(model, made, tracking_uri=tracking_uri)
         return made
 
+    def judged_by(model: ModelVersion, again: bool = False) -> Evaluation:
+        asks_lists = [gate.metric.startswith(f"{LISTS}/") for gate in gates.gates]
+        if not any(asks_lists):
+            return evaluation_of(model, again)
+        lists = find_evaluation(model, digest, LISTS, tracking_uri=tracking_uri)
+        if lists is None:
+            raise ShoplensError(
+                f"a gate asks for figures of lists, and those of {model} were not judged on this data: "
+                f"python -m workloads.evaluate_lists --model {model} dataset={path}"
+            )
+        return lists if all(asks_lists) else evaluation_of(model, again).joined(lists)
+
     try:
-        verdicts = judge(gates.gates, evaluation_of(candidate), evaluation_of(holder) if holder else None)
+        verdicts = judge(gates.gates, judged_by(candidate), judged_by(holder) if holder else None)
     except NotComparable:  # stored by different versions of the evaluation
         assert holder is not None
-        verdicts = judge(gates.gates, evaluation_of(candidate, again=True), evaluation_of(holder, again=True))
+        verdicts = judge(gates.gates, judged_by(candidate, again=True), judged_by(holder, again=True))
     passed = all(verdict.passed for verdict in verdicts)
     decision = decision.model_copy(
         update={
