@@ -35,13 +35,14 @@ function hit(found, rank, seed, { model, snapshot, dataset }) {
   );
 }
 
-/** One model's list. `answer` is what it shows: null while it waits and after a failure. */
+/** One model's list. `answer` is what it shows, `trouble` why it shows nothing; both are null while it waits. */
 class List {
   #request = new AbortController();
   #asked = null;
   answer = null;
+  trouble = null;
 
-  /** `arrived` is called whenever `answer` has changed. */
+  /** `arrived` is called whenever `answer` or `trouble` has changed. */
   constructor(name, arrived) {
     this.arrived = arrived;
     this.title = el("h3", {});
@@ -54,9 +55,14 @@ class List {
     return [...this.grid.querySelectorAll(".hit")];
   }
 
+  /** The next `show` asks anew, whatever is shown already: a model may have been promoted meanwhile. */
+  stale() {
+    this.#asked = null;
+  }
+
   forget() {
     this.#request.abort();
-    this.#asked = this.answer = null;
+    this.#asked = this.answer = this.trouble = null;
     this.grid.replaceChildren();
   }
 
@@ -66,7 +72,7 @@ class List {
     this.#request.abort();
     const request = (this.#request = new AbortController());
     this.#asked = asked;
-    this.answer = null;
+    this.answer = this.trouble = null;
     this.arrived();
     this.title.textContent = model || "This page's model";
     const waiting = setTimeout(() => this.grid.replaceChildren(...skeletons(6)), this.grid.firstChild ? SKELETONS_AFTER_MS : 0);
@@ -86,6 +92,7 @@ class List {
       if (error.name === "AbortError") return;
       if (!(error instanceof ServiceError)) throw error;
       this.#asked = null;
+      this.trouble = error.sentence;
       this.line.textContent = "";
       this.grid.replaceChildren(complaint(error, () => this.show(seed, model, rules)));
     } finally {
@@ -117,7 +124,10 @@ export class Neighbours {
     this.box = el("input", { type: "checkbox", "data-testid": "exclude-catalog" });
     this.box.addEventListener("change", () => ruled({ excludeCatalog: this.box.checked }));
     this.panel = new RulesPanel(product, ruled);
-    this.overlap = el("p", { class: "overlap status", role: "status", "aria-live": "polite", "data-testid": "overlap" });
+    this.overlap = el("p", { class: "status", role: "status", "aria-live": "polite", "data-testid": "overlap" });
+    const leap = el("button", { type: "button" }, "To the other list");
+    leap.addEventListener("click", () => this.other.element.scrollIntoView());
+    this.compared = el("div", { class: "overlap" }, this.overlap, leap);
     this.lists = el("div", { class: "lists" }, this.own.element, this.other.element);
     this.element = el(
       "section",
@@ -132,7 +142,7 @@ export class Neighbours {
         this.panel.button,
       ),
       this.panel.form,
-      this.overlap,
+      this.compared,
       this.lists,
     );
     for (const [moment, on] of [["mouseover", true], ["focusin", true], ["mouseout", false], ["focusout", false]]) {
@@ -145,10 +155,11 @@ export class Neighbours {
     this.#ask = ask;
     const { rules, by, beside } = ask;
     if (rename) history.replaceState(null, "", productHash(this.product.product_id, askFields(ask)));
+    else for (const list of [this.own, this.other]) list.stale();
     this.box.checked = rules.excludeCatalog;
     this.panel.show(rules);
     this.#offer();
-    this.other.element.hidden = this.overlap.hidden = !beside;
+    this.other.element.hidden = this.compared.hidden = !beside;
     this.lists.classList.toggle("two", Boolean(beside));
     this.own.show(this.product, by, rules);
     if (beside) this.other.show(this.product, beside, rules);
@@ -177,7 +188,8 @@ export class Neighbours {
         mark.textContent = !place ? "" : place.has(id) ? `In both, ${ordinal(place.get(id))} there` : "Only here";
       }
     }
-    this.overlap.textContent = own && other ? overlapOf(own, other) : "";
+    const trouble = this.own.trouble ?? this.other.trouble;
+    this.overlap.textContent = own && other ? overlapOf(own, other) : trouble ? `No comparison: ${trouble}` : "";
   }
 
   /** Points out where the other list has the same product. */
