@@ -20,6 +20,7 @@ export class ServiceError extends Error {
     if (this.code === "no_champion") return `No model is promoted yet. The service says: ${this.message}`;
     if (this.status === 0) return "The service cannot be reached. Is it running?";
     if (this.status === 503 || this.status === 429) return `The service is not ready just now: ${this.message}`;
+    if (/^\S+[/@]/.test(this.message)) return this.message; // begins with the name of a version
     return this.message.charAt(0).toUpperCase() + this.message.slice(1);
   }
 }
@@ -65,13 +66,33 @@ export const listCategories = () => ask("/v1/categories");
 
 export const health = () => ask("/healthz");
 
-/** `query` is one of {product_id}, {text}, {image}, and may name a {model}; `price` as above; what is not set is left out. */
-export function similar(query, { k, category, price, excludeCatalog }, signal) {
+export const listModels = async () => (await ask("/v1/models")).data;
+
+/** The experiment that runs, {name, arms: [{name, share, model}]}, or null. */
+export async function runningExperiment() {
+  try {
+    const found = await ask("/v1/experiment");
+    return found.running ? found : null;
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
+
+/**
+ * `query` is one of {product_id}, {text}, {image}, and may name a {model}; `price` as above; `attributes` are those a
+ * product must have; what is not set is left out.
+ */
+export function similar(query, { k, category, price, attributes, excludeCatalog, soldOut, dearer, photoCap }, signal) {
   const body = { ...query, k };
   if (category) body.category = category;
   const limits = Object.entries(price ?? {}).filter(([, value]) => value !== null);
   if (limits.length) body.price = Object.fromEntries(limits);
+  if (Object.keys(attributes ?? {}).length) body.attributes = attributes;
   if (excludeCatalog) body.exclude_catalog = true;
+  if (soldOut) body.in_stock = false;
+  if (dearer) body.cheapest = false;
+  if (photoCap) body.photo_cap = photoCap;
   return ask("/v1/similar", { body, signal, aside: Boolean(query.model) });
 }
 

@@ -1,15 +1,18 @@
 // The page: three views, the list (browse and search), a topic's shelf and the product, named by the address after "#".
 
-import { ServiceError, getProduct, health, listCategories, listProducts, service, similar } from "./api.js";
+import { ServiceError, health, listCategories, listProducts, service, similar } from "./api.js";
 import { showAttributes } from "./attributes.js";
-import { card, el, languageOf, money, pathOf, photo, productHash, skeletons } from "./cards.js";
+import { card, el, languageOf, skeletons } from "./cards.js";
 import { Categories } from "./categories.js";
+import { neighboursAsk } from "./neighbours.js";
 import { PhotoError, keepPhoto, keptPhoto, readPhoto } from "./photo.js";
+import { ProductView } from "./product.js";
+import { number } from "./rules.js";
 import { Shelf, shelfAsk } from "./shelf.js";
+import { judgedBar } from "./thumbs.js";
 
 const PAGE = 60;
 const MOST_RESULTS = 1000;
-const NEIGHBOURS = 24;
 const PAGES_PER_STEP = 10;
 const SKELETONS_AFTER_MS = 150;
 const HEALTH_EVERY_MS = 30_000;
@@ -25,15 +28,13 @@ const numbers = new Intl.NumberFormat("en");
 
 // ---------------------------------------------------------------- addresses
 
-const number = (text) => (text === null || text.trim() === "" || !(Number(text) >= 0) ? null : Number(text));
-
 function parse(hash) {
   const [path, query = ""] = hash.replace(/^#/, "").split("?", 2);
   const fields = new URLSearchParams(query);
   const product = path.match(/^\/product\/(.+)$/);
   if (product) {
     try {
-      return { view: "product", id: decodeURIComponent(product[1]), otherCatalogs: fields.get("other") === "1" };
+      return { view: "product", id: decodeURIComponent(product[1]), ...neighboursAsk(fields) };
     } catch {
       return { view: "list", ...everything };
     }
@@ -254,146 +255,10 @@ new IntersectionObserver(
 
 // ---------------------------------------------------------------- one product
 
-let productRequest = new AbortController();
-let neighbourRequest = new AbortController();
-
-async function showProduct({ id, otherCatalogs }) {
-  turnTo(detailView);
-  if (detailView.dataset.productId === id && detailView.querySelector("h1")) {
-    detailView.querySelector(".back").replaceWith(backLink());
-    document.title = `${detailView.product.title} · shoplens`;
-    detailView.querySelector(".exclude input").checked = otherCatalogs;
-    showNeighbours(otherCatalogs);
-    return;
-  }
-  productRequest.abort();
-  neighbourRequest.abort();
-  const request = (productRequest = new AbortController());
-  detailView.dataset.productId = id;
-  detailView.setAttribute("aria-busy", "true");
-  detailView.replaceChildren(backLink(), el("div", { class: "detail-top" }, el("div", { class: "gallery" }, el("div", { class: "photo" }))));
-  window.scrollTo(0, 0);
-  let product;
-  try {
-    product = await getProduct(id, request.signal);
-  } catch (error) {
-    if (error.name === "AbortError") return;
-    if (!(error instanceof ServiceError)) throw error;
-    delete detailView.dataset.productId;
-    detailView.replaceChildren(backLink(), complaint(error, () => showProduct({ id, otherCatalogs })));
-    return;
-  } finally {
-    if (request === productRequest) detailView.setAttribute("aria-busy", "false");
-  }
-  if (request.signal.aborted) return;
-  detailView.product = product;
-  detailView.replaceChildren(backLink(), top(product), neighbours(product, otherCatalogs));
-  document.title = `${product.title} · shoplens`;
-  detailView.querySelector("h1").focus({ preventScroll: true });
-  const { product_id, title: text, category_id, attributes: listed } = product;
-  const query = { product_id, text, ...(category_id && { category: category_id }) };
-  showAttributes(detailView.querySelector(".attributes"), query, { listed, signal: request.signal });
-  showNeighbours(otherCatalogs);
-}
-
-function backLink() {
-  const label = last.startsWith("#/shelf") ? "Back to the shelf" : isSearch() ? "Back to the results" : "All products";
-  return el("a", { class: "back", href: last, "data-testid": "back" }, el("span", { "aria-hidden": "true" }, "←"), ` ${label}`);
-}
-
-function complaint(error, again) {
-  const retry = el("button", { type: "button" }, "Try again");
-  retry.addEventListener("click", again);
-  return el("div", { class: "complaint", role: "alert" }, el("p", { class: "status bad" }, error.sentence), error.passing ? retry : null);
-}
-
-function gallery(product) {
-  const urls = (product.images ?? []).map((image) => (typeof image === "string" ? image : image.image ?? image.url));
-  if (!urls.length) urls.push(product.image);
-  const large = el("div", { class: "large" }, photo(urls[0], product.title));
-  if (urls.length === 1) return el("div", { class: "gallery" }, large);
-  const thumbs = urls.map((url, i) => {
-    const thumb = el("button", { type: "button", "aria-label": `Photo ${i + 1} of ${urls.length}`, "aria-pressed": String(i === 0) }, photo(url, "", { loading: "lazy" }));
-    thumb.addEventListener("click", () => {
-      large.replaceChildren(photo(url, product.title));
-      for (const other of thumbs) other.setAttribute("aria-pressed", String(other === thumb));
-    });
-    return thumb;
-  });
-  return el("div", { class: "gallery" }, large, el("div", { class: "thumbs" }, ...thumbs));
-}
-
-function top(product) {
-  const ancestry = categories.ancestry(product.category_id);
-  const place = ancestry.length
-    ? ancestry.map(({ id, name }) => el("a", { href: listHash({ ...everything, category: id }), lang: languageOf(name) }, name))
-    : pathOf(product).map((name) => el("span", { lang: languageOf(name) }, name));
-  const facts = [
-    ["Seller", product.seller],
-    ["Catalog", product.catalog_id],
-    ["Product id", product.product_id],
-    ...Object.entries(product.attributes ?? {}).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : String(value)]),
-  ].filter(([, value]) => value);
-  return el(
-    "div",
-    { class: "detail-top" },
-    gallery(product),
-    el(
-      "div",
-      { class: "about" },
-      el("nav", { class: "crumbs", "aria-label": "Category" }, ...place),
-      el("h1", { id: "detail-title", tabIndex: -1, lang: languageOf(product.title) }, product.title),
-      el("p", { class: "detail-price" }, money(product.price, product.currency)),
-      product.description ? el("p", { class: "description", lang: languageOf(product.description) }, product.description) : null,
-      el("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [el("dt", { lang: languageOf(name) }, name), el("dd", { lang: languageOf(value) }, value)])),
-      el("section", { class: "attributes", "aria-label": "Attributes by the model", "data-testid": "attributes", hidden: true }),
-    ),
-  );
-}
-
-function neighbours(product, otherCatalogs) {
-  const box = el("input", { type: "checkbox", checked: otherCatalogs, "data-testid": "exclude-catalog" });
-  box.addEventListener("change", () => {
-    history.replaceState(null, "", productHash(product.product_id) + (box.checked ? "?other=1" : ""));
-    showNeighbours(box.checked);
-  });
-  return el(
-    "section",
-    { class: "neighbours", "aria-labelledby": "similar-title" },
-    el(
-      "div",
-      { class: "neighbours-head" },
-      el("h2", { id: "similar-title" }, "Similar products"),
-      el("p", { class: "status", id: "similar-status", role: "status", "aria-live": "polite" }),
-      el("label", { class: "exclude" }, box, el("span", { class: "switch", "aria-hidden": "true" }), "Hide the same catalog"),
-    ),
-    el("div", { class: "grid", id: "similar-grid", "data-testid": "similar-grid" }),
-  );
-}
-
-async function showNeighbours(otherCatalogs) {
-  const { product } = detailView;
-  neighbourRequest.abort();
-  const request = (neighbourRequest = new AbortController());
-  const target = at("similar-grid");
-  const line = at("similar-status");
-  const waiting = setTimeout(() => target.replaceChildren(...skeletons(6)), target.firstChild ? SKELETONS_AFTER_MS : 0);
-  target.setAttribute("aria-busy", "true");
-  try {
-    const { data, model } = await similar({ product_id: product.product_id }, { k: NEIGHBOURS, excludeCatalog: otherCatalogs }, request.signal);
-    if (request.signal.aborted) return;
-    target.replaceChildren(...data.map((neighbour) => card(neighbour, { catalogId: product.catalog_id ?? null })));
-    line.textContent = data.length ? `${data.length} nearest by ${model}` : "No other product.";
-  } catch (error) {
-    if (error.name === "AbortError") return;
-    if (!(error instanceof ServiceError)) throw error;
-    line.textContent = "";
-    target.replaceChildren(complaint(error, () => showNeighbours(otherCatalogs)));
-  } finally {
-    clearTimeout(waiting);
-    if (request === neighbourRequest) target.setAttribute("aria-busy", "false");
-  }
-}
+const productView = new ProductView(detailView, {
+  back: () => [last, last.startsWith("#/shelf") ? "Back to the shelf" : isSearch() ? "Back to the results" : "All products"],
+  place: (category) => categories.ancestry(category).map(({ id, name }) => el("a", { href: listHash({ ...everything, category: id }), lang: languageOf(name) }, name)),
+});
 
 // ---------------------------------------------------------------- what people do
 
@@ -533,7 +398,8 @@ function show() {
   const { view, ...ask } = parse(location.hash);
   panel(false);
   if (view === "product") {
-    showProduct(ask);
+    turnTo(detailView);
+    productView.show(ask);
     return;
   }
   last = location.hash || "#/";
@@ -548,6 +414,7 @@ function show() {
 history.scrollRestoration = "manual";
 window.addEventListener("hashchange", show);
 window.addEventListener("scroll", () => !listView.hidden && (list.scroll = window.scrollY), { passive: true });
+judgedBar(at("judged"));
 loadCategories();
 checkHealth();
 show();

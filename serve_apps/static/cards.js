@@ -33,7 +33,11 @@ export function money(price, currency) {
 export const pathOf = (product) =>
   Array.isArray(product.category_path) ? product.category_path : (product.category_path ?? "").split(" > ").filter(Boolean);
 
-export const productHash = (id) => `#/product/${encodeURIComponent(id)}`;
+/** `fields` are [name, value] of what else the address says; a version stays legible in it. */
+export function productHash(id, fields = []) {
+  const query = new URLSearchParams(fields).toString().replaceAll("%2F", "/").replaceAll("%40", "@");
+  return `#/product/${encodeURIComponent(id)}${query && `?${query}`}`;
+}
 
 /** A photo in a box that keeps its place while it loads and says so when there is none. */
 export function photo(url, alt, properties = {}) {
@@ -97,4 +101,11 @@ export function skeletons(count) {
       el("span", { class: "line shorter" }),
     ),
   );
+}
+
+/** What went wrong, in place of what was to be shown; `again` is offered where that may help. */
+export function complaint(error, again) {
+  const retry = el("button", { type: "button" }, "Try again");
+  retry.addEventListener("click", again);
+  return el("div", { class: "complaint", role: "alert" }, el("p", { class: "status bad" }, error.sentence), error.passing ? retry : null);
 }

@@ -1,0 +1,33 @@
+// Why a product stands in a list of similar ones: the ring it was found in and the shop's rules, in words.
+
+import { el, languageOf, pathOf } from "./cards.js";
+
+const RULES = {
+  in_stock: ({ stock }) => [`${stock.toLocaleString("en")} in stock`, "Its stock is known, and it is not sold out"],
+  price: () => ["Price fits", "Its price is in the range that was asked for"],
+  attributes: () => ["Attributes fit", "It has the attributes that were asked for"],
+  cheapest: () => ["Cheapest of its catalog", "Dearer listings of the same catalog are left out"],
+  shared_photo: () => ["Same photo", "Another product of this list shows the same photo; they are different products"],
+  capped: () => ["More with this photo", "More products show this photo; they are left out"],
+};
+
+/** Ring 0 is the category of `seed` and needs no words. */
+function ringBadge(found, seed) {
+  if (found.ring === 0) return null;
+  const [own, place] = [pathOf(seed), pathOf(found).at(-1) ?? "none"];
+  const why = `${own.at(-1) ?? "Its own category"} has too few products to show, so the search widened to ${own.at(-1 - found.ring) ?? "the whole shop"}`;
+  const near = found.ring === 1 ? "Near category" : "Farther category";
+  return badge(`ring-${found.ring}`, [el("span", {}, `${near}: `), el("span", { lang: languageOf(place) }, place)], `Ring ${found.ring}: ${why}`);
+}
+
+const badge = (name, words, title) => el("li", { class: "badge", "data-testid": "badge", "data-badge": name, title }, ...words);
+
+/** A list of badges; `seed` is the product that others were sought for. */
+export function badges(found, seed) {
+  const rules = found.rules.map((name) => {
+    const [words, title] = RULES[name]?.(found) ?? [name, ""];
+    return badge(name, [words], title);
+  });
+  const soldOut = found.stock === 0 && badge("sold-out", ["Sold out"], "Its stock is known and zero");
+  return el("ul", { class: "badges" }, ringBadge(found, seed), soldOut, ...rules);
+}
