@@ -127,9 +127,10 @@ class SimilarRequest(Strict):
     )
     in_stock: bool = Field(True, description="leave out products whose stock is known and zero")
     exclude_catalog: bool = Field(False, description="leave out products of the query product's catalog")
-    cheapest: bool = Field(
-        True,
-        description="of the listings of a catalog that may be shown, show the cheapest only, whatever its category",
+    cheapest: bool | None = Field(
+        None,
+        description="of the listings of a catalog that may be shown, show the cheapest only, whatever its category; "
+        "null: beside a product, not for a text or a photo, which may show a dearer one",
     )
     photo_cap: int | None = Field(
         None, ge=1, description="most products that share a photo though they are different; null: all"
@@ -153,7 +154,7 @@ class SimilarRequest(Strict):
             price_max=price.max,
             attributes=self.attributes,
             seed_catalog=not self.exclude_catalog,
-            cheapest=self.cheapest,
+            cheapest=self.product_id is not None if self.cheapest is None else self.cheapest,
             component_cap=self.photo_cap,
         )
 

@@ -147,8 +147,7 @@ class Rollout:
                     await self._convergence.step(reference)
                 except Exception as error:
                     log.info("rollout of %s waits: %s", reference, error)
-            everything = all(name in self._convergence.serving for name in self._settings.models)
-            await asyncio.sleep(self._settings.poll_s if everything else min(1.0, self._settings.poll_s))
+            await asyncio.sleep(self._settings.poll_s if self._convergence.serving else min(1.0, self._settings.poll_s))
 
     async def _gateways(self) -> list[dict[str, Release]]:
         return await self._handle("Gateway").broadcast("serving").results_async()
