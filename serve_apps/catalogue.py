@@ -8,49 +8,67 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from serve_apps.release import Release
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
-from shoplens.retrieval.index import Index
+from shoplens.retrieval import deltas
+from shoplens.retrieval.rings import similar
 
-CARD = ["product_id", "catalog_id", "title", "category_id", "category_path", "price", "currency", "seller"]
+FACTS = ["product_id", "catalog_id", "category_id", "price", "stock", "attributes"]
+"""Of the index, where deltas change them."""
+WORDS = ["title", "description", "currency", "seller", "review_count"]
+"""Of the dataset."""
+CARD = ["product_id", "catalog_id", "title", "category_id", "price", "currency", "stock", "seller"]
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
 class Catalogue:
-    """One index and the products of its dataset that can be found in it; safe from many threads."""
+    """One index with its deltas, and what its dataset knows of the products in it; safe from many threads.
+
+    A product of which the dataset has no photo, as one that only a delta knows, cannot be shown: `index` is without it.
+    A product's place is that in `index.products`.
+    """
 
     def __init__(self, release: Release, dim: int) -> None:
         """Raises ShoplensError if there is no index, or not one of this version and of the dataset as it is."""
         assert release.index is not None
-        self.index = Index.load(release.index)
-        about = self.index.about
+        index = deltas.load(release.index)
+        about = index.about
         built_for = f"{about.get('model')}/{about.get('version')}"
-        if (built_for, self.index.dim) != (release.version, dim):
+        if (built_for, index.dim) != (release.version, dim):
             raise ShoplensError(
-                f"the index {release.index} was built for {built_for} with vectors of {self.index.dim}, "
+                f"the index {release.index} was built for {built_for} with vectors of {index.dim}, "
                 f"not for {release.version} with {dim}: build it again"
             )
         self.dataset = Dataset(about["dataset_path"])
         if self.dataset.digest != about["dataset_digest"]:
             raise ShoplensError(f"{self.dataset.path} has changed since the index was built: build the index again")
         self.digest = self.dataset.digest[:12]
-        items = self.index.items
-        self._image_ids = items["image_id"].combine_chunks()
-        self._samples = items["sample"].to_numpy()
-        self._row_of_photo = {image_id: row for row, image_id in enumerate(self._image_ids.to_pylist())}
-        photos = np.argsort(self._samples, kind="stable")
-        product = self.dataset.product_row[self._samples[photos]]
-        self._photos = photos[np.argsort(product, kind="stable")]
-        """Rows of `items`, those of a product next to each other, each product's in the dataset's order."""
-        pictured, self._first = np.unique(np.sort(product), return_index=True)
-        self._products = self.dataset.products.take(pa.array(pictured)).combine_chunks()
-        self._row_of = {product_id: row for row, product_id in enumerate(self._products["product_id"].to_pylist())}
-        self._price = self._products["price"].to_numpy()
-        tree = self.dataset.categories
-        places = {node.id: node.order for node in tree}
-        self._place = np.array([places.get(c, -1) for c in self._products["category_id"].to_pylist()], dtype=np.int64)
+        self._image_ids = index.items["image_id"].combine_chunks()
+        self._samples = _samples(index.items, self.dataset)
+        self._start = index.products.start
+        some_sample = np.maximum.reduceat(self._samples, self._start[:-1])
+        self.index = index.without(some_sample < 0)
+        assert self.index.products.gone is not None
+        self._shown = ~self.index.products.gone
+        row = self.dataset.product_row[some_sample]
+        self._listed = np.flatnonzero(self._shown)[np.argsort(row[self._shown], kind="stable")]
+        """Places of the products that can be found, in the order of the dataset."""
+        facts = index.items.select(FACTS).take(pa.array(self._start[:-1]))
+        words = self.dataset.products.select(WORDS).take(pa.array(row))
+        self._products = pa.table([*facts.columns, *words.columns], [*FACTS, *WORDS]).combine_chunks()
+        pictured = np.repeat(self._shown, np.diff(self._start)) & (self._samples >= 0)
+        image_ids = self._image_ids.filter(pa.array(pictured)).to_pylist()
+        self._sample_of = dict(zip(image_ids, self._samples[pictured].tolist(), strict=True))
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Makes the columns that a first search would wait for."""
+        for product_id in self.index.products.ids(self._listed[:1]):
+            similar(self.index, product_id, 1)
+        self.index.products.having("", "")
 
     @property
     def name(self) -> str:
@@ -62,44 +80,43 @@ class Catalogue:
     ) -> tuple[int, list[dict[str, Any]]]:
         """How many products lie in the category's subtree and the price range, and the cards of `limit` of them.
 
-        With a bound, products without a price are left out. Raises KeyError for an unknown category.
+        With a bound, products without a price are left out. Raises UnknownCategory.
         """
-        chosen = np.ones(len(self._place), dtype=bool)
-        if category is not None:
-            node = self.dataset.categories[category]
-            chosen &= (self._place >= node.order) & (self._place <= node.last)
+        chosen = np.zeros(len(self._shown), dtype=bool)
+        for low, high in self.index.slices(category):
+            chosen[low:high] = True
         if price_min is not None:
-            chosen &= self._price >= price_min
+            chosen &= self.index.products.price >= price_min
         if price_max is not None:
-            chosen &= self._price <= price_max
-        rows = np.flatnonzero(chosen)
-        return len(rows), self._cards(rows[offset : offset + limit])
+            chosen &= self.index.products.price <= price_max
+        places = self._listed[chosen[self._listed]]
+        return len(places), self.cards(places[offset : offset + limit])
 
-    def cards(self, product_ids: list[str]) -> list[dict[str, Any]]:
-        """What a list shows of each product. Raises KeyError for one that is not in the index."""
-        return self._cards(np.array([self._row_of[product_id] for product_id in product_ids], dtype=np.int64))
-
-    def _cards(self, rows: np.ndarray) -> list[dict[str, Any]]:
-        cards = self._products.select(CARD).take(pa.array(rows)).to_pylist()
-        return [{**card, "image": self._url(self._first[row])} for card, row in zip(cards, rows, strict=True)]
+    def cards(self, places: np.ndarray) -> list[dict[str, Any]]:
+        """What a list shows of the products at these places [p], which must be such as can be found."""
+        rows = self._products.select(CARD).take(pa.array(places)).to_pylist()
+        return [
+            {**row, "category_path": self._path(row["category_id"]), "image": self._url(self._photos(place)[0])}
+            for row, place in zip(rows, places.tolist(), strict=True)
+        ]
 
     def product(self, product_id: str) -> dict[str, Any]:
         """A card with description, attributes and all photos. Raises KeyError."""
-        row = self._row_of[product_id]
-        product = self._products.slice(row, 1).to_pylist(maps_as_pydicts="strict")[0]
-        end = self._first[row + 1] if row + 1 < len(self._first) else len(self._photos)
+        place = self.index.products.place(product_id)
+        if place is None:
+            raise KeyError(product_id)
+        product = self._products.slice(place, 1).to_pylist(maps_as_pydicts="strict")[0]
         return {
-            **self.cards([product_id])[0],
+            **self.cards(np.array([place]))[0],
             "description": product["description"] or "",
             "attributes": product["attributes"] or {},
             "review_count": product["review_count"],
-            "images": [self._url(place) for place in range(self._first[row], end)],
+            "images": [self._url(row) for row in self._photos(place)],
         }
 
     @cached_property
     def categories(self) -> list[dict[str, Any]]:
         """The tree, depth first; `n_products` are those that can be found, subtree included."""
-        place = np.sort(self._place)
         return [
             {
                 "id": node.id,
@@ -107,18 +124,38 @@ class Catalogue:
                 "level": node.level,
                 "name": node.name,
                 "path": list(node.path),
-                "n_products": int(np.searchsorted(place, node.last, "right") - np.searchsorted(place, node.order)),
+                "n_products": sum(int(self._shown[low:high].sum()) for low, high in self.index.slices(node.id)),
             }
-            for node in self.dataset.categories
+            for node in self.index.tree
         ]
+
+    def has_photo(self, image_id: str) -> bool:
+        return image_id in self._sample_of
 
     def photo(self, image_id: str) -> tuple[bytes, str, str]:
         """Bytes as they came, media type, SHA-256. Raises KeyError."""
-        sample = int(self._samples[self._row_of_photo[image_id]])
+        sample = self._sample_of[image_id]
         row = self.dataset.images.slice(sample, 1).select(["format", "sha256"]).to_pylist()[0]
         return self.dataset.read_image(sample), MEDIA_TYPES[row["format"]], row["sha256"]
 
-    def _url(self, place: int) -> str:
+    def _path(self, category_id: str | None) -> list[str]:
+        return [] if category_id is None else list(self.index.tree[category_id].path)
+
+    def _photos(self, place: int) -> list[int]:
+        """Rows of the product's photos that the dataset has, in its order."""
+        rows = np.arange(self._start[place], self._start[place + 1])
+        rows = rows[self._samples[rows] >= 0]
+        return rows[np.argsort(self._samples[rows])].tolist()
+
+    def _url(self, row: int) -> str:
         """The digest makes the address change with the dataset, so that it may be cached for good."""
-        image_id = self._image_ids[int(self._photos[place])].as_py()
-        return f"/v1/images/{quote(image_id, safe='')}?dataset={self.digest}"
+        return f"/v1/images/{quote(self._image_ids[row].as_py(), safe='')}?dataset={self.digest}"
+
+
+def _samples(items: pa.Table, dataset: Dataset) -> np.ndarray:
+    """int64 [photos]: the row of each photo in `Dataset.images`, -1 if the dataset has none of this id and product."""
+    images = dataset.images
+    sample = pc.index_in(items["image_id"], value_set=images["image_id"].combine_chunks())
+    same = pc.equal(images["product_id"].take(sample), items["product_id"])
+    known = pc.if_else(pc.fill_null(same, False), sample, -1)
+    return known.to_numpy().astype(np.int64)

@@ -96,7 +96,7 @@ class Gateway:
         model: Prepared = await self._encoder.prepare.remote(release.version)
         if release.index is None or not self.settings.search:
             return Served(release, model, None)
-        return Served(release, model, await self.in_thread(Catalogue, release, model.dim))
+        return Served(release, model, await asyncio.to_thread(Catalogue, release, model.dim))
 
     async def served(self, reference: str | None = None, *, search: bool = False) -> Served:
         """The release that answers a request for `reference` (None: the champion of the first model).
@@ -116,12 +116,16 @@ class Gateway:
             )
         return served
 
-    def catalogue(self, digest: str) -> Catalogue:
-        """The shop whose dataset's digest begins so, among those in memory. Raises ApiError 404."""
-        for served in self._versions:
-            if served.catalogue is not None and served.catalogue.digest == digest:
-                return served.catalogue
-        raise not_found("dataset_not_found", f"no dataset {digest} is served now", "dataset")
+    def catalogue(self, digest: str, image_id: str) -> Catalogue:
+        """A shop whose dataset's digest begins so, among those in memory: one that shows the photo, if any does.
+
+        Raises ApiError 404.
+        """
+        catalogues = [served.catalogue for served in self._versions if served.catalogue is not None]
+        found = [catalogue for catalogue in catalogues if catalogue.digest == digest]
+        if not found:
+            raise not_found("dataset_not_found", f"no dataset {digest} is served now", "dataset")
+        return next((catalogue for catalogue in found if catalogue.has_photo(image_id)), found[0])
 
     def _parts(self, reference: str) -> tuple[str, str | None, int | None]:
         match = _REFERENCE.fullmatch(reference)

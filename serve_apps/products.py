@@ -18,6 +18,7 @@ from serve_apps.protocol import (
     ProductsAnswer,
     answer,
 )
+from shoplens.retrieval.index import UnknownCategory
 
 if TYPE_CHECKING:
     from serve_apps.gateway import Gateway
@@ -48,7 +49,7 @@ def router(gateway: Gateway) -> APIRouter:
             raise bad_request("invalid_value", "price_min is greater than price_max", "price_min")
         try:
             total, data = await gateway.in_thread(catalogue.page, category, price_min, price_max, offset, limit)
-        except KeyError:
+        except UnknownCategory:
             raise not_found("category_not_found", f"{catalogue.name} has no such category", "category") from None
         body = {"object": "list", "model": version, "dataset": catalogue.name, "total": total, "data": data}
         return answer(body, version)
@@ -84,7 +85,7 @@ def router(gateway: Gateway) -> APIRouter:
         if dataset is None:
             catalogue, _ = await shop(None)
         else:
-            catalogue = gateway.catalogue(dataset)
+            catalogue = gateway.catalogue(dataset, image_id)
         try:
             data, kind, sha256 = await gateway.in_thread(catalogue.photo, image_id)
         except KeyError:

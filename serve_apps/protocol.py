@@ -16,16 +16,20 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
 from serve_apps.errors import Place, bad_request, invalid
+from shoplens.retrieval.rings import Widening
+from shoplens.retrieval.rules import NAMES, Rules
 from shoplens.schema import TopicText
 
 MAX_K = 1000
 MAX_PAGE = 1000
 MAX_KEYS = 200
+MAX_ATTRIBUTES = 20
 MODEL_HEADER = "X-Model-Version"
 
 ModelRef = Annotated[str, Field(pattern=r"^[\w.-]{1,100}(@[\w-]{1,100}|/[1-9][0-9]{0,8})?$", examples=["eclip"])]
 ProductId = Annotated[str, Field(min_length=1, max_length=256)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+AttributeText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Strict(BaseModel):
@@ -106,22 +110,52 @@ class PriceRange(Strict):
 
 
 class SimilarRequest(Strict):
-    """Exactly one of `product_id`, `text` and `image` is the query."""
+    """Exactly one of `product_id`, `text` and `image` is the query; the rest says what may be shown.
 
-    product_id: ProductId | None = None
-    text: str | None = None
+    Beside a product the search goes through its own category first and widens ring by ring until `k` may be shown;
+    with `category` that subtree is the only ring. For a text or a photo without one the whole shop is.
+    """
+
+    product_id: ProductId | None = Field(None, description="a product of the index; it is never in its own answer")
+    text: str | None = Field(None, description="words, for a model that reads texts")
     image: str | None = Field(None, description="data:image/...;base64,... or, from allowed hosts, http(s)://...")
-    k: int = Field(10, ge=1, le=MAX_K)
+    k: int = Field(10, ge=1, le=MAX_K, description="most products that are answered")
     category: str | None = Field(None, max_length=256, description="category id; the whole subtree is searched")
-    price: PriceRange | None = None
+    price: PriceRange | None = Field(None, description="inclusive; with a bound, products without a price are left out")
+    attributes: dict[AttributeText, AttributeText] = Field(
+        {}, max_length=MAX_ATTRIBUTES, description="the value that a product must have, among others, of each of these"
+    )
+    in_stock: bool = Field(True, description="leave out products whose stock is known and zero")
     exclude_catalog: bool = Field(False, description="leave out products of the query product's catalog")
-    model: ModelRef | None = None
+    cheapest: bool = Field(
+        True,
+        description="of the listings of a catalog that may be shown, show the cheapest only, whatever its category",
+    )
+    photo_cap: int | None = Field(
+        None, ge=1, description="most products that share a photo though they are different; null: all"
+    )
+    widening: Widening = Widening()
+    model: ModelRef | None = Field(None, description="a name (its champion), name@alias or name/version")
+    user: str | None = Field(None, max_length=256, description="who is asking, in the shop's own words")
 
     @model_validator(mode="after")
     def _one_query(self) -> SimilarRequest:
         if sum(query is not None for query in (self.product_id, self.text, self.image)) != 1:
             raise ValueError("give exactly one of product_id, text and image")
         return self
+
+    @property
+    def rules(self) -> Rules:
+        price = self.price or PriceRange()
+        return Rules(
+            in_stock=self.in_stock,
+            price_min=price.min,
+            price_max=price.max,
+            attributes=self.attributes,
+            seed_catalog=not self.exclude_catalog,
+            cheapest=self.cheapest,
+            component_cap=self.photo_cap,
+        )
 
 
 Candidate = Annotated[
@@ -184,9 +218,6 @@ class RankRequest(Strict):
                 case ProductItem():
                     found.append(ProductRef(f"images[{i}]", item.product_id))
         return found
-
-
-AttributeText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 def _keys_kind(value: Any) -> str | None:
@@ -276,7 +307,7 @@ R = TypeVar("R", bound=Strict)
 def parse(model: type[R], body: bytes) -> R:
     """JSON text -> request. Raises ApiError 400: not UTF-8, not JSON, nested too deeply, wrong fields."""
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise invalid(error, _without_tags) from None
 
@@ -380,12 +411,19 @@ class ProductSummary(BaseModel):
     category_path: list[str]
     price: float | None
     currency: str | None
+    stock: int | None = Field(description="pieces; null: unknown")
     seller: str | None
     image: str = Field(examples=["/v1/images/IMAGE_ID"])
 
 
-class ScoredProduct(ProductSummary):
-    score: float = Field(description="cosine similarity to the query")
+class SimilarProduct(ProductSummary):
+    score: float = Field(description="cosine similarity to the query, of the product's best photo")
+    ring: int = Field(description="0: found in the first category searched, 1: in the one searched next, ...")
+    rules: list[Literal[NAMES]] = Field(  # type: ignore[valid-type]
+        description="in_stock: its stock is known and not zero; price, attributes: they are those asked for; cheapest: "
+        "dearer listings of its catalog were left out; shared_photo: another result shares a photo with it; capped: "
+        "more would have, but for `photo_cap`"
+    )
 
 
 class ProductDetail(ProductSummary):
@@ -398,9 +436,16 @@ class ProductDetail(ProductSummary):
 
 class SimilarAnswer(BaseModel):
     object: Literal["list"] = "list"
-    model: str
-    dataset: str
-    data: list[ScoredProduct]
+    model: str = Field(examples=["similar/2"])
+    dataset: str = Field(description="whose products these are", examples=["shop@0123456789ab"])
+    snapshot: str = Field(
+        description="what was searched: the model version, and its index with the deltas it had then",
+        examples=["similar/2@0123456789abcdef+3.01234567"],
+    )
+    request_id: str = Field(description="names this answer in the events that are logged of it")
+    data: list[SimilarProduct] = Field(
+        description="best first: by ring, as far as `widening.margin` lets it, then score"
+    )
 
 
 class AttributeValue(BaseModel):

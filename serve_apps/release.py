@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Release:
-    """A model version (`eclip/3`) with its index. `stamp` changes when the index is built anew."""
+    """A model version (`eclip/3`) with its index. `stamp` changes when the index is built anew or gets a delta."""
 
     name: str
     version: str

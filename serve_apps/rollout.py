@@ -9,14 +9,12 @@ goes on answering.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import fsspec
 from mlflow import MlflowException
 from ray import serve
 from ray.exceptions import RayActorError
@@ -28,6 +26,7 @@ from serve_apps.settings import Settings
 from shoplens.errors import ShoplensError
 from shoplens.registry import packages
 from shoplens.registry.runs import client
+from shoplens.retrieval import deltas
 
 log = logging.getLogger("ray.serve")
 
@@ -58,8 +57,7 @@ def look_up(reference: str) -> Release | Missing:
 
 def _stamp(index: str) -> str | None:
     try:
-        with fsspec.open(f"{index.rstrip('/')}/index.json") as file:
-            return hashlib.sha256(file.read()).hexdigest()[:12]
+        return deltas.stamp(index)
     except OSError as error:
         log.warning("the index %s cannot be read: %s", index, error)
         return None

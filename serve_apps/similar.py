@@ -1,30 +1,29 @@
-"""`POST /v1/similar`: the products nearest to a product, a text or a photo."""
+"""`POST /v1/similar`: the products most similar to a product, a text or a photo, by the rules of the shop."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from serve_apps.catalogue import Catalogue
 from serve_apps.embeddings import must_be_json
 from serve_apps.errors import bad_request, not_found
 from serve_apps.protocol import (
     Photo,
-    PriceRange,
-    ProductRef,
     SimilarAnswer,
     SimilarRequest,
     Text,
     answer,
     parse,
 )
-from shoplens.retrieval.index import UnknownCategory
+from shoplens.retrieval import rings
+from shoplens.retrieval.index import Index, UnknownCategory, UnknownProduct
 
 if TYPE_CHECKING:
-    from serve_apps.gateway import Gateway
+    from serve_apps.gateway import Gateway, Served
 
 BODY: dict[str, Any] = {
     "requestBody": {
@@ -38,9 +37,11 @@ BODY: dict[str, Any] = {
                         "value": {
                             "product_id": "PRODUCT_ID",
                             "k": 10,
-                            "category": "CATEGORY_ID",
                             "price": {"min": 10, "max": 100},
+                            "attributes": {"colour": "red"},
                             "exclude_catalog": True,
+                            "photo_cap": 2,
+                            "widening": {"rings": 1},
                         }
                     },
                 },
@@ -55,56 +56,62 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.post("/v1/similar", response_model=SimilarAnswer, openapi_extra=BODY)
     async def similar(request: Request) -> Response:
-        """The `k` products nearest to the query, best first; the query product itself is never among them.
+        """At most `k` products similar to the query, each with the ring it was found in and the rules applied to it.
 
         Model and index are of the one version named in the answer.
         """
         must_be_json(request)
         asked = await gateway.in_thread(parse, SimilarRequest, await request.body())
+        if asked.exclude_catalog and asked.product_id is None:
+            raise bad_request(
+                "invalid_value", "exclude_catalog needs product_id: only a product has a catalog", "exclude_catalog"
+            )
         served = await gateway.served(asked.model, search=True)
-        catalogue = served.catalogue
-        assert catalogue is not None
-        vectors, _ = await gateway.embed(served, [_query(asked)])
+        vector = None
+        if asked.product_id is None:
+            vectors, _ = await gateway.embed(served, [_query(asked)])
+            vector = vectors[0]
         try:
-            data = await gateway.in_thread(_search, catalogue, asked, vectors[0])
+            body = await gateway.in_thread(_answer, served, asked, vector)
+        except UnknownProduct as error:
+            raise not_found("product_not_found", str(error)[:300], "product_id") from None
         except UnknownCategory as error:
             raise not_found("category_not_found", str(error)[:300], "category") from None
-        body = {"object": "list", "model": served.version, "dataset": catalogue.name, "data": data}
         return answer(body, served.version)
 
     return routes
 
 
-def _query(asked: SimilarRequest) -> Text | Photo | ProductRef:
-    if asked.product_id is not None:
-        return ProductRef("product_id", asked.product_id)
-    if asked.exclude_catalog:
-        raise bad_request(
-            "invalid_value",
-            "exclude_catalog needs product_id: only a product has a catalog",
-            "exclude_catalog",
-        )
+def _query(asked: SimilarRequest) -> Text | Photo:
     if asked.text is not None:
         return Text("text", asked.text)
     assert asked.image is not None
     return Photo("image", asked.image)
 
 
-def _search(catalogue: Catalogue, asked: SimilarRequest, vector: np.ndarray) -> list[dict[str, Any]]:
-    """Raises UnknownCategory."""
-    price = asked.price or PriceRange()
-    itself, its_catalog = [], []
-    if asked.product_id is not None:
-        itself = [asked.product_id]
-        its_catalog = [catalogue.cards(itself)[0]["catalog_id"]] if asked.exclude_catalog else []
-    hits = catalogue.index.search(
-        vector,
-        asked.k,
-        category=asked.category,
-        price_min=price.min,
-        price_max=price.max,
-        exclude_products=itself,
-        exclude_catalogs=its_catalog,
-    )[0]
-    cards = catalogue.cards([hit.product_id for hit in hits])
-    return [{**card, "score": hit.score} for card, hit in zip(cards, hits, strict=True)]
+def _answer(served: Served, asked: SimilarRequest, vector: np.ndarray | None) -> dict[str, Any]:
+    """`vector` float32 [d] is the query where that is no product. Raises UnknownProduct, UnknownCategory."""
+    catalogue = served.catalogue
+    assert catalogue is not None
+    found = _search(catalogue.index, asked, vector)
+    places = catalogue.index.products.of_photos(np.array([result.row for result in found.results], dtype=np.int64))
+    return {
+        "object": "list",
+        "model": served.version,
+        "dataset": catalogue.name,
+        "snapshot": f"{served.version}@{found.snapshot}",
+        "request_id": uuid4().hex,
+        "data": [
+            {**card, "score": result.score, "ring": result.ring, "rules": result.rules}
+            for card, result in zip(catalogue.cards(places), found.results, strict=True)
+        ],
+    }
+
+
+def _search(index: Index, asked: SimilarRequest, vector: np.ndarray | None) -> rings.Results:
+    rules, widening = asked.rules, asked.widening
+    if vector is not None:
+        return rings.search(index, vector, asked.k, [asked.category], rules=rules, widening=widening)
+    assert asked.product_id is not None
+    order = None if asked.category is None else [asked.category]
+    return rings.similar(index, asked.product_id, asked.k, order=order, rules=rules, widening=widening)

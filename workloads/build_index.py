@@ -1,11 +1,23 @@
 """Embeds the photos of a dataset with a registered model and writes the index that search answers from.
 
-The index belongs to that one version: endpoints serve the two together or not at all.
+The index belongs to that one version: endpoints serve the two together or not at all. `key=value` changes what is
+built:
+
+  dataset=DIR                   whose products can be found (needed)
+  splits=[train,test]           only the photos of these splits
+  storage=float16               half the memory of float32; int8 takes a quarter
+  components.duplicate_bits=2   photos are the same whose hashes differ by so many bits; null: products share none
+  components.cosine=0.95        and whose vectors have this cosine
+  components.most=20            a photo that more products show is a placeholder
+  'rings={alpha: 1, beta: 1, gamma: 1}'
+                                a search widens to similar categories: by photos, by common clicks, by the tree
+  rings.nearest=20              to so many before it goes on through the ancestors
+  rings=tree                    through the ancestors only
 """
 
 from __future__ import annotations
 
-from workloads.job import connect, parse, parser, run, storage
+from workloads.job import connect, lines, parse, parser, run, storage
 
 
 def main() -> None:
@@ -14,27 +26,27 @@ def main() -> None:
     given = parse(arguments)
 
     from shoplens import judging
-    from shoplens.config import Config, override, validate
+    from shoplens.config import override, validate
     from shoplens.datasets.format import Dataset
     from shoplens.datasets.samples import Samples
     from shoplens.embedding import embed_photos
     from shoplens.registry.packages import download, resolve
     from shoplens.registry.runs import client
-    from shoplens.retrieval.index import Index, items
+    from shoplens.retrieval.building import IndexConfig, build
 
-    class Settings(Config):
+    class Settings(IndexConfig):
         """`splits`: which photos can be found; all of them if left out."""
 
         dataset: str
         splits: tuple[str, ...] | None = None
 
     settings = validate(Settings, override({}, given.assignments), "the command line")
+    dataset = Dataset(settings.dataset)
     connect()
     version = resolve(given.model)
     package = download(version, judging.cache_dir())
-    dataset = Dataset(settings.dataset)
     samples = Samples.of(dataset, settings.splits or list(dataset.manifest.photos_by_split)).sample
-    vectors = embed_photos(dataset, samples, package)
+    vectors = embed_photos(dataset, samples, package, told=lines("embedding", "photos", len(samples)))
     folder = storage() / "indexes" / version.name / str(version.version)
     about = {
         "model": version.name,
@@ -43,10 +55,10 @@ def main() -> None:
         "dataset_path": dataset.path,
         "dataset_digest": dataset.digest,
     }
-    Index.build(folder, vectors, items(dataset, samples), dataset.categories, about)
+    built = build(folder, dataset, samples, vectors, about, settings)
     client().set_model_version_tag(version.name, str(version.version), "index", str(folder))
     print(
-        f"index of {len(samples):,} photos for {version}: {folder}. "
+        f"index for {version} in {folder}: {built}. "
         f"Next: shoplens promote {version.name} {version.version} --alias champion",
         flush=True,
     )

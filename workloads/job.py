@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,19 @@ def connect() -> None:
     quieten()
     if not ray.is_initialized():
         ray.init(logging_level="WARNING")
+
+
+def lines(what: str, unit: str, total: int, every_s: float = 10) -> Callable[[int], None]:
+    """To be called with how many of `total` are done; says so now and then, and in the end."""
+    last = time.monotonic()
+
+    def told(done: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > every_s:
+            last = time.monotonic()
+            print(f"{what}  {done:>{len(str(total))}}/{total} {unit}  {100 * done / total:3.0f} %", flush=True)
+
+    return told
 
 
 def run(job: Callable[[], None]) -> None:

@@ -206,7 +206,7 @@ def import_(
 
     A `jsonl`, `parquet` or `csv` table has a row a product: `id`, `title` and `image` or `images` (paths
     relative to the table, or URLs), and if known `catalog_id`, `description`, `category_path`, `category_id`,
-    `attributes`, `price`, `currency`, `seller`, `split`.
+    `attributes`, `price`, `currency`, `seller`, `review_count`, `stock` (pieces), `split`.
 
     What cannot be used is kept out and listed, with its reason, in OUT/rejects.parquet. An import that was
     interrupted goes on where it stopped when the same command is typed again.

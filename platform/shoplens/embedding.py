@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +27,12 @@ def embed_photos(
     models: int = 1,
     use_gpu: bool = False,
     method: str = "encode_images",
+    told: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Vectors of the photos `samples` (int64 [n]) in their order: float32 unit rows [n, dim].
 
-    Decoding runs in tasks beside `models` actors that hold the model; `method` of the embedder makes the vectors.
+    Decoding runs in tasks beside `models` actors that hold the model; `method` of the embedder makes the vectors. `told` is
+    called with the number of photos that are done.
     """
     preprocessing = PhotoEmbedder.load(package).preprocessing
     rows = ray.data.from_numpy(np.array_split(samples, max(1, -(-len(samples) // ROWS))))
@@ -43,7 +45,11 @@ def embed_photos(
         num_cpus=1,
         num_gpus=1 if use_gpu else 0,
     )
-    parts = [batch["vector"] for batch in vectors.iter_batches(batch_size=None, batch_format="numpy")]
+    parts: list[np.ndarray] = []
+    for batch in vectors.iter_batches(batch_size=None, batch_format="numpy"):
+        parts.append(batch["vector"])
+        if told is not None:
+            told(sum(map(len, parts)))
     return np.concatenate(parts).astype(np.float32)
 
 

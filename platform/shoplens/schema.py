@@ -23,7 +23,7 @@ class Product(BaseModel):
     """One listing of a shop. Listings that are the same product share a `catalog_id`.
 
     `texts` holds further text fields by name (a second language, the shop's long title);
-    `attributes` maps a key to one or more values.
+    `attributes` maps a key to one or more values. `stock` is in pieces, None where it is not known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +40,7 @@ class Product(BaseModel):
     currency: str | None = None
     seller: str | None = None
     review_count: int | None = Field(None, ge=0, lt=2**63)
+    stock: int | None = Field(None, ge=0, lt=2**63)
     split: Split = "train"
 
     @field_validator("attributes", mode="before")

@@ -157,7 +157,13 @@ def _wrong_values() -> Iterator[Attack]:
         {"image": ""}, {"image": 3}, {"image": "AAAA"}, {"text": "x", "category": "no such category"},
         {"text": "x", "category": 3}, {"text": "x", "category": ""}, {"text": "x", "exclude_catalog": 1},
         {"text": "x", "exclude_catalog": True}, {"text": "x", "model": "eclip@nope"}, {"text": "x", "model": "eclip/777"},
-        {"text": "x", "model": 3}, {"text": "x", "offset": 3},
+        {"text": "x", "model": 3}, {"text": "x", "offset": 3}, {"text": "x", "attributes": {"colour": 3}},
+        {"text": "x", "attributes": [["colour", "red"]]}, {"text": "x", "attributes": {str(n): "x" for n in range(999)}},
+        {"text": "x", "attributes": {"": "red"}}, {"text": "x", "in_stock": 1}, {"text": "x", "cheapest": "no"},
+        {"text": "x", "photo_cap": 0}, {"text": "x", "photo_cap": 1e300}, {"text": "x", "widening": {"rings": -1}},
+        {"text": "x", "widening": {"rings": 10**40, "margin": -1}}, {"text": "x", "widening": {"floor": nan}},
+        {"text": "x", "widening": {"margin": infinite}}, {"text": "x", "widening": []}, {"text": "x", "user": "x" * 257},
+        {"text": "x", "user": {}},
     ):  # fmt: skip
         yield _json("/v1/similar", f"fields {fields!r:.50}", fields)
     for fields in (

@@ -118,27 +118,46 @@ def test_openai_client(http: httpx.Client, demo_url: str) -> None:
     assert caught.value.param == "input[0]"
 
 
+RAW = {"in_stock": False, "cheapest": False}
+"""No rule of the shop."""
+
+
 def test_similar_honours_every_filter(http: httpx.Client) -> None:
-    shop = http.get("/v1/products?limit=200").json()
-    products = shop["data"]
-    catalogs = Counter(product["catalog_id"] for product in products if product["catalog_id"])
-    query = next(p for p in products if catalogs[p["catalog_id"]] > 1)
+    products = http.get("/v1/products?limit=200").json()["data"]
+    listings = Counter((p["catalog_id"], p["category_id"]) for p in products if p["catalog_id"])
+    query = next(p for p in products if listings[p["catalog_id"], p["category_id"]] > 1)
     own = query["product_id"]
-
-    nearest = similar(http, product_id=own, k=50)
-    assert len(nearest) == min(50, shop["total"] - 1)
-    assert own not in [p["product_id"] for p in nearest]
-    assert [p["score"] for p in nearest] == sorted((p["score"] for p in nearest), reverse=True)
-    everything = similar(http, product_id=own, k=1000)
-    assert [p["product_id"] for p in everything[:50]] == [p["product_id"] for p in nearest]
-    assert any(p["catalog_id"] == query["catalog_id"] for p in everything)
-    others = similar(http, product_id=own, k=1000, exclude_catalog=True)
-    assert others == [p for p in everything if p["catalog_id"] != query["catalog_id"]][: len(others)]
-
     rows = http.get("/v1/categories").json()["data"]
     by_id = {row["id"]: row for row in rows}
+    count = {tuple(row["path"]): row["n_products"] for row in rows}
+
+    nearest = similar(http, product_id=own, k=50, **RAW)
+    everything = similar(http, product_id=own, k=1000, **RAW)
+    root = tuple(query["category_path"][:1])
+    assert len(everything) == min(1000, count[root] - 1)
+    assert [p["product_id"] for p in everything[:50]] == [p["product_id"] for p in nearest]
+    assert own not in [p["product_id"] for p in everything]
+    placed = [(p["ring"], -p["score"]) for p in everything]
+    assert placed == sorted(placed)
+    leaf = [p["category_id"] == query["category_id"] for p in everything]
+    assert leaf == [p["ring"] == 0 for p in everything]
+    assert sum(leaf) == min(1000, by_id[query["category_id"]]["n_products"] - 1)
+    assert all(tuple(p["category_path"][:1]) == root for p in everything)
+    assert any(p["catalog_id"] == query["catalog_id"] for p in everything)
+    others = similar(http, product_id=own, k=1000, exclude_catalog=True, **RAW)
+    expected = [p["product_id"] for p in everything if p["catalog_id"] != query["catalog_id"]]
+    assert [p["product_id"] for p in others][: len(expected)] == expected
+
+    ruled = similar(http, product_id=own, k=1000)
+    assert max(Counter(p["catalog_id"] for p in ruled if p["catalog_id"]).values()) == 1
+    assert all(p["stock"] != 0 for p in ruled)
+    for shown in ruled:
+        rivals = [p for p in everything if p["catalog_id"] == shown["catalog_id"] is not None and p["stock"] != 0]
+        assert all(rival["price"] is None or shown["price"] <= rival["price"] for rival in rivals)
+        assert len(rivals) < 2 or "cheapest" in shown["rules"]
+
     chosen = max((row for row in rows if row["level"] > 1), key=lambda row: row["n_products"])
-    within = similar(http, text="x", k=1000, category=chosen["id"])
+    within = similar(http, text="x", k=1000, category=chosen["id"], **RAW)
     assert within
     assert all(by_id[p["category_id"]]["path"][: chosen["level"]] == chosen["path"] for p in within)
 
@@ -147,9 +166,15 @@ def test_similar_honours_every_filter(http: httpx.Client) -> None:
     priced = similar(http, text="x", k=1000, price={"min": low, "max": high})
     assert priced
     assert all(low <= p["price"] <= high for p in priced)
-    both = similar(http, text="x", k=1000, price={"min": low}, category=chosen["id"])
+    both = similar(http, text="x", k=1000, price={"min": low}, category=chosen["id"], **RAW)
     by_price = {p["product_id"]: p["score"] for p in within if p["price"] is not None and p["price"] >= low}
     assert {p["product_id"]: pytest.approx(p["score"], abs=1e-4) for p in both} == by_price
+
+    colour = http.get(f"/v1/products/{own}").json()["attributes"]["colour"][0]
+    coloured = similar(http, product_id=own, k=5, attributes={"colour": colour})
+    assert coloured
+    for product in coloured:
+        assert colour in http.get(f"/v1/products/{product['product_id']}").json()["attributes"]["colour"]
 
 
 def test_similar_by_photo_finds_its_product(http: httpx.Client) -> None:
@@ -157,7 +182,7 @@ def test_similar_by_photo_finds_its_product(http: httpx.Client) -> None:
     found = 0
     for product in products:
         shown = http.get(product["image"]).content
-        nearest = similar(http, image=data_uri(shown), k=20)
+        nearest = similar(http, image=data_uri(shown), k=20, **RAW)
         found += product["product_id"] in [p["product_id"] for p in nearest]
     assert found > len(products) / 2
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from shoplens.retrieval.index import ITEMS, Index
+from shoplens.retrieval.scan import Range
 from shoplens.retrieval.storage import Storage
 from shoplens.schema import CategoryTree
 
+SIZES = [["S"], ["S"], ["M"], ["S", "M"], ["M", "S"], []]
 PATHS = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ("e", "f")]
+AKIN: Mapping[str, Sequence[str]] = {}
 TREE = CategoryTree.of((path, "/".join(path)) for path in PATHS)
 
 
@@ -34,7 +38,9 @@ class Shop:
             "stock": [None if rng.random() < 0.2 else int(rng.integers(3)) for _ in range(n_products)],
             "component": [None if rng.random() < 0.5 else int(rng.integers(3)) for _ in range(n_products)],
             "attributes": [
-                None if rng.random() < 0.2 else [("color", ["red", "blue"][: rng.integers(3)]), ("size", ["S"])]
+                None
+                if rng.random() < 0.2
+                else [("color", ["red", "blue"][: rng.integers(3)]), ("size", SIZES[rng.integers(len(SIZES))])]
                 for _ in range(n_products)
             ],
         }
@@ -48,5 +54,26 @@ class Shop:
     def items(self) -> pa.Table:
         return pa.Table.from_pylist(self.rows, schema=ITEMS)
 
-    def build(self, folder: Path, storage: Storage = "float32") -> Index:
-        return Index.build(folder, self.vectors, self.items, TREE, {"model": "eclip"}, storage=storage)
+    def build(self, folder: Path, storage: Storage = "float32", akin: Mapping[str, Sequence[str]] = AKIN) -> Index:
+        return Index.build(folder, self.vectors, self.items, TREE, {"model": "eclip"}, storage=storage, akin=akin)
+
+
+class Hit(NamedTuple):
+    product_id: str
+    row: int
+    score: float
+
+
+def nearest(
+    index: Index, queries: np.ndarray, k: int, category: str | None = None, barred: Collection[str] = ()
+) -> list[list[Hit]]:
+    """The best k products of a category for each query, but those that are gone and those `barred` by id."""
+    products = index.products
+    excluded = np.isin(products.all_ids.to_numpy(zero_copy_only=False), list(barred))
+    if products.gone is not None:
+        excluded |= products.gone
+    ranges = [Range(low, high, excluded[low:high]) for low, high in index.slices(category)]
+    return [
+        [Hit(*hit) for hit in zip(products.ids(places), rows.tolist(), scores.tolist(), strict=True)]
+        for places, rows, scores in zip(*index.nearest(queries, k, ranges), strict=True)
+    ]

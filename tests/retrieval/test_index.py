@@ -14,24 +14,17 @@ from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
 from shoplens.retrieval import index as module
 from shoplens.retrieval import scan
-from shoplens.retrieval.index import ITEMS, Hit, Index, UnknownCategory, UnknownProduct, items
-from tests.retrieval.shops import TREE, Shop
+from shoplens.retrieval.index import ITEMS, Index, UnknownCategory, UnknownProduct, items
+from tests.retrieval.shops import TREE, Hit, Shop, nearest
 
 
-def _brute(index: Index, query: np.ndarray, k: int, **filters: Any) -> list[Hit]:
+def _brute(index: Index, query: np.ndarray, k: int, wanted: str | None, barred: set[str]) -> list[Hit]:
     best: dict[str, Hit] = {}
     for row, (item, vector) in enumerate(zip(index.items.to_pylist(), np.asarray(index.vectors), strict=True)):
-        category, price = item["category_id"], item["price"]
-        wanted = filters.get("category")
+        category = item["category_id"]
         if wanted is not None and not (category == wanted or (category or "").startswith(wanted + "/")):
             continue
-        if filters.get("price_min") is not None and (price is None or price < filters["price_min"]):
-            continue
-        if filters.get("price_max") is not None and (price is None or price > filters["price_max"]):
-            continue
-        if item["product_id"] in filters.get("exclude_products", ()) or item["catalog_id"] in filters.get(
-            "exclude_catalogs", ()
-        ):
+        if item["product_id"] in barred:
             continue
         score = sum(float(a) * float(b) for a, b in zip(query, vector, strict=True))
         if item["product_id"] not in best or score > best[item["product_id"]].score:
@@ -44,9 +37,7 @@ def _brute(index: Index, query: np.ndarray, k: int, **filters: Any) -> list[Hit]
     shop=st.builds(Shop, seed=st.integers(0, 10_000), n_products=st.integers(1, 20), n_photos=st.integers(1, 60)),
     k=st.sampled_from([1, 2, 5, 1000]),
     category=st.sampled_from([None, *TREE._nodes]),
-    prices=st.sampled_from([(None, None), (3.0, None), (None, 6.0), (2.0, 7.0)]),
-    exclude_products=st.sets(st.sampled_from(["p0", "p1", "p2", "gone"])),
-    exclude_catalogs=st.sets(st.sampled_from(["c0", "c1", "gone"])),
+    barred=st.sets(st.sampled_from([*(f"p{n}" for n in range(20)), "gone"])),
     at_once=st.sampled_from([1, 7, 40, 1 << 23]),
     fold=st.sampled_from([1, 2, 8]),
     kept=st.sampled_from([0, 1, 8]),
@@ -56,30 +47,21 @@ def test_search_is_brute_force(
     shop: Shop,
     k: int,
     category: str | None,
-    prices: tuple[float | None, float | None],
-    exclude_products: set[str],
-    exclude_catalogs: set[str],
+    barred: set[str],
     at_once: int,
     fold: int,
     kept: int,
 ) -> None:
     index = shop.build(tmp_path_factory.mktemp("index") / "index")
     queries = np.random.default_rng(0).integers(-2, 3, size=(5, 3)).astype(np.float32)
-    filters: dict[str, Any] = {
-        "category": category,
-        "price_min": prices[0],
-        "price_max": prices[1],
-        "exclude_products": exclude_products,
-        "exclude_catalogs": exclude_catalogs,
-    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "_SCORES_AT_ONCE", at_once)
         patch.setattr(scan, "_NUMBERS_AT_ONCE", at_once)
         patch.setattr(scan, "_QUERIES_AT_ONCE", 1 + at_once % 8)
         patch.setattr(scan, "_FOLD", fold)
         patch.setattr(scan, "_KEPT", kept)
-        found = index.search(queries, k, **filters)
-    assert found == [_brute(index, query, k, **filters) for query in queries]
+        found = nearest(index, queries, k, category, barred)
+    assert found == [_brute(index, query, k, category, barred) for query in queries]
 
 
 def test_each_vector_stays_with_its_photo(tmp_path: Path) -> None:
@@ -110,19 +92,23 @@ def test_items_are_those_of_the_dataset(tmp_path: Path) -> None:
         {"product_id": f"p{p}", "catalog_id": f"c{p}", "title": "t", "price": 10.0 * p, "split": "train"}
         | ({"category_path": ["a", "b"], "category_id": "a/b"} if p else {"category_path": []})
         | ({"attributes": [("size", ["M"])]} if p == 1 else {})
+        | {"stock": [0, 5, None][p]}
         for p in range(3)
     ]
     staging.write_chunk("0", {"products": products, "images": images})
     dataset = staging.finish("shop", {})
-    table = items(dataset, np.array([3, 0, 1]), stock=pa.array([0, 5, None], pa.int64()))
+    table = items(dataset, np.array([3, 0, 1]), component=pa.array([None, 7, None], pa.int64()))
     assert table.schema == ITEMS
     assert [tuple(row.values()) for row in table.to_pylist()] == [
-        ("i3", "p1", "c1", "a/b", 10.0, 5, None, [("size", ["M"])], 3),
+        ("i3", "p1", "c1", "a/b", 10.0, 5, 7, [("size", ["M"])], 3),
         ("i0", "p2", "c2", "a/b", 20.0, None, None, None, 0),
         ("i1", "p0", "c0", None, 0.0, 0, None, None, 1),
     ]
+    given = items(dataset, np.array([3, 0, 1]), stock=pa.array([1, None, 2], pa.int64()))
+    assert given["stock"].to_pylist() == [None, 2, 1]
+    assert given["component"].null_count == 3
     index = Index.build(tmp_path / "index", np.eye(3, dtype=np.float32), table, dataset.categories, {})
-    assert [hit.product_id for hit in index.search(np.array([3, 2, 1]), 9, category="a")[0]] == ["p1", "p2"]
+    assert [hit.product_id for hit in nearest(index, np.array([3, 2, 1]), 9, "a")[0]] == ["p1", "p2"]
 
 
 def test_answers_do_not_depend_on_what_is_asked_beside(tmp_path: Path) -> None:
@@ -132,8 +118,8 @@ def test_answers_do_not_depend_on_what_is_asked_beside(tmp_path: Path) -> None:
     shop.vectors = rng.normal(size=(300, 96)).astype(np.float32)[rng.integers(300, size=900)]
     index = shop.build(tmp_path / "index")
     queries = rng.normal(size=(33, 96)).astype(np.float32)
-    together = index.search(queries, 20)
-    assert together == [index.search(query, 20)[0] for query in queries]
+    together = nearest(index, queries, 20)
+    assert together == [nearest(index, query, 20)[0] for query in queries]
     shop_vectors = np.asarray(index.vectors, np.float64)
     best = max(range(900), key=lambda row: (shop_vectors[row] @ queries[0], -row))
     assert together[0][0].row == best
@@ -146,15 +132,15 @@ def test_saved_is_loaded_and_mapped(tmp_path: Path) -> None:
     assert loaded.about == {"model": "eclip"} and loaded.dim == 3 and len(loaded) == len(built)
     assert isinstance(loaded.vectors.parts[0].codes.base, np.memmap)
     query = np.ones(3, np.float32)
-    assert loaded.search(query, 5) == built.search(query, 5)
+    assert nearest(loaded, query, 5) == nearest(built, query, 5)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["index"]
 
 
 def test_building_again_replaces_and_readers_keep_what_they_opened(tmp_path: Path) -> None:
     old = Shop(4, 10, 40).build(tmp_path / "index")
-    before = old.search(np.ones(3, np.float32), 5)
+    before = nearest(old, np.ones(3, np.float32), 5)
     Shop(5, 20, 90).build(tmp_path / "index")
-    assert old.search(np.ones(3, np.float32), 5) == before
+    assert nearest(old, np.ones(3, np.float32), 5) == before
     assert len(Index.load(tmp_path / "index").items) == 90
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
@@ -191,17 +177,15 @@ def test_vector_of_a_product_is_the_unit_mean_of_its_photos(tmp_path: Path) -> N
 def test_wrong_questions_are_refused(tmp_path: Path) -> None:
     index = Shop(7, 5, 20).build(tmp_path / "index")
     query = np.ones(3, np.float32)
-    for k in (0, -1, 1001, 10**9):
-        with pytest.raises(ShoplensError, match="ask for 1 to 1000"):
-            index.search(query, k)
+    for k in (0, -1):
+        with pytest.raises(ShoplensError, match="at least 1 product"):
+            nearest(index, query, k)
     with pytest.raises(ShoplensError, match="vectors of 3 numbers"):
-        index.search(np.ones((2, 4)), 1)
+        nearest(index, np.ones((2, 4)), 1)
     with pytest.raises(ShoplensError, match="not finite"):
-        index.search(query * np.nan, 1)
+        nearest(index, query * np.nan, 1)
     with pytest.raises(UnknownCategory, match="'zzz'"):
-        index.search(query, 1, category="zzz")
-    with pytest.raises(ShoplensError, match="swap"):
-        index.search(query, 1, price_min=5, price_max=4)
+        index.slices("zzz")
 
 
 def test_items_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
@@ -223,9 +207,25 @@ def test_items_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", module.FILES)
+def test_akin_categories_are_kept_and_may_be_missing(tmp_path: Path) -> None:
+    akin = {"a/b": ["e", "a/d"], "e": []}
+    told = Shop(9, 5, 20).build(tmp_path / "told", akin=akin)
+    plain = Shop(9, 5, 20).build(tmp_path / "plain")
+    assert Index.load(tmp_path / "told").akin == told.akin == akin
+    assert not Index.load(tmp_path / "plain").akin
+    assert not (tmp_path / "plain" / module.AKIN_FILE).exists()
+    assert told.snapshot != plain.snapshot
+    query = np.ones(3, np.float32)
+    assert nearest(told, query, 5) == nearest(plain, query, 5)
+    for wrong in ({"zzz": ["a"]}, {"a": ["e", "zzz"]}):
+        with pytest.raises(ShoplensError, match="category 'zzz'"):
+            Shop(9, 5, 20).build(tmp_path / "wrong", akin=wrong)
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize("name", [*module.FILES, module.AKIN_FILE])
 def test_a_damaged_index_is_refused(tmp_path: Path, name: str) -> None:
-    Shop(9, 5, 20).build(tmp_path / "index")
+    Shop(9, 5, 20).build(tmp_path / "index", akin={"a": ["e"]})
     damaged = tmp_path / "index" / name
     data = bytearray(damaged.read_bytes())
     data[-5] ^= 1

@@ -7,9 +7,11 @@ from collections import defaultdict
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shoplens.retrieval.index import ITEMS
-from shoplens.retrieval.products import Products, run_starts
+from shoplens.retrieval.products import Products, members, run_starts, variants
 
 ROWS = [
     {"product_id": "나", "catalog_id": "c", "price": 3.0, "attributes": [("k", ["v", None, "v"]), ("l", None)]},
@@ -35,6 +37,7 @@ def test_columns_are_those_of_the_first_photo(products: Products) -> None:
     assert products.component.tolist() == [-1, -1, 4, -1, -1]
     assert [products.category(place) for place in (0, 4)] == [None, "x"]
     assert products.ids(np.array([4, 0, 0])) == ["B", "나", "나"]
+    assert products.of_photos(np.array([9, 0, 1, 2])).tolist() == [4, 0, 0, 1]
 
 
 def test_products_are_found_by_id(products: Products) -> None:
@@ -52,11 +55,11 @@ def test_what_is_gone_gives_way_to_what_came_behind() -> None:
 
 
 def test_members_of_a_catalog_stand_by_price_then_id(products: Products) -> None:
-    members = products.members(products.catalog[[4, 0]])
-    assert members.group.tolist() == [0, 1, 1, 1]
-    assert members.place.tolist() == [4, 3, 0, 1]
-    assert sorted(products.of_catalogs(["c", "unknown"]).tolist()) == [0, 1, 3]
-    assert products.of_catalogs([]).tolist() == products.of_catalogs(["unknown"]).tolist() == []
+    offers = products.offers()
+    assert offers.code[[4, 0, 2]].tolist() == [1, 0, -1]
+    found = members(offers, offers.code[[4, 0]])
+    assert found.group.tolist() == [0, 1, 1, 1]
+    assert found.place.tolist() == [4, 3, 0, 1]
 
 
 def test_attributes_are_found_by_key_and_value(products: Products) -> None:
@@ -70,7 +73,40 @@ def test_attributes_are_found_by_key_and_value(products: Products) -> None:
             assert products.having(key, value).tolist() == expected[key, value]
 
 
+def test_offers_of_a_catalog_agree_in_their_attributes(products: Products) -> None:
+    """The first and the fourth, of one catalog, have other values of k."""
+    offers = products.offers(("K",))
+    assert offers.code[2] == -1
+    assert len(set(offers.code.tolist())) == 5
+    assert members(offers, offers.code[[3]]).place.tolist() == [3]
+    assert products.offers(("no",)).code.tolist() == products.offers().code.tolist()
+    for number in range(9):
+        again = products.offers(("l", f"{number}")).code
+        assert again[0] == again[1] != again[3]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.lists(
+        st.none()
+        | st.dictionaries(st.sampled_from(["size", "Size", "용량", "x"]), st.lists(st.sampled_from("SML")), max_size=3)
+    ),
+    keys=st.lists(st.sampled_from(["size", "SIZE", "용량", "no"]), max_size=3),
+)
+def test_variants_are_sets_of_values(rows: list[dict[str, list[str]] | None], keys: list[str]) -> None:
+    column = pa.array([None if row is None else list(row.items()) for row in rows], ITEMS.field("attributes").type)
+    found = variants(column, keys).tolist()
+    asked = {key.lower() for key in keys}
+    said = [
+        frozenset((key.lower(), v) for key, values in (row or {}).items() if key.lower() in asked for v in values)
+        for row in rows
+    ]
+    assert len(set(zip(found, said, strict=True))) == len(set(found)) == len(set(said))
+    assert all((number == 0) == (not values) for number, values in zip(found, said, strict=True))
+
+
 def test_no_products_at_all() -> None:
     products = Products(ITEMS.empty_table(), np.zeros(1, np.int64))
+    assert not len(products.offers(("size",)).code)
     assert len(products) == 0 and products.place("a") is None and not len(products.having("k", "v"))
     assert not len(run_starts(ITEMS.empty_table()["product_id"]))

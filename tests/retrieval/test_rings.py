@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from shoplens.errors import ShoplensError
 from shoplens.retrieval.index import Index, UnknownCategory, UnknownProduct
-from shoplens.retrieval.rings import Result, Widening, rings, search, similar, tree_order
+from shoplens.retrieval.rings import Result, Widening, rings, search, similar
 from shoplens.retrieval.rules import Rules
-from tests.retrieval.shops import TREE, Shop
+from tests.retrieval.shops import TREE, Shop, nearest
 
 RULES = st.builds(
     Rules,
@@ -25,6 +25,7 @@ RULES = st.builds(
     attributes=st.sampled_from([{}, {}, {"color": "red"}, {"color": "blue", "size": "S"}, {"size": "XL"}, {"no": "S"}]),
     seed_catalog=st.booleans(),
     cheapest=st.booleans(),
+    variants=st.sampled_from([(), ("size",), ("SIZE", "color", "no"), ("quantity", "color")]),
     component_cap=st.sampled_from([None, 1, 2]),
 )
 WIDENINGS = st.builds(
@@ -66,13 +67,17 @@ def passes(product: dict[str, Any], rules: Rules, seed: dict[str, Any]) -> bool:
     return all(value in said.get(key, []) for key, value in rules.attributes.items())
 
 
+def thing(product: dict[str, Any], rules: Rules) -> Any:
+    """What it is a listing of."""
+    if product["catalog_id"] is None:
+        return product["product_id"]
+    said = {key.lower(): set(values) for key, values in product["attributes"] or []}
+    return product["catalog_id"], [said.get(key.lower(), set()) for key in rules.variants]
+
+
 def rivals(product: dict[str, Any], products: list[dict[str, Any]], rules: Rules, seed: dict[str, Any]) -> list[Any]:
-    """The listings of its catalog that pass, the one to be shown first."""
-    same = [
-        other
-        for other in products
-        if other is product or (product["catalog_id"] is not None and other["catalog_id"] == product["catalog_id"])
-    ]
+    """The listings of the same thing that pass, the one to be shown first."""
+    same = [other for other in products if thing(other, rules) == thing(product, rules)]
     same = [other for other in same if passes(other, rules, seed)]
     return sorted(same, key=lambda other: (other["price"] is None, other["price"], other["product_id"]))
 
@@ -188,18 +193,36 @@ def test_rings_part_the_order_they_are_given(tmp_path: Path) -> None:
     assert sum(map(len, ringed)) == len(index)
 
 
-def test_the_order_of_the_tree_is_the_path_upwards() -> None:
-    assert tree_order(TREE, "a/b/c") == ["a/b/c", "a/b", "a"]
-    assert tree_order(TREE, "e") == ["e"]
-    assert tree_order(TREE, None) == [None]
+def test_without_more_the_order_is_the_path_upwards(tmp_path: Path) -> None:
+    index = Shop(1, 40, 90).build(tmp_path / "index")
+    assert index.ring_order("a/b/c") == ["a/b/c", "a/b", "a"]
+    assert index.ring_order("e") == ["e"]
+    assert index.ring_order(None) == [None]
+    with pytest.raises(UnknownCategory, match="'zzz'"):
+        index.ring_order("zzz")
+
+
+def test_an_order_that_was_learned_comes_before_the_ancestors(tmp_path: Path) -> None:
+    shop = Shop(1, 40, 90)
+    index = shop.build(tmp_path / "index", akin={"a/b/c": ["e/f", "a/d"], "a": []})
+    assert index.ring_order("a/b/c") == ["a/b/c", "e/f", "a/d", "a/b", "a"]
+    assert index.ring_order("a") == ["a"]
+    assert index.ring_order("e/f") == ["e/f", "e"]
+    shows_all = Rules(in_stock=False, cheapest=False)
+    products = product_rows(index)
+    seed = next(product["product_id"] for product in products if product["category_id"] == "a/b/c")
+    category = {product["product_id"]: product["category_id"] for product in products}
+    found = similar(index, seed, 100, rules=shows_all).results
+    ring = {"a/b/c": 0, "e/f": 1, "a/d": 2, "a/b": 3, "a": 4}
+    assert [result.ring for result in found] == [ring[category[result.product_id]] for result in found]
+    assert {result.ring for result in found} == {0, 1, 2, 3, 4}
 
 
 def test_a_query_of_its_own_is_searched_like_a_product(tmp_path: Path) -> None:
     index = Shop(2, 30, 60).build(tmp_path / "index")
     query = np.array([1, -2, 0.5], np.float32)
     everything = search(index, query, 1000, [None], rules=Rules(in_stock=False, cheapest=False)).results
-    hits = index.search(query, 1000)[0]
-    assert [(r.product_id, r.row, r.score) for r in everything] == [tuple(hit) for hit in hits]
+    assert [(r.product_id, r.row, r.score) for r in everything] == nearest(index, query, 1000)[0]
 
 
 def test_wrong_questions_are_refused(tmp_path: Path) -> None:

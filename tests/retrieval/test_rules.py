@@ -47,6 +47,24 @@ def test_the_cheapest_in_stock_stands_for_its_catalog(tmp_path: Path) -> None:
     assert list(shown(index, Rules(cheapest=False))) == ["b", "d", "e", "f", "g"]
 
 
+def test_sizes_and_quantities_are_different_things(tmp_path: Path) -> None:
+    """Unless the shop names other attributes; one that gives no size is a thing of its own."""
+    index = shop_of(
+        tmp_path / "index",
+        {},
+        {"catalog_id": "c", "price": 9.0, "attributes": [("Size", ["M"]), ("color", ["red"])]},
+        {"catalog_id": "c", "price": 5.0, "attributes": [("size", ["L"])]},
+        {"catalog_id": "c", "price": 7.0, "attributes": [("size", ["M"])]},
+        {"catalog_id": "c", "price": 8.0, "attributes": [("color", ["red"])]},
+        {"catalog_id": "c", "price": 6.0, "attributes": [("size", ["L", "M"])]},
+        {"catalog_id": "c", "price": 6.5, "attributes": [("size", ["M", "L", "M"]), ("수량", [])]},
+        {"catalog_id": "c", "price": 1.0, "attributes": [("size", ["M"]), ("수량", ["3"])]},
+    )
+    assert shown(index) == {"c": (), "d": ("cheapest",), "e": (), "f": ("cheapest",), "h": ()}
+    assert list(shown(index, Rules(variants=("color",)))) == ["e", "h"]
+    assert shown(index, Rules(variants=())) == {"h": ("cheapest",)}
+
+
 def test_the_seed_is_never_shown_and_its_catalog_only_if_asked(tmp_path: Path) -> None:
     index = shop_of(tmp_path / "index", {"catalog_id": "c", "price": 1.0}, {"catalog_id": "c", "price": 2.0}, {})
     assert shown(index) == {"c": ()}

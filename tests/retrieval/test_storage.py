@@ -10,6 +10,7 @@ import pytest
 
 from shoplens.errors import ShoplensError
 from shoplens.retrieval.index import ITEMS, Index
+from shoplens.retrieval.scan import Range
 from shoplens.retrieval.storage import STORAGES, Storage, Stored, Vectors, encode
 from tests.retrieval.shops import TREE, Shop
 
@@ -52,7 +53,7 @@ def test_search_is_exact_for_what_is_stored_and_near_to_what_was(
     vectors, queries = unit(n, 128, 3), unit(50, 128, 4)
     rows = [{"image_id": str(row), "product_id": str(row), "sample": row} for row in range(n)]
     index = Index.build(tmp_path / "index", vectors, pa.Table.from_pylist(rows, ITEMS), TREE, {}, storage=storage)
-    found = np.array([[hit.row for hit in hits] for hits in index.search(queries, k)])
+    found = index.nearest(queries, k, [Range(0, n)]).rows
     kept = np.asarray(Index.load(tmp_path / "index").vectors, np.float64)
     exact = np.argsort(-(queries.astype(np.float64) @ kept.T), axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(found, exact)

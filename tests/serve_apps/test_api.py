@@ -260,7 +260,7 @@ def test_search_over_a_real_index(running: Any, package: Path, shop: Dataset, tm
 
     async def body(service: Service) -> None:
         await service.promote(release)
-        find = lambda **fields: service.http.post("/v1/similar", json=fields)  # noqa: E731
+        find = lambda **fields: service.http.post("/v1/similar", json={"cheapest": False, **fields})  # noqa: E731
         found = (await find(text="a mug", k=24)).json()
         assert (found["model"], found["dataset"]) == ("eclip/1", f"shop@{shop.digest[:12]}")
         assert [p["product_id"] for p in found["data"]] == expected(embedder.encode_texts(["a mug"])[0])
@@ -269,10 +269,11 @@ def test_search_over_a_real_index(running: Any, package: Path, shop: Dataset, tm
         assert by_photo[0]["score"] == pytest.approx(1, abs=1e-4)
 
         itself = every[:2].mean(axis=0)
-        near = (await find(product_id="p 0/ä", k=1000)).json()["data"]
-        assert [p["product_id"] for p in near] == expected(itself, {"p 0/ä"})
-        others = (await find(product_id="p 0/ä", k=1000, exclude_catalog=True)).json()["data"]
-        assert [p["product_id"] for p in others] == expected(itself, {"p 0/ä", "p1"})
+        mugs = {ids[i] for i in range(24) if i // 2 % 3 == 2}
+        near = (await find(product_id="p 0/ä", k=1000, widening={"margin": 0})).json()["data"]
+        assert [p["product_id"] for p in near] == expected(itself, {"p 0/ä"} | mugs)
+        others = (await find(product_id="p 0/ä", k=1000, widening={"margin": 0}, exclude_catalog=True)).json()["data"]
+        assert [p["product_id"] for p in others] == expected(itself, {"p 0/ä", "p1"} | mugs)
         clothes = (await find(text="x", k=1000, category="clothing", price={"min": 15, "max": 25})).json()["data"]
         assert {p["category_path"][0] for p in clothes} == {"Clothing"}
         assert sorted(p["price"] for p in clothes) == [16, 17, 18, 19, 22, 23, 24, 25]
@@ -283,6 +284,9 @@ def test_search_over_a_real_index(running: Any, package: Path, shop: Dataset, tm
             ({"text": "x", "model": "eclip/2"}, "no_index"),
         ):
             assert error(await find(**fields)) == (404, code)
+        no_catalog = await find(text="x", exclude_catalog=True)
+        assert error(no_catalog) == (400, "invalid_value")
+        assert no_catalog.json()["error"]["param"] == "exclude_catalog"
         vector = (await service.post({"model": "eclip", "input": [{"type": "product", "product_id": "p3"}]})).json()
         assert np.allclose(
             np.array(vector["data"][0]["embedding"]) @ every[6:8].T,

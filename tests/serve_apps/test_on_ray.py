@@ -19,6 +19,8 @@ from serve_apps.settings import Settings
 from serve_apps.shop import app
 from shoplens.datasets.format import Dataset
 from shoplens.registry import packages
+from shoplens.retrieval import deltas
+from shoplens.retrieval.deltas import Changes
 from tests.registry.conftest import Server, mlflow_server  # noqa: F401
 from tests.serve_apps.conftest import make_index, make_package
 
@@ -134,6 +136,19 @@ def test_from_no_champion_to_a_promotion_to_a_lost_replica(url: str, registry: s
         "eclip/2",
         "eclip/1",
     ]
+
+
+def test_a_delta_is_served_without_a_promotion(url: str, registry: str) -> None:
+    client = MlflowClient(registry)
+    client.set_registered_model_alias("eclip", "champion", "2")
+    product = f"{url}/v1/products/p4"
+    wait_for(lambda: health(url)["model"] == "eclip/2")
+    assert httpx.get(product, timeout=60).json()["price"] == 14
+    deltas.append(client.get_model_version("eclip", "2").tags["index"], Changes(removed=["p6"], prices={"p4": 7.5}))
+    wait_for(lambda: httpx.get(product, timeout=60).json()["price"] == 7.5)
+    answer = httpx.post(f"{url}/v1/similar", json={"text": "x", "k": 50, "cheapest": False}, timeout=60).json()
+    found = {row["product_id"]: row["price"] for row in answer["data"]}
+    assert "p6" not in found and found["p4"] == 7.5
 
 
 def _process(title: str) -> psutil.Process:

@@ -22,6 +22,8 @@ from serve_apps.protocol import (
     embedding_answer,
     parse,
 )
+from shoplens.retrieval.rings import Widening
+from shoplens.retrieval.rules import Rules
 
 
 def refused(model: type, body: bytes) -> ApiError:
@@ -120,6 +122,62 @@ def test_a_bad_search_is_a_400(body: dict) -> None:
     refused(SimilarRequest, json.dumps(body).encode())
 
 
+@pytest.mark.parametrize(
+    ("wish", "code", "param"),
+    [
+        ({"attributes": {"color": 3}}, "invalid_value", "attributes.color"),
+        ({"attributes": {"color": ["red"]}}, "invalid_value", "attributes.color"),
+        ({"attributes": ["red"]}, "invalid_value", "attributes"),
+        ({"attributes": {str(n): "x" for n in range(21)}}, "invalid_value", "attributes"),
+        ({"attributes": {"color": "x" * 201}}, "invalid_value", "attributes.color"),
+        ({"in_stock": "yes"}, "invalid_value", "in_stock"),
+        ({"cheapest": 1}, "invalid_value", "cheapest"),
+        ({"photo_cap": 0}, "invalid_value", "photo_cap"),
+        ({"photo_cap": 1.5}, "invalid_value", "photo_cap"),
+        ({"widening": {"rings": -1}}, "invalid_value", "widening.rings"),
+        ({"widening": {"rings": "1"}}, "invalid_value", "widening.rings"),
+        ({"widening": {"rings": True}}, "invalid_value", "widening.rings"),
+        ({"widening": {"margin": -0.1}}, "invalid_value", "widening.margin"),
+        ({"widening": {"floor": "low"}}, "invalid_value", "widening.floor"),
+        ({"widening": {"ring": 1}}, "unknown_field", "widening.ring"),
+        ({"widening": 1}, "invalid_value", "widening"),
+        ({"price": {"min": 2, "max": 1}}, "invalid_value", "price"),
+        ({"user": "u" * 257}, "invalid_value", "user"),
+        ({"user": 7}, "invalid_value", "user"),
+        ({"exclude_catalog": "yes"}, "invalid_value", "exclude_catalog"),
+        ({"rules": ["cheapest"]}, "unknown_field", "rules"),
+    ],
+)
+def test_a_bad_wish_of_a_search_is_a_400_that_names_the_field(wish: dict, code: str, param: str) -> None:
+    error = refused(SimilarRequest, json.dumps({"text": "x", **wish}).encode())
+    assert (error.code, error.param) == (code, param)
+
+
+def test_what_a_search_wishes_becomes_the_rules_of_the_shop() -> None:
+    assert parse(SimilarRequest, b'{"text": "x"}').rules == Rules(seed_catalog=True)
+    body = {
+        "product_id": "p",
+        "price": {"min": 1, "max": 2.5},
+        "attributes": {"color": "red"},
+        "in_stock": False,
+        "exclude_catalog": True,
+        "cheapest": False,
+        "photo_cap": 3,
+        "widening": {"rings": 2, "margin": 0, "floor": -0.5},
+    }
+    asked = parse(SimilarRequest, json.dumps(body).encode())
+    assert asked.widening == Widening(rings=2, margin=0.0, floor=-0.5)
+    assert asked.rules == Rules(
+        in_stock=False,
+        price_min=1.0,
+        price_max=2.5,
+        attributes={"color": "red"},
+        seed_catalog=False,
+        cheapest=False,
+        component_cap=3,
+    )
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_do_anything_but_parse_or_raise_a_400(body: bytes) -> None:
     for model in (EmbeddingRequest, SimilarRequest, AttributesRequest):
@@ -135,7 +193,8 @@ def test_no_bytes_do_anything_but_parse_or_raise_a_400(body: bytes) -> None:
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["model", "input", "type", "text", "image_url", "url", "k", "price", "keys"]), inner
+                st.sampled_from(["model", "input", "type", "text", "image_url", "k", "price", "keys", "widening"]),
+                inner,
             )
         ),
         max_leaves=12,

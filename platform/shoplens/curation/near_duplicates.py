@@ -74,3 +74,12 @@ def _keys(max_distance: int) -> list[np.uint64]:
     edges = np.linspace(0, 64, max_distance + 3).astype(int).tolist()
     bands = [(1 << stop) - (1 << start) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
     return [np.uint64(a | b) for a, b in combinations(bands, 2)]
+
+
+def cosines(vectors: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """float64 [m]: of the rows `pairs` [m, 2] of vectors [n, d] of unit length; some thousands are held at a time."""
+    found = np.empty(len(pairs))
+    for first in range(0, len(pairs), 1 << 14):
+        a, b = pairs[first : first + (1 << 14)].T
+        found[first : first + len(a)] = (vectors[a].astype(np.float64) * vectors[b]).sum(axis=1)
+    return found

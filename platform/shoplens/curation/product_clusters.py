@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from shoplens.config import Config
-from shoplens.curation.near_duplicates import Links, near_photos
+from shoplens.curation.near_duplicates import Links, cosines, near_photos
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
 from shoplens.schema import Split
@@ -164,8 +164,8 @@ def product_clusters(
     shown_by = np.bincount(np.unique(np.stack([stands_for, listed]), axis=1)[0], minlength=1)
     placeholder = np.zeros(n, bool) if config.duplicate_bits is None else shown_by[stands_for] > config.most
     links = Links(*(part[~placeholder[links.pairs].any(axis=1)] for part in links))
-    joined, vetoed, over_cap = _joined(listed, known[first], links, user, config.most)
-    cluster = joined[listed]
+    into, vetoed, over_cap = joined(listed, known[first], links, user, config.most)
+    cluster = into[listed]
 
     alike = _components(n, links.pairs)
     shown_in = np.bincount(np.unique(np.stack([alike, cluster]), axis=1)[0], minlength=1)
@@ -175,13 +175,13 @@ def product_clusters(
     alone = usable & (photos[cluster] < 2)
     label = np.full(n, -1, np.int64)
     classes, label[usable & ~alone] = np.unique(cluster[usable & ~alone], return_inverse=True)
-    component = _components(len(first), cluster[links.pairs], joined)[listed]
+    component = _components(len(first), cluster[links.pairs], into)[listed]
     counts = {
         "classes": len(classes),
         "photos": int((label >= 0).sum()),
         "products": len(np.unique(product[label >= 0])),
         "by_catalog": len(known) - len(first),
-        "by_photo": len(first) - len(np.unique(joined)),
+        "by_photo": len(first) - len(np.unique(into)),
         "vetoed": vetoed,
         "over_cap": over_cap,
         "placeholders": int(placeholder.sum()),
@@ -257,36 +257,41 @@ def _links(phash: np.ndarray, config: ClassesConfig, user: np.ndarray, vectors: 
     links = Links(order[found.pairs], found.distance)
     if vectors is None:
         return links
-    a, b = links.pairs.T
-    step = 1 << 14
-    cosine = [
-        (vectors[a[i : i + step]].astype(np.float64) * vectors[b[i : i + step]]).sum(1) for i in range(0, len(a), step)
-    ]
-    return Links(*(part[np.concatenate([*cosine, np.empty(0)]) >= config.cosine] for part in links))
+    confirmed = cosines(vectors, links.pairs) >= config.cosine
+    return Links(*(part[confirmed] for part in links))
 
 
-def _joined(
-    listed: np.ndarray, catalog: np.ndarray, links: Links, user: np.ndarray, most: int
+def joined(
+    listed: np.ndarray,
+    catalog: np.ndarray,
+    links: Links,
+    user: np.ndarray,
+    most: int,
+    own: np.ndarray | None = None,
 ) -> tuple[np.ndarray, int, int]:
     """The class that each of c classes becomes part of, int64 [c], and how many classes were not joined because of
     their catalogs, and because there were too many.
 
     listed   int64 [n]: class of each photo; catalog int64 [c], negative where unknown
+    user     bool [n]: photos that join nothing
+    own      int64 [c], below c: classes that count as one among the `most`; each counts if it is left out
     """
-    joined = np.arange(len(catalog))
+    into = np.arange(len(catalog))
+    own = into if own is None else own
     by_shop = ~user[links.pairs].any(axis=1)
     refused = np.zeros((2, len(catalog)), bool)
     for distance in np.unique(links.distance[by_shop]).tolist():
-        pairs = joined[listed[links.pairs[by_shop & (links.distance <= distance)]]]
-        together = _components(len(catalog), pairs)[joined]
+        pairs = into[listed[links.pairs[by_shop & (links.distance <= distance)]]]
+        together = _components(len(catalog), pairs)[into]
         known = np.unique(np.stack([together, catalog])[:, catalog >= 0], axis=1)[0]
-        catalogs, members = np.bincount(known, minlength=len(catalog)), np.bincount(together, minlength=len(catalog))
-        linked = np.isin(joined, pairs[pairs[:, 0] != pairs[:, 1]])
+        counted = np.unique(together * len(catalog) + own) // len(catalog)
+        catalogs, members = (np.bincount(of, minlength=len(catalog)) for of in (known, counted))
+        linked = np.isin(into, pairs[pairs[:, 0] != pairs[:, 1]])
         refused |= linked & np.stack([catalogs > 1, (catalogs <= 1) & (members > most)])[:, together]
         first = np.full(len(catalog), len(catalog))
-        np.minimum.at(first, together, joined)
-        joined = np.where(((catalogs <= 1) & (members <= most))[together], first[together], joined)
-    return joined, int(refused[0].sum()), int(refused[1].sum())
+        np.minimum.at(first, together, into)
+        into = np.where(((catalogs <= 1) & (members <= most))[together], first[together], into)
+    return into, int(refused[0].sum()), int(refused[1].sum())
 
 
 def _components(n: int, pairs: np.ndarray, further: np.ndarray | None = None) -> np.ndarray:

@@ -39,6 +39,7 @@ PRODUCTS = pa.schema(
         ("currency", pa.string()),
         ("seller", pa.string()),
         ("review_count", pa.int64()),
+        ("stock", pa.int64()),
         ("split", pa.string()),
     ]
 )
@@ -178,9 +179,9 @@ class Dataset:
         return self.manifest.digest
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """One of `TABLES`, whole."""
+        """A table, whole or these columns of it; a column of `TABLES` that it was written without is null."""
         with self._fs.open(f"{self._root}/{name}.parquet") as file:
-            return pq.read_table(file, columns=list(columns) if columns else None)
+            return pq.read_table(file, columns=list(columns) if columns else None, schema=TABLES.get(name))
 
     @cached_property
     def products(self) -> pa.Table:

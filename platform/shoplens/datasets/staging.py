@@ -2,7 +2,8 @@
 
 Work is cut into chunks. A chunk writes one tar and its rows of the tables into `OUT.partial`, the rows
 last; a chunk whose rows are there is done. A run that was killed is continued by the same command: chunks
-that are done stay, if `fingerprint` (source, options, versions) is the same, else everything starts anew.
+that are done stay, if `fingerprint` (source, options, versions) and the format's columns are the same, else
+everything starts anew.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class Staging:
 
     def __init__(self, out: str, fingerprint: Mapping[str, Any]) -> None:
         self.out = os.path.abspath(out) if "://" not in out else out.rstrip("/")
-        self.fingerprint = json.loads(json.dumps(fingerprint, sort_keys=True, default=str))
+        told = {**fingerprint, "columns": {name: schema.names for name, schema in TABLES.items()}}
+        self.fingerprint = json.loads(json.dumps(told, sort_keys=True, default=str))
         self._fs, self._final = fsspec.core.url_to_fs(self.out)
         self.root = f"{self._final}.partial"
 

@@ -84,6 +84,19 @@ def load(folder: str | os.PathLike[str], *, verify: bool = True) -> Index:
     return _with_changes(base, _read(files, base.snapshot), _snapshot(base.snapshot, files))
 
 
+def stamp(folder: str | os.PathLike[str]) -> str:
+    """Changes when the index is built anew and when a delta is appended; reads `index.json` only.
+
+    Raises OSError if that cannot be read.
+    """
+    folder = Path(folder)
+    digest = sha256((folder / "index.json").read_bytes())
+    for path in _files(folder):
+        written = path.stat()
+        digest.update(f"{path.name} {written.st_size} {written.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:12]
+
+
 def compact(folder: str | os.PathLike[str]) -> Index:
     """Makes index and deltas one index without deltas, of the same answers, and puts it in their place.
 
@@ -104,6 +117,7 @@ def compact(folder: str | os.PathLike[str]) -> Index:
             index.tree,
             {**index.about, "compacted_from": index.snapshot},
             index.storage,
+            index.akin,
         )
         return Index.load(folder, verify=False)
 
@@ -147,7 +161,7 @@ def _check_image_ids(items: pa.Table, removed: Sequence[str], index: Index) -> N
     known = pc.index_in(index.items["image_id"].combine_chunks(), value_set=items["image_id"].combine_chunks())
     rows = np.flatnonzero(pc.is_valid(known).to_numpy(zero_copy_only=False))
     leaving = {*items["product_id"].to_pylist(), *removed}
-    places = np.searchsorted(index.products.start, rows, side="right") - 1
+    places = index.products.of_photos(rows)
     for place, product_id in zip(places.tolist(), index.products.ids(places), strict=True):
         if product_id not in leaving and not (index.products.gone is not None and index.products.gone[place]):
             raise ShoplensError(f"an added photo has the image id of a photo of product {product_id!r}")
@@ -237,6 +251,7 @@ def _with_changes(base: Index, tables: Sequence[pa.Table], snapshot: str) -> Ind
         storage=base.storage,
         longest=max(base.longest, longest(added)),
         snapshot=snapshot,
+        akin=base.akin,
         order=rank,
     )
 

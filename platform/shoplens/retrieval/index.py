@@ -13,9 +13,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +34,6 @@ from shoplens.retrieval.storage import STORAGES, Storage, Stored, Vectors, block
 from shoplens.schema import Category, CategoryTree
 
 FORMAT_VERSION = 2
-MAX_K = 1000
 FILES = ("vectors.npy", "items.parquet", "categories.parquet")
 SCALES = "scales.npy"
 """Beside them where the vectors are int8."""
@@ -60,6 +62,9 @@ CATEGORIES = pa.schema(
     ]
 )
 """The tree, and each category's slice of the products, all below it included."""
+AKIN = pa.schema([("category_id", pa.string()), ("akin", pa.list_(pa.string()))])
+"""`AKIN_FILE`, which an index may lack: the categories that a search from a category widens to, nearest first."""
+AKIN_FILE = "akin.parquet"
 
 _GREATEST_SCORE = 1e38
 
@@ -72,24 +77,18 @@ class UnknownProduct(ShoplensError):
     """The product asked for is not in the index."""
 
 
-class Hit(NamedTuple):
-    """A product found: `score` is the inner product of its best photo, `row` that photo's row in the index."""
-
-    product_id: str
-    row: int
-    score: float
-
-
 def items(
     dataset: Dataset, samples: np.ndarray, *, stock: pa.Array | None = None, component: pa.Array | None = None
 ) -> pa.Table:
     """`ITEMS` of the photos `samples` [n] (rows of `Dataset.images`), in that order.
 
-    `stock` and `component` int64 [products] are of the rows of `Dataset.products`; unknown if left out.
+    `stock` and `component` int64 [products] are of the rows of `Dataset.products`; if left out, the stock is the
+    dataset's and the component unknown.
     """
     products = dataset.products.select(["product_id", "catalog_id", "category_id", "price", "attributes"])
-    for name, column in (("stock", stock), ("component", component)):
-        products = products.append_column(name, pa.nulls(len(products), pa.int64()) if column is None else column)
+    products = products.append_column("stock", dataset.products["stock"] if stock is None else stock)
+    unknown = pa.nulls(len(products), pa.int64())
+    products = products.append_column("component", unknown if component is None else component)
     table = products.take(pa.array(dataset.product_row[samples]))
     table = table.append_column("image_id", dataset.images["image_id"].take(pa.array(samples)))
     return table.append_column("sample", pa.array(samples, pa.int64())).select(ITEMS.names).cast(ITEMS)
@@ -99,8 +98,9 @@ class Index:
     """Exact search over one folder; the vectors stay on disk and are mapped, so replicas share their memory.
 
     Attributes: `vectors` [n, d], `items` (`ITEMS`, one row a vector), `products` (their columns), `tree`, `about`
-    (model name and version, dataset name and digest, whatever the builder said), `snapshot` (an id of the content:
-    who keeps it beside an answer can say what was searched). Searching is safe from many threads.
+    (model name and version, dataset name and digest, whatever the builder said), `akin` (by category, those that
+    were learned to be like it, nearest first), `snapshot` (an id of the content: who keeps it beside an answer can say
+    what was searched). Searching is safe from many threads.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class Index:
         storage: Storage,
         longest: float,
         snapshot: str,
+        akin: Mapping[str, Sequence[str]] = MappingProxyType({}),
         order: np.ndarray | None = None,
     ) -> None:
         """Use `build`, `load` or `deltas.load`.
@@ -124,7 +125,7 @@ class Index:
         """
         self.vectors, self.items, self.products, self.tree, self.about = vectors, items, products, tree, dict(about)
         self.storage, self.longest, self.snapshot = storage, longest, snapshot
-        self.order, self._slices = order, slices
+        self.akin, self.order, self._slices = akin, order, slices
 
     @classmethod
     def build(
@@ -136,12 +137,14 @@ class Index:
         about: Mapping[str, Any],
         *,
         storage: Storage = "float32",
+        akin: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> Index:
         """Writes the index of `vectors` float32 [n, d] aside, moves it to `folder` (replacing what was there), loads it.
 
         `items` (`ITEMS`) has a row for each vector. `storage`: what a vector is kept as, 4d, 2d or d + 4 bytes of
-        it; what is found is exact for the vectors as they are kept. Raises ShoplensError on vectors that are not
-        finite, on items that contradict each other and on categories that are not in the tree.
+        it; what is found is exact for the vectors as they are kept. `akin`: as the attribute, see
+        `category_similarity.learned`. Raises ShoplensError on vectors that are not finite, on items that contradict
+        each other and on categories that are not in the tree.
         """
         if storage not in STORAGES:
             raise ShoplensError(f"vectors cannot be stored as {storage!r}: ask for {', '.join(STORAGES)}")
@@ -158,7 +161,11 @@ class Index:
         items = items.select(ITEMS.names).cast(ITEMS).combine_chunks()
         order = depth_first(items, tree)
         items = items.take(pa.array(order))
-        write(folder, lambda rows: encode(vectors[order[rows]], storage), vectors.shape[1], items, tree, about, storage)
+
+        def stored(rows: slice) -> Stored:
+            return encode(vectors[order[rows]], storage)
+
+        write(folder, stored, vectors.shape[1], items, tree, about, storage, akin)
         return cls.load(folder, verify=False)
 
     @classmethod
@@ -172,7 +179,7 @@ class Index:
             summary = json.loads((folder / "index.json").read_text())
             if summary["format_version"] != FORMAT_VERSION:
                 raise ShoplensError(f"{folder} is of index format {summary['format_version']}: build the index again")
-            files = _files(summary["storage"])
+            files = _files(summary["storage"], AKIN_FILE in summary["sha256"])
             if verify:
                 for name in files:
                     if sha256_of(folder / name) != summary["sha256"][name]:
@@ -180,6 +187,7 @@ class Index:
             codes, *scales = (np.load(folder / n, mmap_mode="r", allow_pickle=False) for n in files if n[-4:] == ".npy")
             items, categories = (pq.read_table(folder / name).combine_chunks() for name in FILES[1:])
             nodes, counts = categories.to_pylist(), summary["counts"]
+            akin = (pq.read_table(folder / AKIN_FILE) if AKIN_FILE in files else AKIN.empty_table()).to_pydict()
             if codes.shape != (counts["photos"], summary["dimension"]) or codes.dtype != summary["storage"]:
                 raise ShoplensError(f"{folder}/vectors.npy does not belong to index.json: build the index again")
             return cls(
@@ -193,6 +201,7 @@ class Index:
                 storage=summary["storage"],
                 longest=summary["longest"],
                 snapshot=sha256_of(folder / "index.json")[:16],
+                akin=dict(zip(akin["category_id"], akin["akin"], strict=True)),
             )
         except FileNotFoundError as error:
             raise ShoplensError(
@@ -213,6 +222,12 @@ class Index:
     def __contains__(self, product_id: object) -> bool:
         return self.products.place(product_id) is not None
 
+    def without(self, hidden: np.ndarray) -> Index:
+        """This index, in which the products `hidden` bool [products] cannot be found either; the vectors are shared."""
+        other = copy(self)
+        other.products = self.products.without(hidden)
+        return other
+
     def slices(self, category: str | None) -> Sequence[tuple[int, int]]:
         """The ranges (first, end) of the products in a category and all below it; of None, of all.
 
@@ -222,6 +237,19 @@ class Index:
             return self._slices[category]
         except KeyError:
             raise UnknownCategory(f"category {category!r} is not in the index: ask for one of its categories") from None
+
+    def ring_order(self, category: str | None) -> list[str | None]:
+        """Where a search from this category goes: itself, those that are `akin` to it, then its ancestors, nearest first.
+
+        What the tree alone would reach is always reached. Of None the whole shop. Raises UnknownCategory.
+        """
+        self.slices(category)
+        order = [category]
+        if category is not None:
+            order += self.akin.get(category, ())
+        while category is not None and (category := self.tree[category].parent_id) is not None:
+            order.append(category)
+        return order
 
     def nearest(self, queries: np.ndarray, k: int, ranges: Sequence[Range]) -> Found:
         """The best k of these disjoint `ranges` of products for each query [m, d], as arrays: see `scan.best`.
@@ -242,59 +270,6 @@ class Index:
         if greatest * self.longest * self.dim > _GREATEST_SCORE:
             raise ShoplensError("scores of vectors as long as these overflow: bring queries and vectors to unit length")
         return scan.best(self.vectors, self.products.start, self.longest, queries, k, ranges, self.order)
-
-    def search(
-        self,
-        queries: np.ndarray,
-        k: int,
-        *,
-        category: str | None = None,
-        price_min: float | None = None,
-        price_max: float | None = None,
-        exclude_products: Collection[str] = (),
-        exclude_catalogs: Collection[str] = (),
-    ) -> list[list[Hit]]:
-        """The k products whose best photo has the greatest inner product with each query [m, d], best first.
-
-        `category` takes the category and all below it; a price bound (inclusive) leaves out products without a
-        price; excluding an id that is not here excludes nothing. Equal scores stand in row order. Scores are
-        of float64 and do not depend on what else is asked. Fewer than k are returned where fewer exist.
-        Raises ShoplensError on a k outside 1..1000, queries of another dimension or not finite, an unknown
-        category (UnknownCategory), a price range that is empty.
-        """
-        if not 1 <= k <= MAX_K:
-            raise ShoplensError(f"k is {k}: ask for 1 to {MAX_K} products")
-        if price_min is not None and price_max is not None and price_min > price_max:
-            raise ShoplensError(f"the price range {price_min:g} to {price_max:g} is empty: swap its ends")
-        places = [self.products.place(product_id) for product_id in exclude_products]
-        barred = [place for place in places if place is not None]
-        barred += self.products.of_catalogs(exclude_catalogs).tolist()
-        ranges = [
-            Range(low, high, self._excluded(low, high, price_min, price_max, barred))
-            for low, high in self.slices(category)
-        ]
-        found = self.nearest(queries, k, ranges)
-        product_ids = self.products.ids(found.products.ravel())
-        hits = list(map(Hit, product_ids, found.rows.ravel().tolist(), found.scores.ravel().tolist()))
-        each = found.products.shape[1]
-        return [hits[query * each : (query + 1) * each] for query in range(len(found.products))]
-
-    def _excluded(
-        self, low: int, high: int, price_min: float | None, price_max: float | None, barred: Collection[int]
-    ) -> np.ndarray | None:
-        """bool [high - low], None if all are allowed; `barred` are places of products, anywhere."""
-        gone = self.products.gone
-        within = [place - low for place in barred if low <= place < high]
-        if gone is None and price_min is None and price_max is None and not within:
-            return None
-        excluded = np.zeros(high - low, dtype=bool) if gone is None else gone[low:high].copy()
-        price = self.products.price[low:high]
-        if price_min is not None:
-            excluded |= ~(price >= price_min)
-        if price_max is not None:
-            excluded |= ~(price <= price_max)
-        excluded[within] = True
-        return excluded
 
     def vector_of(self, product_id: str) -> np.ndarray:
         """The product as a query, float32 [d]: the mean of its photos' vectors, at unit length. Raises UnknownProduct."""
@@ -318,9 +293,12 @@ def write(
     tree: CategoryTree,
     about: Mapping[str, Any],
     storage: Storage,
+    akin: Mapping[str, Sequence[str]],
 ) -> None:
     """Writes an index aside and moves it to `folder`; `items` are in depth-first order, `stored` of some rows of theirs."""
     folder = Path(folder)
+    if strange := {*akin, *chain.from_iterable(akin.values())} - {node.id for node in tree}:
+        raise ShoplensError(f"category {min(strange)!r} is said to be akin to others and not in the category tree")
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     try:
@@ -329,6 +307,8 @@ def write(
         products = run_starts(items["product_id"])
         pq.write_table(items, aside / "items.parquet", compression="zstd")
         pq.write_table(_category_table(items, products, tree), aside / "categories.parquet", compression="zstd")
+        if akin:
+            pq.write_table(pa.table([list(akin), [*akin.values()]], schema=AKIN), aside / AKIN_FILE, compression="zstd")
         summary = {
             "format_version": FORMAT_VERSION,
             "dimension": dimension,
@@ -336,7 +316,7 @@ def write(
             "longest": greatest,
             "counts": {"photos": items.num_rows, "products": len(products)},
             "about": dict(about),
-            "sha256": {name: sha256_of(aside / name) for name in _files(storage)},
+            "sha256": {name: sha256_of(aside / name) for name in _files(storage, bool(akin))},
         }
         (aside / "index.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False))
         _move(aside, folder)
@@ -412,8 +392,8 @@ def _slice(first: int, length: int) -> tuple[tuple[int, int], ...]:
     return ((first, first + length),)
 
 
-def _files(storage: str) -> tuple[str, ...]:
-    return (*FILES, SCALES) if storage == "int8" else FILES
+def _files(storage: str, akin: bool) -> tuple[str, ...]:
+    return (*FILES, *[SCALES] * (storage == "int8"), *[AKIN_FILE] * akin)
 
 
 def _write_vectors(folder: Path, stored: Callable[[slice], Stored], shape: tuple[int, int], storage: Storage) -> float:

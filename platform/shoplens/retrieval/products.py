@@ -7,7 +7,8 @@ opening an index of a million products makes no Python string.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Collection
+from copy import copy
 from functools import cached_property
 from typing import NamedTuple
 
@@ -15,7 +16,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+_OFFERS_KEPT = 4
 _COLUMNS = ["product_id", "catalog_id", "category_id", "price", "stock", "component", "attributes"]
+
+
+class Offers(NamedTuple):
+    """What is one thing to a shopper: listings of one catalog that agree in some attributes.
+
+    code   int64 [n]: a number for each such group; -1 where the catalog is unknown
+    order  int64 [n]: places by group, then price, then id, those of no group first; without a price last in their group
+    begin  int64 [groups + 1]: where each group's begin in `order`
+    """
+
+    code: np.ndarray
+    order: np.ndarray
+    begin: np.ndarray
 
 
 class Members(NamedTuple):
@@ -45,9 +60,20 @@ class Products:
         self.stock, self.component = (
             _whole(self._first[name]).fill_null(-1).to_numpy(zero_copy_only=False) for name in ("stock", "component")
         )
+        self._offers: dict[tuple[str, ...], Offers] = {}
 
     def __len__(self) -> int:
         return len(self.all_ids)
+
+    def without(self, hidden: np.ndarray) -> Products:
+        """The same columns, in which those `hidden` bool [n] must not be found either."""
+        other = copy(self)
+        other.gone = hidden if self.gone is None else self.gone | hidden
+        return other
+
+    def of_photos(self, rows: np.ndarray) -> np.ndarray:
+        """The places of the products that the photos at these rows [p] are of."""
+        return np.searchsorted(self.start, rows, side="right") - 1
 
     def ids(self, places: np.ndarray) -> list[str]:
         """The ids of the products at these places [p]."""
@@ -82,33 +108,19 @@ class Products:
     def catalog(self) -> np.ndarray:
         return self._catalogs.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
-    @cached_property
-    def _catalog_ids(self) -> _Sorted:
-        return _Sorted(self._catalogs.dictionary)
-
-    @cached_property
-    def _by_catalog(self) -> tuple[np.ndarray, np.ndarray]:
-        """Places by catalog, price and id, and where each catalog's begin; those without a catalog stand first."""
-        order = np.lexsort((self.id_rank, self.price, self.catalog))
-        return order, np.searchsorted(self.catalog[order], np.arange(len(self._catalogs.dictionary) + 1))
-
-    def of_catalogs(self, catalog_ids: Iterable[str]) -> np.ndarray:
-        """The places of the products of these catalogs; of unknown ones none."""
-        codes = [self._catalog_ids.equal_to(catalog_id) for catalog_id in catalog_ids]
-        if not codes:
-            return np.empty(0, dtype=np.int64)
-        return self.members(np.concatenate(codes)).place
-
-    def members(self, catalogs: np.ndarray) -> Members:
-        """The products of each catalog number [g], cheapest first, then by id; those without a price stand last.
-
-        `group` counts along `catalogs`.
-        """
-        order, begin = self._by_catalog
-        count = begin[catalogs + 1] - begin[catalogs]
-        group = np.repeat(np.arange(len(catalogs)), count)
-        within = np.arange(len(group)) - np.repeat(np.cumsum(count) - count, count)
-        return Members(group, order[begin[catalogs][group] + within])
+    def offers(self, keys: tuple[str, ...] = ()) -> Offers:
+        """The listings of a catalog whose values of the attributes `keys` are the same; of no keys, all of them."""
+        if (kept := self._offers.get(keys)) is not None:
+            return kept
+        variant = variants(_whole(self._first["attributes"]), keys)
+        code = self.catalog * (variant.max(initial=0) + 1) + variant
+        code = np.unique(np.where(self.catalog >= 0, code, -1), return_inverse=True)[1]
+        code -= int((self.catalog < 0).any())
+        order = np.lexsort((self.id_rank, self.price, code))
+        found = Offers(code, order, np.searchsorted(code[order], np.arange(code.max(initial=-1) + 2)))
+        if len(self._offers) < _OFFERS_KEPT:
+            self._offers[keys] = found
+        return found
 
     @cached_property
     def _attributes(self) -> AttributePairs:
@@ -132,6 +144,18 @@ class Products:
         return pairs.row[np.searchsorted(pairs.code, code) : np.searchsorted(pairs.code, code, side="right")]
 
 
+def members(offers: Offers, codes: np.ndarray) -> Members:
+    """The products of each of these groups [g], cheapest first, then by id; those without a price stand last.
+
+    `group` counts along `codes`.
+    """
+    begin = offers.begin
+    count = begin[codes + 1] - begin[codes]
+    group = np.repeat(np.arange(len(codes)), count)
+    within = np.arange(len(group)) - np.repeat(np.cumsum(count) - count, count)
+    return Members(group, offers.order[begin[codes][group] + within])
+
+
 class AttributePairs(NamedTuple):
     """Every (row, key, value) of an attributes column once, by key and value, then by row.
 
@@ -144,12 +168,20 @@ class AttributePairs(NamedTuple):
     values: pa.Array
 
 
-def attribute_pairs(attributes: pa.MapArray) -> AttributePairs:
-    """Of a column map<string, list<string>> [n]; a null has no attributes, a null value is passed over."""
-    values = attributes.items
+def attribute_pairs(attributes: pa.MapArray, only: Collection[str] | None = None) -> AttributePairs:
+    """Of a column map<string, list<string>> [n]; a null has no attributes, a null value is passed over.
+
+    only   keys in any case: others are left out, and keys come back in lower case
+    """
+    row = np.repeat(np.arange(len(attributes)), np.diff(attributes.offsets.to_numpy()))
+    keys, values = attributes.keys, attributes.items
+    if only is not None:
+        keys = pc.utf8_lower(keys)
+        kept = pc.is_in(keys, value_set=pc.utf8_lower(pa.array(only, pa.string())))
+        row, keys, values = row[kept.to_numpy(zero_copy_only=False)], keys.filter(kept), values.filter(kept)
     count = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)
-    row = np.repeat(np.repeat(np.arange(len(attributes)), np.diff(attributes.offsets.to_numpy())), count)
-    keys = attributes.keys.dictionary_encode()
+    row = np.repeat(row, count)
+    keys = keys.dictionary_encode()
     words = values.flatten().dictionary_encode()
     key = np.repeat(keys.indices.to_numpy(zero_copy_only=False), count).astype(np.int64)
     value = words.indices.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -157,6 +189,25 @@ def attribute_pairs(attributes: pa.MapArray) -> AttributePairs:
     known = value >= 0
     code, row = np.divmod(np.unique(code[known] * len(attributes) + row[known]), max(1, len(attributes)))
     return AttributePairs(row, code, keys.dictionary, words.dictionary)
+
+
+def variants(attributes: pa.MapArray, keys: Collection[str]) -> np.ndarray:
+    """int64 [n]: equal for rows that have the same values of each of the attributes `keys`, in whatever order.
+
+    Upper and lower case of a key are one. An attribute without values is one that is not there. 0 where none is.
+    """
+    pairs = attribute_pairs(attributes, keys)
+    by_row = np.lexsort((pairs.code, pairs.row))
+    row, code = pairs.row[by_row], pairs.code[by_row]
+    nth = np.arange(len(row)) - np.searchsorted(row, row)
+    by_nth = np.argsort(nth, kind="stable")
+    found, used = np.zeros(len(attributes), dtype=np.int64), 0
+    for at in np.split(by_nth, np.cumsum(np.bincount(nth)))[:-1]:
+        so_far = np.unique(found[row[at]], return_inverse=True)[1]
+        same = np.unique(so_far * (int(code.max()) + 1) + code[at], return_inverse=True)[1]
+        found[row[at]] = used + 1 + same
+        used += int(same.max()) + 1
+    return found
 
 
 def run_starts(ids: pa.ChunkedArray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Search through the category tree: the seed's leaf first, then rings around it until enough may be shown.
 
 A ring is a category without what the rings before it held: of the order leaf, parent, grandparent the second ring
-is the leaf's siblings and the third its cousins; of an order by learned similarity
-(`category_similarity.nearest`) each is a category of its own, wherever it lies.
+is the leaf's siblings and the third its cousins; of an order that was learned (`category_similarity.learned`) each is a
+leaf of its own, wherever it lies, until the ancestors follow with what is left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from shoplens.errors import ShoplensError
 from shoplens.retrieval.index import Index, UnknownProduct
 from shoplens.retrieval.rules import Rules, named, shown, under_cap
 from shoplens.retrieval.scan import Range
-from shoplens.schema import CategoryTree
 
 
 class Widening(Config):
@@ -38,7 +37,7 @@ class Widening(Config):
 
 
 class Result(NamedTuple):
-    """A product found: `score` and `row` as in `index.Hit`, the ring it was found in (0: the leaf), the rules applied.
+    """A product found: its best photo's row in the index and inner product, the ring (0: the leaf), the rules applied.
 
     `rules` are names of `rules.NAMES`.
     """
@@ -68,14 +67,6 @@ class _Taken(NamedTuple):
     low: bool
 
 
-def tree_order(tree: CategoryTree, category: str | None) -> list[str | None]:
-    """The category and its ancestors, nearest first; of None the whole shop."""
-    order = [category]
-    while category is not None and (category := tree[category].parent_id) is not None:
-        order.append(category)
-    return order
-
-
 def rings(index: Index, order: Iterable[str | None]) -> Iterator[list[tuple[int, int]]]:
     """The ranges of products of each category of `order` that none before it held. Raises UnknownCategory."""
     held: list[tuple[int, int]] = []
@@ -96,14 +87,14 @@ def similar(
 ) -> Results:
     """The products most similar to the product `seed`, its own category first.
 
-    `order`: the categories of the rings, the seed's own and its ancestors where it is left out. Raises
+    `order`: the categories of the rings, where it is left out those of `Index.ring_order` for the seed's own. Raises
     UnknownProduct, and what `search` raises.
     """
     place = index.products.place(seed)
     if place is None:
         raise UnknownProduct(f"product {seed!r} is not in the index")
     if order is None:
-        order = tree_order(index.tree, index.products.category(place))
+        order = index.ring_order(index.products.category(place))
     return search(index, index.vector_at(place), k, order, rules=rules, widening=widening, seed=place)
 
 

@@ -12,11 +12,11 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from shoplens.config import Config
-from shoplens.retrieval.products import Products
+from shoplens.retrieval.products import Products, members
 
 NAMES = ("in_stock", "price", "attributes", "cheapest", "shared_photo", "capped")
 """What is said of a result: its stock is known and not zero; its price or attributes are those asked for; dearer
-listings of its catalog were left out; another result shares a photo with it; more would have, but for the cap."""
+listings of its catalog, of the same variant, were left out; another result shares a photo with it; more would have, but for the cap."""
 
 
 class Rules(Config):
@@ -28,6 +28,8 @@ class Rules(Config):
     seed_catalog    whether other listings of the seed's catalog may be shown; the seed itself never is
     cheapest        of the listings of a catalog that may be shown, show the cheapest only, the first by id of equals;
                     one without a price only where none has one
+    variants        attributes that make listings of one catalog different things, of which each is shown: those that
+                    differ in one of them, or of which only one has it; upper and lower case of a key are one
     component_cap   most results that share a photo though they are different products; null: all
     """
 
@@ -37,6 +39,7 @@ class Rules(Config):
     attributes: dict[str, str] = {}
     seed_catalog: bool = False
     cheapest: bool = True
+    variants: tuple[str, ...] = ("size", "quantity", "capacity", "사이즈", "수량", "용량")
     component_cap: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -56,18 +59,19 @@ class Shown(NamedTuple):
 def shown(products: Products, places: np.ndarray, rules: Rules, seed: int | None = None) -> Shown:
     """What of the products at these places [p] may be shown beside the product at the place `seed`.
 
-    The cheapest listing of a catalog is sought in the whole shop, wherever it is filed. The cap of a component is
+    The cheapest listing of a variant of a catalog is sought in the whole shop, wherever it is filed. The cap of a component is
     not applied here: it depends on what else is shown.
     """
     allowed = eligible(products, places, rules, seed)
     cheapest = np.zeros(len(places), dtype=bool)
     if rules.cheapest:
-        grouped = np.flatnonzero(allowed & (products.catalog[places] >= 0))
-        catalogs, group = np.unique(products.catalog[places[grouped]], return_inverse=True)
-        members = products.members(catalogs)
-        rivals = np.flatnonzero(eligible(products, members.place, rules, seed))
-        first = np.searchsorted(members.group[rivals], np.arange(len(catalogs) + 1))
-        stands = members.place[rivals[first[:-1]]][group] == places[grouped]
+        offers = products.offers(rules.variants)
+        grouped = np.flatnonzero(allowed & (offers.code[places] >= 0))
+        codes, group = np.unique(offers.code[places[grouped]], return_inverse=True)
+        of_code = members(offers, codes)
+        rivals = np.flatnonzero(eligible(products, of_code.place, rules, seed))
+        first = np.searchsorted(of_code.group[rivals], np.arange(len(codes) + 1))
+        stands = of_code.place[rivals[first[:-1]]][group] == places[grouped]
         allowed[grouped] = stands
         cheapest[grouped] = stands & (np.diff(first) > 1)[group]
     return Shown(allowed, cheapest)

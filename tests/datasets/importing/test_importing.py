@@ -68,6 +68,7 @@ def shop(folder: Path, products: int = 6, photos: int = 2) -> str:
                 "category_path": ["Clothing", ["Shirts", "Hats"][p % 2]],
                 "attributes": {"color": "red", "sizes": ["S", "M"], "year": 2020},
                 "price": 10.5,
+                "stock": 3 * p,
                 "images": names,
                 "split": ["train", "test"][p % 3 == 0],
             }
@@ -118,6 +119,7 @@ def test_a_good_table_is_imported_whole(tmp_path: Path, ray_local: None) -> None
     assert product["title"] == "상품 1"
     assert dict(product["attributes"]) == {"color": ["red"], "sizes": ["S", "M"], "year": ["2020"]}
     assert product["category_id"] == "clothing/hats"
+    assert dataset.products["stock"].to_pylist() == [0, 3, 6, 9, 12, 15]
     for sample, row in enumerate(dataset.images.to_pylist()):
         p, k = int(row["product_id"][1:]), int(row["image_id"].rpartition("_")[2])
         data = dataset.read_image(sample)
@@ -395,6 +397,22 @@ def test_fields_that_are_not_ours_are_kept(tmp_path: Path) -> None:
     broken = product_of({"id": "1", "title": "t", "attributes": 5}, "here")
     assert isinstance(broken, Reject)
     assert broken.detail == "attributes is not an object"
+
+
+@pytest.mark.parametrize(("given", "stock"), [(0, 0), ("12", 12), (None, None), (7.0, 7)])
+def test_stock_is_in_pieces(given: Any, stock: int | None) -> None:
+    product = product_of({"id": "1", "title": "t", "stock": given}, "here")
+    assert isinstance(product, Product)
+    assert product.stock == stock
+    assert not product.attributes
+    assert not product.texts
+
+
+@pytest.mark.parametrize("given", [-1, 1.5, "some", 2**63, [3]])
+def test_what_is_no_number_of_pieces_is_rejected(given: Any) -> None:
+    product = product_of({"id": "1", "title": "t", "stock": given}, "here")
+    assert isinstance(product, Reject)
+    assert product.detail.startswith("stock: ")
 
 
 def test_topics_and_the_shoppers_log(tmp_path: Path) -> None:

@@ -116,6 +116,17 @@ def test_wrong_and_missing_catalog_ids_come_at_their_rates_within_split_and_leaf
     assert np.mean([home[row["catalog_id"]][1] == row["category_id"] for row in wrong]) > 0.9
 
 
+def test_stock_hangs_on_nothing_else(rows: list[Row]) -> None:
+    stock = [row["stock"] for row in rows]
+    for share, found in ((0.06, stock.count(0)), (0.1, stock.count(None))):
+        assert found / len(rows) == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / len(rows)))
+    pieces = np.array([pieces for pieces in stock if pieces])
+    assert pieces.min() >= 1
+    assert pieces.mean() == pytest.approx(20, abs=4 * 20 / np.sqrt(len(pieces)))
+    of_known = np.array([(row["stock"], row["price"], row["attractiveness"]) for row in rows if row["stock"]])
+    assert abs(np.corrcoef(of_known.T)[0, 1:]).max() < 4 / np.sqrt(len(of_known))
+
+
 def test_titles_are_in_both_scripts_and_clean_ones_name_the_attributes(rows: list[Row]) -> None:
     hangul = np.array([bool(re.search("[가-힣]", row["title"])) for row in rows])
     latin = np.array([bool(re.search("[A-Za-z]{3}", row["title"])) for row in rows])

@@ -106,6 +106,7 @@ _PLAIN = {
     "currency",
     "seller",
     "review_count",
+    "stock",
     "split",
 }
 _IDENTIFIERS = {"id", "catalog_id", "category_id"}

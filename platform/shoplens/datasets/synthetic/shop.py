@@ -34,6 +34,8 @@ from shoplens.errors import ShoplensError
 from shoplens.schema import CategoryTree, Product
 
 CATALOGS_PER_CHUNK = 200
+SOLD_OUT, UNKNOWN_STOCK, MEAN_STOCK = 0.06, 0.10, 20
+"""Shares of the offers, and the mean of the pieces that the others have."""
 
 TRUTH = pa.schema(
     [
@@ -272,6 +274,7 @@ def _offers(
             currency="KRW",
             seller=seller(shop.seed, own).name,
             review_count=worth.review_count,
+            stock=_stock(_stream_of(shop, number, 3)),
             split=design.split,
         )
         viewpoints = []
@@ -334,6 +337,13 @@ def _offers(
 
 def _stream_of(shop: SyntheticShop, number: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([shop.seed, OFFER, number, purpose])))
+
+
+def _stock(rng: np.random.Generator) -> int | None:
+    kind = rng.random()
+    if kind < SOLD_OUT:
+        return 0
+    return None if kind < SOLD_OUT + UNKNOWN_STOCK else int(rng.geometric(1 / MEAN_STOCK))
 
 
 def _listed_catalog(
