@@ -56,6 +56,7 @@ PATIENCE = 8.0
 """Seconds of the processor in which a level's questions have to be answered while the effort is sought."""
 TITLES = {
     "shoplens": "shoplens (exact)",
+    "shoplens_lists": "shoplens, lists from 20,000 products",
     "faiss_slice": "Faiss `knn` on the slice (exact in float32)",
     "faiss_ivf": "Faiss IVF-Flat, range selector",
     "faiss_hnsw": "Faiss HNSW32, range selector",
@@ -170,7 +171,7 @@ def python_of(name: str) -> str:
 
 
 def surroundings() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT / "platform"), "CUDA_VISIBLE_DEVICES": ""}
+    return {**os.environ, "PYTHONPATH": str(ROOT / "platform"), "CUDA_VISIBLE_DEVICES": "", "RUST_LOG": "error"}
 
 
 def build(name: str, work: Path) -> dict[str, Any]:
