@@ -17,9 +17,10 @@ _SCORES_AT_ONCE = 1 << 19
 """float32 scores of a block: they stay in the processor's cache between the product and the selection."""
 _ROWS_AT_ONCE = 1 << 14
 _QUERIES_AT_ONCE = 256
-_NUMBERS_AT_ONCE = 1 << 13
+_NUMBERS_AT_ONCE = 1 << 15
 _FOLD = 8
 _KEPT = 8
+_FLOAT32 = np.finfo(np.float32)
 _LOWEST = np.float32(-3e38)
 """Below every score, and finite however much rounding is taken from it."""
 
@@ -85,8 +86,7 @@ def _best(
     wide = queries.astype(np.float64)
     # Twice the bound of a float32 inner product's error, in whatever order it is summed (Higham 2002, 3.1), and
     # what is lost where sums of such numbers become float32 and where products are below its least.
-    limits = np.finfo(np.float32)
-    rounding = (dimension + 4) * (limits.eps * longest * np.sqrt((wide * wide).sum(axis=1)) + limits.tiny)
+    rounding = (dimension + 4) * (_FLOAT32.eps * longest * np.sqrt(np.vecdot(wide, wide)) + _FLOAT32.tiny)
     reach = (2 * rounding).astype(np.float32)
     reached = np.full(m, _LOWEST, dtype=np.float32)
     parts: list[_Candidates] = []
@@ -102,6 +102,36 @@ def _best(
         nothing = np.empty((m, 0), dtype=np.int64)
         return Found(nothing, nothing, np.empty((m, 0)))
     query, product, _ = parts[0]
+    return _decided(vectors, start, wide, query, product, k, order)
+
+
+def among(
+    vectors: Vectors,
+    start: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    products: np.ndarray,
+    order: np.ndarray | None = None,
+) -> Found:
+    """As `best`, of each query's own `products` int64 [m, c], -1 for none."""
+    query, at = np.nonzero(products >= 0)
+    product = products[query, at]
+    if len(vectors) > len(start) - 1:
+        query, product = np.divmod(np.unique(query * len(start) + product), len(start))
+    return _decided(vectors, start, queries.astype(np.float64), query, product, k, order)
+
+
+def _decided(
+    vectors: Vectors,
+    start: np.ndarray,
+    wide: np.ndarray,
+    query: np.ndarray,
+    product: np.ndarray,
+    k: int,
+    order: np.ndarray | None,
+) -> Found:
+    """The best k of each query's candidates; as many of every query."""
+    m = len(wide)
     rows, exact = _exact(vectors, start, wide, query, product)
     tied = product if order is None else order[product]
     if m == 1:
