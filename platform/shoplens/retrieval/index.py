@@ -1,4 +1,4 @@
-"""The index: the vectors of a shop's photos beside what a search filters by, searched exactly.
+"""The index: the vectors of a shop's photos beside what a search filters by, searched exactly or nearly so.
 
 Products lie in depth-first order of the category tree, those without a category last, and the photos of a
 product next to each other: a category with all below it is one slice of the vectors, and the best photo
@@ -98,12 +98,12 @@ def items(
 
 
 class Index:
-    """Exact search over one folder; the vectors stay on disk and are mapped, so replicas share their memory.
+    """Search over one folder; the vectors stay on disk and are mapped, so replicas share their memory.
 
     Attributes: `vectors` [n, d], `items` (`ITEMS`, one row a vector), `products` (their columns), `tree`, `about`
     (model name and version, dataset name and digest, whatever the builder said), `akin` (by category, those that
-    were learned to be like it, nearest first), `snapshot` (an id of the content: who keeps it beside an answer can say
-    what was searched). Searching is safe from many threads.
+    were learned to be like it, nearest first), `lists` (by which large ranges are searched; None: exactly), `snapshot`
+    (an id of the content: who keeps it beside an answer can say what was searched). Searching is safe from many threads.
     """
 
     def __init__(
