@@ -48,7 +48,7 @@ class Shoplens:
     """Ours: the category's slice, exactly."""
 
     efforts = (0,)
-    module = "shoplens.retrieval.index"
+    modules: tuple[str, ...] = ("shoplens.retrieval.index",)
     package = "numpy"
 
     def build(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path) -> None:
@@ -87,7 +87,7 @@ class Faiss:
     """With matrix products for 20 queries and more: left to itself, 1.15 has them for 128,000, and batches take long."""
 
     package = "faiss-gpu"
-    module = "faiss"
+    modules: tuple[str, ...] = ("faiss",)
 
     def __init__(self) -> None:
         import faiss
@@ -100,6 +100,7 @@ class ShoplensLists(Shoplens):
     """Ours, built to look into inverted lists where a range is large."""
 
     efforts = tuple(K * power for power in POWERS)
+    modules = ("shoplens.retrieval.index", "faiss")
 
     def build(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path) -> None:
         from shoplens.retrieval.approximate import Approximate
@@ -171,7 +172,7 @@ class Hnswlib:
     """Its filter is a Python function that is called for each vector on the way."""
 
     efforts = FaissHNSW.efforts
-    module = "hnswlib"
+    modules: tuple[str, ...] = ("hnswlib",)
     package = "hnswlib"
 
     def build(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path) -> None:
@@ -204,7 +205,7 @@ class Usearch:
     """Without a filter in Python: as many results as `effort` are asked for, and the category's first 20 kept."""
 
     efforts = FaissHNSW.efforts
-    module = "usearch.index"
+    modules: tuple[str, ...] = ("usearch.index",)
     package = "usearch"
 
     def build(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path) -> None:
@@ -236,7 +237,7 @@ class Lance:
     """LanceDB, embedded: inverted lists of whole vectors, and an index of each level's category number."""
 
     efforts = POWERS
-    module = "lancedb"
+    modules: tuple[str, ...] = ("lancedb",)
     package = "lancedb"
 
     def build(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path) -> None:
@@ -314,7 +315,8 @@ def main() -> None:
         return
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     questions = {level: dict(np.load(work / f"{level}.npz")) for level in LEVELS}
-    import_module(engine.module)
+    for module in engine.modules:
+        import_module(module)
     before = resident()
     engine.open(folder)
     for line in sys.stdin:

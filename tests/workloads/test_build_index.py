@@ -21,7 +21,15 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
 def test_help_names_the_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "--help") == 0
     said = capsys.readouterr().out
-    for setting in ("dataset=", "splits=", "storage=", "components.duplicate_bits=", "rings=", "approximate.recall="):
+    for setting in (
+        "dataset=",
+        "splits=",
+        "storage=",
+        "components.duplicate_bits=",
+        "rings=",
+        "rings.nearest=",
+        "approximate.recall=",
+    ):
         assert f"  {setting}" in said
     assert max(map(len, said.splitlines())) <= 120
 
