@@ -13,6 +13,8 @@ built:
                                 a search widens to similar categories: by photos, by common clicks, by the tree
   rings.nearest=20              to so many before it goes on through the ancestors
   rings=tree                    through the ancestors only
+  approximate.recall=0.98       ranges of 20,000 products and more are searched by inverted lists; without, exactly
+  approximate.least=100000      only larger ones are
 """
 
 from __future__ import annotations

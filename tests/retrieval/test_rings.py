@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shoplens.errors import ShoplensError
+from shoplens.retrieval import rings as module
 from shoplens.retrieval.index import Index, UnknownCategory, UnknownProduct
 from shoplens.retrieval.rings import Result, Widening, rings, search, similar
 from shoplens.retrieval.rules import Rules
@@ -134,7 +135,15 @@ def reference(
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(shop=SHOPS, k=st.sampled_from([1, 3, 8, 50]), order=ORDERS, rules=RULES, widening=WIDENINGS, of=st.randoms())
+@given(
+    shop=SHOPS,
+    k=st.sampled_from([1, 3, 8, 50]),
+    order=ORDERS,
+    rules=RULES,
+    widening=WIDENINGS,
+    of=st.randoms(),
+    few=st.sampled_from([1, 16]),
+)
 def test_results_are_those_of_a_reference_and_keep_every_promise(
     tmp_path_factory: pytest.TempPathFactory,
     shop: Shop,
@@ -143,13 +152,16 @@ def test_results_are_those_of_a_reference_and_keep_every_promise(
     rules: Rules,
     widening: Widening,
     of: Any,
+    few: int,
 ) -> None:
     index = shop.build(tmp_path_factory.mktemp("index") / "index")
     products = {product["product_id"]: product for product in product_rows(index)}
     seed = products[of.choice(sorted(products))]
     own = seed["category_id"]
     asked = order or [own, *(own.rsplit("/", up)[0] for up in range(1, own.count("/") + 1))] if own else order or [None]
-    found = similar(index, seed["product_id"], k, order=order, rules=rules, widening=widening)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_FEW", few)
+        found = similar(index, seed["product_id"], k, order=order, rules=rules, widening=widening)
     query = index.vector_of(seed["product_id"])
     expected = reference(index, query, seed, k, asked, rules, widening)
     assert [result._replace(score=0) for result in found.results] == [r._replace(score=0) for r in expected]

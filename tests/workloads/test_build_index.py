@@ -21,7 +21,15 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
 def test_help_names_the_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "--help") == 0
     said = capsys.readouterr().out
-    for setting in ("dataset=", "splits=", "storage=", "components.duplicate_bits=", "rings=", "rings.nearest="):
+    for setting in (
+        "dataset=",
+        "splits=",
+        "storage=",
+        "components.duplicate_bits=",
+        "rings=",
+        "rings.nearest=",
+        "approximate.recall=",
+    ):
         assert f"  {setting}" in said
     assert max(map(len, said.splitlines())) <= 120
 
@@ -34,6 +42,7 @@ def test_help_names_the_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["dataset=x", "storag=int8"], "storag: unknown key; did you mean storage?"),
         (["dataset=x", "rings.neares=3"], "rings.neares: unknown key; did you mean nearest?"),
         (["dataset=x", "rings=3"], "rings: "),
+        (["dataset=x", "approximate.recall=1"], "approximate.recall: "),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(

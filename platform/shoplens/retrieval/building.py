@@ -14,6 +14,7 @@ from pydantic import field_validator
 from shoplens.config import Config
 from shoplens.curation.shared_photos import ComponentsConfig, components
 from shoplens.datasets.format import Dataset
+from shoplens.retrieval.approximate import Approximate
 from shoplens.retrieval.category_similarity import RingsConfig, categories_of, clicks_of, learned
 from shoplens.retrieval.index import Index, items
 from shoplens.retrieval.storage import Storage
@@ -22,15 +23,17 @@ from shoplens.retrieval.storage import Storage
 class IndexConfig(Config):
     """How an index is built.
 
-    storage     what a vector is kept as: float32, float16 or int8
-    components  what makes two photos the same, of products of different catalogs
-    rings       the order in which a search widens: the weights by which the similarity of categories is learned, or
+    storage         what a vector is kept as: float32, float16 or int8
+    components      what makes two photos the same, of products of different catalogs
+    rings           the order in which a search widens: the weights by which the similarity of categories is learned, or
                 `tree` for the ancestors only
+    approximate     which ranges of products are searched by inverted lists; null: none, every search is exact
     """
 
     storage: Storage = "float32"
     components: ComponentsConfig = ComponentsConfig()
     rings: RingsConfig | None = RingsConfig()
+    approximate: Approximate | None = None
 
     @field_validator("rings", mode="before")
     @classmethod
@@ -88,6 +91,7 @@ def build(
         {**about, "built_with": config.model_dump(mode="json")},
         storage=config.storage,
         akin=akin,
+        approximate=config.approximate,
     )
     products = index.products
     shared = products.component[products.component >= 0]

@@ -118,6 +118,7 @@ def compact(folder: str | os.PathLike[str]) -> Index:
             {**index.about, "compacted_from": index.snapshot},
             index.storage,
             index.akin,
+            None if index.lists is None else index.lists.config,
         )
         return Index.load(folder, verify=False)
 
@@ -252,6 +253,7 @@ def _with_changes(base: Index, tables: Sequence[pa.Table], snapshot: str) -> Ind
         longest=max(base.longest, longest(added)),
         snapshot=snapshot,
         akin=base.akin,
+        lists=base.lists,
         order=rank,
     )
 

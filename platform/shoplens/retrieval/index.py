@@ -1,4 +1,4 @@
-"""The index: the vectors of a shop's photos beside what a search filters by, searched exactly.
+"""The index: the vectors of a shop's photos beside what a search filters by, searched exactly or nearly so.
 
 Products lie in depth-first order of the category tree, those without a category last, and the photos of a
 product next to each other: a category with all below it is one slice of the vectors, and the best photo
@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
 from shoplens.retrieval import scan
+from shoplens.retrieval.approximate import Approximate, Lists
 from shoplens.retrieval.products import Products, attribute_pairs, run_starts
 from shoplens.retrieval.scan import Found, Range
 from shoplens.retrieval.storage import STORAGES, Storage, Stored, Vectors, blocks, check_range, encode, longest
@@ -65,6 +66,8 @@ CATEGORIES = pa.schema(
 AKIN = pa.schema([("category_id", pa.string()), ("akin", pa.list_(pa.string()))])
 """`AKIN_FILE`, which an index may lack: the categories that a search from a category widens to, nearest first."""
 AKIN_FILE = "akin.parquet"
+LISTS = "lists.faiss"
+"""Beside them where large ranges are searched approximately."""
 
 _GREATEST_SCORE = 1e38
 
@@ -95,12 +98,12 @@ def items(
 
 
 class Index:
-    """Exact search over one folder; the vectors stay on disk and are mapped, so replicas share their memory.
+    """Search over one folder; the vectors stay on disk and are mapped, so replicas share their memory.
 
     Attributes: `vectors` [n, d], `items` (`ITEMS`, one row a vector), `products` (their columns), `tree`, `about`
     (model name and version, dataset name and digest, whatever the builder said), `akin` (by category, those that
-    were learned to be like it, nearest first), `snapshot` (an id of the content: who keeps it beside an answer can say
-    what was searched). Searching is safe from many threads.
+    were learned to be like it, nearest first), `lists` (by which large ranges are searched; None: exactly), `snapshot`
+    (an id of the content: who keeps it beside an answer can say what was searched). Searching is safe from many threads.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Index:
         longest: float,
         snapshot: str,
         akin: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        lists: Lists | None = None,
         order: np.ndarray | None = None,
     ) -> None:
         """Use `build`, `load` or `deltas.load`.
@@ -125,7 +129,7 @@ class Index:
         """
         self.vectors, self.items, self.products, self.tree, self.about = vectors, items, products, tree, dict(about)
         self.storage, self.longest, self.snapshot = storage, longest, snapshot
-        self.akin, self.order, self._slices = akin, order, slices
+        self.akin, self.lists, self.order, self._slices = akin, lists, order, slices
 
     @classmethod
     def build(
@@ -138,12 +142,13 @@ class Index:
         *,
         storage: Storage = "float32",
         akin: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        approximate: Approximate | None = None,
     ) -> Index:
         """Writes the index of `vectors` float32 [n, d] aside, moves it to `folder` (replacing what was there), loads it.
 
         `items` (`ITEMS`) has a row for each vector. `storage`: what a vector is kept as, 4d, 2d or d + 4 bytes of
         it; what is found is exact for the vectors as they are kept. `akin`: as the attribute, see
-        `category_similarity.learned`. Raises ShoplensError on vectors that are not finite, on items that contradict
+        `category_similarity.learned`. `approximate`: search large ranges by inverted lists. Raises ShoplensError on vectors that are not finite, on items that contradict
         each other and on categories that are not in the tree.
         """
         if storage not in STORAGES:
@@ -165,7 +170,7 @@ class Index:
         def stored(rows: slice) -> Stored:
             return encode(vectors[order[rows]], storage)
 
-        write(folder, stored, vectors.shape[1], items, tree, about, storage, akin)
+        write(folder, stored, vectors.shape[1], items, tree, about, storage, akin, approximate)
         return cls.load(folder, verify=False)
 
     @classmethod
@@ -179,19 +184,20 @@ class Index:
             summary = json.loads((folder / "index.json").read_text())
             if summary["format_version"] != FORMAT_VERSION:
                 raise ShoplensError(f"{folder} is of index format {summary['format_version']}: build the index again")
-            files = _files(summary["storage"], AKIN_FILE in summary["sha256"])
+            files = _files(summary["storage"], AKIN_FILE in summary["sha256"], "approximate" in summary)
             if verify:
                 for name in files:
                     if sha256_of(folder / name) != summary["sha256"][name]:
                         raise ShoplensError(f"{folder}/{name} is damaged: build the index again")
-            codes, *scales = (np.load(folder / n, mmap_mode="r", allow_pickle=False) for n in files if n[-4:] == ".npy")
+            vectors = _read_vectors(folder, summary["storage"])
             items, categories = (pq.read_table(folder / name).combine_chunks() for name in FILES[1:])
             nodes, counts = categories.to_pylist(), summary["counts"]
             akin = (pq.read_table(folder / AKIN_FILE) if AKIN_FILE in files else AKIN.empty_table()).to_pydict()
+            codes = vectors.parts[0].codes
             if codes.shape != (counts["photos"], summary["dimension"]) or codes.dtype != summary["storage"]:
                 raise ShoplensError(f"{folder}/vectors.npy does not belong to index.json: build the index again")
             return cls(
-                Vectors(Stored(np.asarray(codes), *map(np.asarray, scales))),
+                vectors,
                 items,
                 Products(items, np.append(run_starts(items["product_id"]), items.num_rows)),
                 {None: ((0, counts["products"]),)}
@@ -202,6 +208,7 @@ class Index:
                 longest=summary["longest"],
                 snapshot=sha256_of(folder / "index.json")[:16],
                 akin=dict(zip(akin["category_id"], akin["akin"], strict=True)),
+                lists=Lists(folder / LISTS, summary["approximate"]) if LISTS in files else None,
             )
         except FileNotFoundError as error:
             raise ShoplensError(
@@ -254,7 +261,7 @@ class Index:
     def nearest(self, queries: np.ndarray, k: int, ranges: Sequence[Range]) -> Found:
         """The best k of these disjoint `ranges` of products for each query [m, d], as arrays: see `scan.best`.
 
-        Raises ShoplensError on a k below 1 and on queries of another dimension or not finite, or so
+        Of ranges of many products nearly the best, if the index was built to be searched so. Raises ShoplensError on a k below 1 and on queries of another dimension or not finite, or so
         long that scores would overflow.
         """
         if k < 1:
@@ -269,7 +276,9 @@ class Index:
             raise ShoplensError("a query vector is not finite")
         if greatest * self.longest * self.dim > _GREATEST_SCORE:
             raise ShoplensError("scores of vectors as long as these overflow: bring queries and vectors to unit length")
-        return scan.best(self.vectors, self.products.start, self.longest, queries, k, ranges, self.order)
+        asked = (self.vectors, self.products.start, self.longest, queries, k, ranges, self.order)
+        nearly = None if self.lists is None else self.lists.nearest(*asked)
+        return scan.best(*asked) if nearly is None else nearly
 
     def vector_of(self, product_id: str) -> np.ndarray:
         """The product as a query, float32 [d]: the mean of its photos' vectors, at unit length. Raises UnknownProduct."""
@@ -294,6 +303,7 @@ def write(
     about: Mapping[str, Any],
     storage: Storage,
     akin: Mapping[str, Sequence[str]],
+    approximate: Approximate | None,
 ) -> None:
     """Writes an index aside and moves it to `folder`; `items` are in depth-first order, `stored` of some rows of theirs."""
     folder = Path(folder)
@@ -309,6 +319,9 @@ def write(
         pq.write_table(_category_table(items, products, tree), aside / "categories.parquet", compression="zstd")
         if akin:
             pq.write_table(pa.table([list(akin), [*akin.values()]], schema=AKIN), aside / AKIN_FILE, compression="zstd")
+        lists = None
+        if approximate is not None:
+            lists = Lists.build(aside / LISTS, _read_vectors(aside, storage), greatest, approximate)
         summary = {
             "format_version": FORMAT_VERSION,
             "dimension": dimension,
@@ -316,8 +329,8 @@ def write(
             "longest": greatest,
             "counts": {"photos": items.num_rows, "products": len(products)},
             "about": dict(about),
-            "sha256": {name: sha256_of(aside / name) for name in _files(storage, bool(akin))},
-        }
+            "sha256": {name: sha256_of(aside / name) for name in _files(storage, bool(akin), lists is not None)},
+        } | ({} if lists is None else {"approximate": lists.told})
         (aside / "index.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False))
         _move(aside, folder)
     finally:
@@ -392,8 +405,13 @@ def _slice(first: int, length: int) -> tuple[tuple[int, int], ...]:
     return ((first, first + length),)
 
 
-def _files(storage: str, akin: bool) -> tuple[str, ...]:
-    return (*FILES, *[SCALES] * (storage == "int8"), *[AKIN_FILE] * akin)
+def _files(storage: str, akin: bool, lists: bool) -> tuple[str, ...]:
+    return (*FILES, *[SCALES] * (storage == "int8"), *[AKIN_FILE] * akin, *[LISTS] * lists)
+
+
+def _read_vectors(folder: Path, storage: str) -> Vectors:
+    files = (FILES[0], *[SCALES] * (storage == "int8"))
+    return Vectors(Stored(*(np.asarray(np.load(folder / n, mmap_mode="r", allow_pickle=False)) for n in files)))
 
 
 def _write_vectors(folder: Path, stored: Callable[[slice], Stored], shape: tuple[int, int], storage: Storage) -> float:

@@ -17,7 +17,7 @@ from pydantic import Field
 from shoplens.config import Config
 from shoplens.errors import ShoplensError
 from shoplens.retrieval.index import Index, UnknownProduct
-from shoplens.retrieval.rules import Rules, named, shown, under_cap
+from shoplens.retrieval.rules import Rules, Shown, named, shown, under_cap
 from shoplens.retrieval.scan import Range
 
 
@@ -56,13 +56,18 @@ class Results(NamedTuple):
     results: list[Result]
 
 
+_FEW = 16
+"""Of a ring of so many times as many products as are asked for, the nearest are judged by the rules, not all."""
+
+
 class _Taken(NamedTuple):
-    """Of one ring: places, rows and scores [n], best first; components that had more than the cap; whether all that
-    may be shown score below the floor."""
+    """Of one ring: places, rows and scores [n], best first, and which stand for dearer listings; components that had
+    more than the cap; whether all that may be shown score below the floor."""
 
     places: np.ndarray
     rows: np.ndarray
     scores: np.ndarray
+    cheapest: np.ndarray
     capped: set[int]
     low: bool
 
@@ -117,6 +122,8 @@ def search(
     """
     if not order:
         raise ShoplensError("no category was given to search in: give at least the product's own")
+    if k < 1:
+        raise ShoplensError(f"k is {k}: ask for at least 1 product")
     products = index.products
     last = len(order) if widening.rings is None else widening.rings + 1
     columns: list[tuple[np.ndarray, ...]] = []
@@ -124,14 +131,11 @@ def search(
     capped: set[int] = set()
     missing = k
     for number, ranges in enumerate(rings(index, order[:last])):
-        places = np.concatenate([np.arange(0), *(np.arange(low, high) for low, high in ranges)])
-        show = shown(products, places, rules, seed)
-        taken = _best_of_ring(index, query, missing, _pieces(ranges, ~show.allowed), rules, widening, of_component)
-        cheapest = show.cheapest[np.searchsorted(places, taken.places)]
-        columns.append((np.full(len(cheapest), number), taken.places, taken.rows, taken.scores, cheapest))
+        taken = _best_of_ring(index, query, missing, ranges, rules, widening, of_component, seed)
+        columns.append((np.full(len(taken.places), number), *taken[:4]))
         of_component.update(products.component[taken.places].tolist())
         capped |= taken.capped
-        missing -= len(cheapest)
+        missing -= len(taken.places)
         if missing == 0 or (taken.low and number > 0):
             break
     ring, places, rows, scores, cheapest = (np.concatenate(column) for column in zip(*columns, strict=True))
@@ -143,31 +147,48 @@ def search(
     return Results(index.snapshot, [Result(*result) for result in zip(*facts, names, strict=True)])
 
 
-def _pieces(ranges: Sequence[tuple[int, int]], excluded: np.ndarray) -> list[Range]:
-    """`excluded` bool of the ranges' products, one range behind the other."""
-    ends = np.cumsum([high - low for low, high in ranges])
-    return [Range(low, high, excluded[end - (high - low) : end]) for (low, high), end in zip(ranges, ends, strict=True)]
-
-
 def _best_of_ring(
     index: Index,
     query: np.ndarray,
     k: int,
-    pieces: Sequence[Range],
+    ranges: Sequence[tuple[int, int]],
     rules: Rules,
     widening: Widening,
     before: Mapping[int, int],
+    seed: int | None,
 ) -> _Taken:
     """`before`: how many results of each component the inner rings gave."""
-    asked = k
+    products = index.products
+    floor = -np.inf if widening.floor is None else widening.floor
+    judged: Shown | None = None
+    asked = 2 * k
     while True:
-        places, rows, scores = (column[0] for column in index.nearest(query, asked, pieces))
-        high = len(scores) if widening.floor is None else int((scores >= widening.floor).sum())
-        component = index.products.component[places[:high]].tolist()
-        chosen, capped = under_cap(component, k, rules.component_cap, before)
-        if len(chosen) == k or len(scores) < asked or high < asked:
-            return _Taken(places[chosen], rows[chosen], scores[chosen], capped, low=high == 0 < len(scores))
+        if asked * _FEW < sum(high - low for low, high in ranges):
+            places, rows, scores = (column[0] for column in index.nearest(query, asked, [Range(*of) for of in ranges]))
+            whole = scores[-1] < floor
+            show = shown(products, places, rules, seed)
+            places, rows, scores, cheapest = (of[show.allowed] for of in (places, rows, scores, show.cheapest))
+            whole &= len(scores) > 0
+        else:
+            every = np.concatenate([np.arange(0), *(np.arange(low, high) for low, high in ranges)])
+            judged = judged or shown(products, every, rules, seed)
+            places, rows, scores = (
+                column[0] for column in index.nearest(query, asked, _pieces(ranges, ~judged.allowed))
+            )
+            whole = len(scores) < asked or scores[-1] < floor
+            cheapest = judged.cheapest[np.searchsorted(every, places)]
+        high = int((scores >= floor).sum())
+        chosen, capped = under_cap(products.component[places[:high]].tolist(), k, rules.component_cap, before)
+        if len(chosen) == k or whole:
+            low = high == 0 < len(scores)
+            return _Taken(places[chosen], rows[chosen], scores[chosen], cheapest[chosen], capped, low)
         asked *= 4
+
+
+def _pieces(ranges: Sequence[tuple[int, int]], excluded: np.ndarray) -> list[Range]:
+    """`excluded` bool of the ranges' products, one range behind the other."""
+    ends = np.cumsum([high - low for low, high in ranges])
+    return [Range(low, high, excluded[end - (high - low) : end]) for (low, high), end in zip(ranges, ends, strict=True)]
 
 
 def _without(ranges: Iterable[tuple[int, int]], held: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

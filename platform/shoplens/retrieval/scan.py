@@ -17,9 +17,10 @@ _SCORES_AT_ONCE = 1 << 19
 """float32 scores of a block: they stay in the processor's cache between the product and the selection."""
 _ROWS_AT_ONCE = 1 << 14
 _QUERIES_AT_ONCE = 256
-_NUMBERS_AT_ONCE = 1 << 13
+_NUMBERS_AT_ONCE = 1 << 15
 _FOLD = 8
 _KEPT = 8
+_EPSILON, _TINY = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)
 _LOWEST = np.float32(-3e38)
 """Below every score, and finite however much rounding is taken from it."""
 
@@ -63,12 +64,12 @@ def best(
     ranges   disjoint, in ascending order
     order    int64 [products]: equal scores stand in this order; of the products where it is left out
     """
+    if len(queries) <= _QUERIES_AT_ONCE:
+        return _best(vectors, start, longest, queries, k, ranges, order)
     found = [
         _best(vectors, start, longest, queries[first : first + _QUERIES_AT_ONCE], k, ranges, order)
         for first in range(0, len(queries), _QUERIES_AT_ONCE)
     ]
-    if len(found) == 1:
-        return found[0]
     return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
@@ -85,12 +86,15 @@ def _best(
     wide = queries.astype(np.float64)
     # Twice the bound of a float32 inner product's error, in whatever order it is summed (Higham 2002, 3.1), and
     # what is lost where sums of such numbers become float32 and where products are below its least.
-    limits = np.finfo(np.float32)
-    rounding = (dimension + 4) * (limits.eps * longest * np.sqrt((wide * wide).sum(axis=1)) + limits.tiny)
-    reach = (2 * rounding).astype(np.float32)
+    reach = 2 * (dimension + 4) * (_EPSILON * longest * np.sqrt(np.vecdot(wide, wide)) + _TINY)
+    reach = reach.astype(np.float32)
+    blocks = list(_blocks(ranges, start, m))
+    if m == 1 and len(blocks) == 1:
+        product = _near(vectors, start, queries, k, blocks[0], reach[0])
+        return _decided(vectors, start, wide, np.zeros_like(product), product, k, order)
     reached = np.full(m, _LOWEST, dtype=np.float32)
     parts: list[_Candidates] = []
-    for block in _blocks(ranges, start, m):
+    for block in blocks:
         scores = _scores(vectors, start, queries, block)
         reached = np.maximum(reached, _reached_by(scores, k))
         parts.append(_at_least(scores, reached - reach, block.low))
@@ -102,6 +106,36 @@ def _best(
         nothing = np.empty((m, 0), dtype=np.int64)
         return Found(nothing, nothing, np.empty((m, 0)))
     query, product, _ = parts[0]
+    return _decided(vectors, start, wide, query, product, k, order)
+
+
+def among(
+    vectors: Vectors,
+    start: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    products: np.ndarray,
+    order: np.ndarray | None = None,
+) -> Found:
+    """As `best`, of each query's own `products` int64 [m, c], -1 for none."""
+    query, at = np.nonzero(products >= 0)
+    product = products[query, at]
+    if len(vectors) > len(start) - 1:
+        query, product = np.divmod(np.unique(query * len(start) + product), len(start))
+    return _decided(vectors, start, queries.astype(np.float64), query, product, k, order)
+
+
+def _decided(
+    vectors: Vectors,
+    start: np.ndarray,
+    wide: np.ndarray,
+    query: np.ndarray,
+    product: np.ndarray,
+    k: int,
+    order: np.ndarray | None,
+) -> Found:
+    """The best k of each query's candidates; as many of every query."""
+    m = len(wide)
     rows, exact = _exact(vectors, start, wide, query, product)
     tied = product if order is None else order[product]
     if m == 1:
@@ -137,6 +171,17 @@ def _scores(vectors: Vectors, start: np.ndarray, queries: np.ndarray, block: Ran
     if excluded is not None:
         np.copyto(scores, -np.inf, where=excluded)
     return scores
+
+
+def _near(
+    vectors: Vectors, start: np.ndarray, query: np.ndarray, k: int, block: Range, reach: np.float32
+) -> np.ndarray:
+    """The products of a block that are at most `reach` below the k-th best for one query, in few steps."""
+    scores = _scores(vectors, start, query, block)[0]
+    least = _LOWEST
+    if (n := len(scores)) > k:
+        least = max(np.partition(scores, n - k)[n - k] - reach, _LOWEST)
+    return (scores >= least).nonzero()[0] + block.low
 
 
 def _reached_by(scores: np.ndarray, k: int) -> np.ndarray:
@@ -205,8 +250,8 @@ def _exact(
 def _sums(vectors: Vectors, wide: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """float64 inner products of queries and rows, each summed by itself."""
     step = max(1, _NUMBERS_AT_ONCE // wide.shape[1])
-    sums = [
-        np.vecdot(vectors.take(rows[at : at + step]).astype(np.float64), wide.take(query[at : at + step], axis=0))
-        for at in range(0, len(rows), step)
-    ]
+    sums = []
+    for at in range(0, len(rows), step):
+        asked = wide if len(wide) == 1 else wide.take(query[at : at + step], axis=0)
+        sums.append(np.vecdot(vectors.take(rows[at : at + step]).astype(np.float64), asked))
     return sums[0] if len(sums) == 1 else np.concatenate([np.empty(0), *sums])
