@@ -140,8 +140,8 @@ def file_of(folder: Path, seed: int, arm: str) -> Path:
     return folder / f"{arm.replace(' ', '_').replace(',', '')}-{seed}.json"
 
 
-def base(shop: str, package: Path, samples: int) -> str:
-    """An e-CLIP of the shop's training products, as a package."""
+def base(shop: str, package: Path, samples: int, *own: str) -> str:
+    """An e-CLIP of the shop's training products, as a package; `own` are settings that precede those here."""
     import torch
 
     from shoplens.config import override, read_yaml
@@ -152,7 +152,7 @@ def base(shop: str, package: Path, samples: int) -> str:
     torch.set_num_threads(1)
     config = str(CONFIGS / "eclip.yaml")
     settings = [f"dataset={shop}", "attribute_heads=0", "negatives=category", *SMALL_ECLIP, TOWER]
-    tree = override(read_yaml(config), [*settings, "model.text.max_tokens=48", "training.learning_rate=0.004"])
+    tree = override(read_yaml(config), [*settings, "model.text.max_tokens=48", "training.learning_rate=0.004", *own])
     recipe = eclip.load(tree, config)
     epochs = max(1, round(samples / (recipe.steps(0) * recipe.training.batch_size)))
     recipe = eclip.load(override(tree, [f"training.epochs={epochs}"]), config)

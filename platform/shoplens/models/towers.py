@@ -85,7 +85,7 @@ class ImageTower(nn.Module):
                 raise ShoplensError(f"the image tower takes {expected} px, preprocessing.size is {image_size}")
         else:
             self.trunk = _timm(config)
-            width = self.trunk.num_features
+            width = getattr(self.trunk, "head_hidden_size", self.trunk.num_features)  # where layers follow the pooling
         self.projection = _projection(config.projection, width, dim, "image")
 
     def forward(self, pixels: Tensor) -> Tensor:
