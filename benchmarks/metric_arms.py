@@ -1,14 +1,14 @@
 """Which loss teaches what a product is, and how wide must its vectors be? Metric learning on classes never seen.
 
-    python benchmarks/metric_arms.py OUT --grocery DIR --luma DIR [--seeds 7 8 9] [--processes N] [--runs DIR]
+    python benchmarks/metric_arms.py OUT --grocery DIR --luma DIR [--seeds 7 8 9] [--start PACKAGE] [--processes N]
         [key=value ...]
 
 Every arm starts from one e-CLIP, trained here on a synthetic shop, and sees the same photos for as many epochs. Each
-loss first tries as many settings as the others (`TRIALS`), trained on a part of the base classes and judged on the
-rest of them (`val`); the best in the mean of the datasets, by the ranking that it trains, is then trained on all base
-classes with each seed and judged on the held-out ones (`test`). Results are kept in --runs, so the command may be
-stopped and given again. OUT gets `metric_arms.json` and `metric_arms.md`: means over the seeds, 95 % intervals over
-redrawn classes, and what one arm has over another on the same photos.
+loss first tries as many settings as the others (`TRIALS` x `RATES`), trained on a part of the base classes and judged
+on the rest of them (`val`); the best, by the ranking that it trains, is then trained on all base classes with each seed
+and judged on the held-out ones (`test`). Results are kept in --runs, so the command may be stopped and given again.
+OUT gets `metric_arms.json` and `metric_arms.md`: means over the seeds, 95 % intervals over redrawn classes, and what
+one arm has over another on the same photos.
 
     grocery   the classes marked `novel` by class_split are held out; a fifth of the `base` classes are `val`
     luma      a class is a design in its colours; 45 % of the photos are held out as whole classes, 15 % are `val`
@@ -27,6 +27,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,21 +49,23 @@ CASES = {
     "grocery": ("training.epochs=2",),
     "luma": ("training.epochs=12", "classes.splits={attribute: null, values: {}, shares: [0.4, 0.15, 0.45]}"),
 }
-RATES = ("training.learning_rate=0.001", "training.learning_rate=0.003")
-TRIALS: dict[str, list[tuple[str, str]]] = {
-    kind: [(f"objective={{kind: {kind}, {own}}}", rate) for own in owns for rate in RATES]
-    for kind, owns in {
-        "hyperbolic": (
-            "clip_radius: 2.3, curvature: 0.1, temperature: 0.2",
-            "clip_radius: null, curvature: 0.01, temperature: 1",
-        ),
-        "spherical": ("temperature: 0.1", "temperature: 0.2"),
-        "triplet": ("margin: 0.2, mining: hardest", "margin: 0.2, mining: semihard"),
-        "arcface": ("margin: 0.25, scale: 32", "margin: 0.25, scale: 16"),
-    }.items()
+RATES = {"grocery": (0.0002, 0.0005, 0.001), "luma": (0.0003, 0.001, 0.003)}
+"""Learning rates tried: luma has fewer photos, and so fewer steps."""
+TRIALS = {
+    "hyperbolic": (
+        "{kind: hyperbolic, clip_radius: 2.3, curvature: 0.1, temperature: 0.2}",
+        "{kind: hyperbolic, clip_radius: null, curvature: 0.01, temperature: 1}",
+    ),
+    "spherical": ("{kind: spherical, temperature: 0.1}", "{kind: spherical, temperature: 0.2}"),
+    "triplet": (
+        "{kind: triplet, margin: 0.2, mining: hardest}",
+        "{kind: triplet, margin: 0.2, mining: semihard}",
+    ),
+    "arcface": ("{kind: arcface, margin: 0.25, scale: 32}", "{kind: arcface, margin: 0.25, scale: 16}"),
 }
+"""Objectives tried, the published one first."""
 WIDE = "spherical"
-"""The loss of the arms with a head of 1,024, with the settings that its own trials chose."""
+"""The loss of the arms with a head of 1,024, with the settings that its trials chose."""
 ARMS: dict[str, tuple[str, ...]] = {
     "start": ("model.head.dim=1024",),
     **dict.fromkeys(TRIALS, ()),
@@ -70,36 +73,38 @@ ARMS: dict[str, tuple[str, ...]] = {
     "prefixes": ("model.head={dim: 1024, prefixes: [128, 256, 512]}",),
 }
 VECTORS = {
-    "e-CLIP, untrained on them, 1,024": ("start", "similar"),
-    "e-CLIP, its 128 principal components": ("start", "similar/pca_128"),
+    "e-CLIP as it starts, 1,024": ("start", "similar"),
+    "e-CLIP, a random projection to 128": ("start", "similar/first_128"),
+    "e-CLIP, 128 principal components": ("start", "similar/pca_128"),
     "hyperbolic, distance in the ball": ("hyperbolic", "similar/ball"),
     "hyperbolic, cosine": ("hyperbolic", "similar"),
     "spherical": ("spherical", "similar"),
     "triplet": ("triplet", "similar"),
     "arcface": ("arcface", "similar"),
     "head of 1,024": ("wide", "similar"),
-    "its 128 principal components": ("wide", "similar/pca_128"),
-    "its first 128": ("wide", "similar/first_128"),
-    "head of 1,024 with prefixes": ("prefixes", "similar"),
-    "its 128 principal components, with prefixes": ("prefixes", "similar/pca_128"),
-    "its first 512": ("prefixes", "similar/first_512"),
-    "its first 256": ("prefixes", "similar/first_256"),
-    "its first 128, with prefixes": ("prefixes", "similar/first_128"),
+    "head of 1,024, its first 128": ("wide", "similar/first_128"),
+    "head of 1,024, 128 principal components": ("wide", "similar/pca_128"),
+    "with prefixes, all 1,024": ("prefixes", "similar"),
+    "with prefixes, first 512": ("prefixes", "similar/first_512"),
+    "with prefixes, first 256": ("prefixes", "similar/first_256"),
+    "with prefixes, first 128": ("prefixes", "similar/first_128"),
+    "with prefixes, 128 principal components": ("prefixes", "similar/pca_128"),
 }
 """What is judged: an arm, and which of its vectors."""
-PREFIX, BALL = "its first 128, with prefixes", "hyperbolic, distance in the ball"
+PREFIX, BALL, START = "with prefixes, first 128", "hyperbolic, distance in the ball", "e-CLIP as it starts, 1,024"
+LOSSES = (BALL, "spherical", "triplet", "arcface")
 OVER = [
-    *[(BALL, other) for other in ("spherical", "triplet", "arcface", "hyperbolic, cosine")],
-    *[("spherical", other) for other in ("triplet", "arcface")],
-    ("triplet", "arcface"),
-    *[(loss, "e-CLIP, untrained on them, 1,024") for loss in (BALL, "spherical", "triplet", "arcface")],
-    (PREFIX, "head of 1,024 with prefixes"),
-    (PREFIX, "its 128 principal components, with prefixes"),
-    (PREFIX, "head of 1,024"),
-    (PREFIX, "its 128 principal components"),
+    *combinations(LOSSES, 2),
+    (BALL, "hyperbolic, cosine"),
+    *[(loss, START) for loss in LOSSES],
+    (PREFIX, "with prefixes, all 1,024"),
+    (PREFIX, "with prefixes, 128 principal components"),
+    *[(PREFIX, f"head of 1,024{part}") for part in ("", ", its first 128", ", 128 principal components")],
     (PREFIX, "spherical"),
     (PREFIX, BALL),
+    ("spherical", "head of 1,024"),
 ]
+"""What is compared, vectors with other vectors of the same photos."""
 RECALLS = ("recall@1", "recall@10")
 
 
@@ -147,15 +152,24 @@ def main() -> None:
         return Run(of, start, arm, seed, judged, (*SETTINGS, *of.settings, *own, *settings))
 
     trials = {
-        kind: [[run(of, kind, options.seeds[0], "val", own) for of in cases] for own in tried]
-        for kind, tried in TRIALS.items()
+        (of.name, kind): {
+            own: run(of, kind, options.seeds[0], "val", own)
+            for own in [
+                (f"objective={objective}", f"training.learning_rate={rate}")
+                for objective in TRIALS[kind]
+                for rate in RATES[of.name]
+            ]
+        }
+        for of in cases
+        for kind in TRIALS
     }
-    found = made([one for tried in trials.values() for by_case in tried for one in by_case], options)
-    tried = {kind: [[chosen_by(found[one]) for one in by_case] for by_case in trials[kind]] for kind in TRIALS}
-    chosen = {kind: TRIALS[kind][int(np.argmax(np.mean(tried[kind], axis=1)))] for kind in TRIALS}
+    found = made([one for tried in trials.values() for one in tried.values()], options)
+    tried = {of: {own: chosen_by(found[one]) for own, one in runs.items()} for of, runs in trials.items()}
+    chosen = {of: max(values, key=lambda own: values[own]) for of, values in tried.items()}
     final = {
         (of.name, arm): [
-            run(of, arm, seed, "test", (*chosen[arm if arm in TRIALS else WIDE], *own)) for seed in options.seeds
+            run(of, arm, seed, "test", (*chosen[of.name, arm if arm in TRIALS else WIDE], *own))
+            for seed in options.seeds
         ]
         for of in cases
         for arm, own in ARMS.items()
@@ -166,15 +180,19 @@ def main() -> None:
         "seeds": options.seeds,
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("torch", "timm", "pytorch-metric-learning", "numpy")},
-        "trials": {
-            kind: [
-                {"settings": own, "recall@1": dict(zip([of.name for of in cases], values, strict=True))}
-                for own, values in zip(TRIALS[kind], tried[kind], strict=True)
-            ]
-            for kind in TRIALS
+        "cases": {
+            of.name: {
+                "trials": {
+                    kind: [
+                        {"settings": own, "recall@1": value, "chosen": own == chosen[of.name, kind]}
+                        for own, value in tried[of.name, kind].items()
+                    ]
+                    for kind in TRIALS
+                },
+                **summary({arm: [found[one] for one in final[of.name, arm]] for arm in ARMS}),
+            }
+            for of in cases
         },
-        "chosen": chosen,
-        "cases": {of.name: summary({arm: [found[one] for one in final[of.name, arm]] for arm in ARMS}) for of in cases},
     }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "metric_arms.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -279,7 +297,7 @@ def make(run: Run, folder: Path) -> str:
     partial = folder / f".{run.key}.partial"
     partial.write_text(json.dumps(result))
     partial.rename(folder / f"{run.key}.json")
-    return f"R@1 {np.mean(found.outcomes['similar/recall@1']):.3f}, {config.objective}"
+    return f"R@1 {np.mean(found.outcomes['similar/recall@1']):.3f}"
 
 
 def chosen_by(result: dict[str, Any]) -> float:
@@ -315,8 +333,8 @@ def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def tables(result: dict[str, Any]) -> str:
-    """Markdown: R@K of the vectors, the best R@1 of 128 numbers in bold with those whose interval reaches it; what one
-    has over another, in bold where the interval leaves out 0; the trials, the chosen ones in bold."""
+    """Markdown: R@K of the vectors, the best of each column in bold with those whose interval reaches its value; what one
+    has over another, in bold where the interval leaves out 0; the trials, the chosen in bold."""
     cases = result["cases"]
     heads = [f"{name}, {k.replace('recall', 'R')}" for name in cases for k in RECALLS]
     lines = [f"`{result['command']}`", "", "| vectors | " + " | ".join(heads) + " |", "| --- " * (len(heads) + 1) + "|"]
@@ -336,12 +354,12 @@ def tables(result: dict[str, Any]) -> str:
     for place, (new, old) in enumerate(OVER):
         cells = [gain(of["over"][place][k]) for of in cases.values() for k in RECALLS]
         lines.append(f"| {new} | {old} | {' | '.join(cells)} |")
-    lines += ["", "| trials, R@1 on `val` | " + " | ".join(cases) + " |", "| --- " * (len(cases) + 1) + "|"]
-    for kind, tried in result["trials"].items():
-        for trial in tried:
-            said = f"`{' '.join(trial['settings'])}`"
-            said = f"**{said}**" if tuple(trial["settings"]) == tuple(result["chosen"][kind]) else said
-            lines.append(f"| {said} | {' | '.join(f'{value:.3f}' for value in trial['recall@1'].values())} |")
+    for name, of in cases.items():
+        lines += ["", f"| {name}, tried | R@1 on `val` |", "| --- | --- |"]
+        for trial in [trial for tried in of["trials"].values() for trial in tried]:
+            cell = f"{trial['recall@1']:.3f}"
+            said = " ".join(setting.partition("=")[2] for setting in trial["settings"])
+            lines.append(f"| `{said}` | {f'**{cell}**' if trial['chosen'] else cell} |")
     lines.append("")
     for name, of in cases.items():
         photos, classes = of["photos"], of["classes"]
