@@ -52,8 +52,8 @@ SINGLES, BATCH = 512, 256
 CALLS = {"single": (SINGLES, 1), "batch": (8, BATCH)}
 """Of each mode: how many calls, and queries a call."""
 TARGETS = (0.95, 0.99)
-PATIENCE = 8.0
-"""Seconds of the processor in which a level's questions have to be answered while the effort is sought."""
+PATIENCE = {"seeking": 8.0, "measuring": 2.0}
+"""Seconds of the processor after which questions are left unanswered, while the effort is sought and then."""
 TITLES = {
     "shoplens": "shoplens (exact)",
     "shoplens_lists": "shoplens, lists from 20,000 products",
@@ -203,7 +203,13 @@ class Engine:
         self.name, self._process = name, process
 
     def ask(
-        self, level: str, mode: str, effort: int, calls: int, seconds: float, patience: float = 60
+        self,
+        level: str,
+        mode: str,
+        effort: int,
+        calls: int,
+        seconds: float,
+        patience: float = PATIENCE["measuring"],
     ) -> dict[str, float]:
         """As `search_engines.answered`."""
         assert self._process.stdin and self._process.stdout
@@ -259,7 +265,7 @@ def plans(engine: Engine, level: str, mode: str, seconds: float) -> list[dict[st
     sought: list[dict[str, float]] = []
     efforts = ENGINES[engine.name].efforts
     for effort in efforts:
-        answer = engine.ask(level, "single", effort, SINGLES, 0, PATIENCE)
+        answer = engine.ask(level, "single", effort, SINGLES, 0, PATIENCE["seeking"])
         sought.append({"effort": effort, "recall": round(answer["recall"], 4), "rate": round(answer["rate"], 1)})
         if answer["recall"] >= TARGETS[-1] or answer["calls"] < SINGLES:
             break

@@ -104,6 +104,13 @@ def test_pieces_of_a_small_shop(tmp_path: Path, k: int, photos: int) -> None:
         assert (np.searchsorted(index.products.start, found.rows, side="right") - 1 == found.products).all()
 
 
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_shops_smaller_than_their_lists(tmp_path: Path, n: int) -> None:
+    exact, index = _pair(tmp_path, n, 2, ALWAYS, "float32")
+    want, found = (of.nearest(_others(4), 5, [Range(0, n)]) for of in (exact, index))
+    np.testing.assert_array_equal(want.products, found.products)
+
+
 def test_rings_widen_over_lists_as_over_slices(tmp_path: Path) -> None:
     exact, index = _pair(tmp_path, 2_000, 2, Approximate(least=1, recall=0.999), "float32")
     rules = Rules(price_max=4, cheapest=False)
