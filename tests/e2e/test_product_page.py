@@ -174,7 +174,7 @@ def test_two_models_stand_side_by_side(
 
 def test_a_model_that_cannot_be_compared_gets_a_sentence(page: Page, demo_url: str, seeds: list[str]) -> None:
     open_product(page, demo_url, seeds[0], "?with=eclip/999")
-    expect(page.get_by_test_id("compared").locator(".complaint")).to_contain_text("no version 999")
+    expect(page.get_by_test_id("compared").locator(".complaint")).to_contain_text("has no version 999")
     expect(page.get_by_test_id("overlap")).to_contain_text("No comparison: ")
     assert list(hits(page)) == ids(ask(demo_url, seeds[0]))
     page.get_by_test_id("compare-with").select_option("")
