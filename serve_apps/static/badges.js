@@ -12,12 +12,12 @@ const RULES = {
 };
 
 /** Ring 0 is the category of `seed` and needs no words. */
-function ringBadge(found, seed) {
-  if (found.ring === 0) return null;
-  const [own, place] = [pathOf(seed), pathOf(found).at(-1) ?? "none"];
-  const why = `${own.at(-1) ?? "Its own category"} has too few products to show, so the search widened to ${own.at(-1 - found.ring) ?? "the whole shop"}`;
-  const near = found.ring === 1 ? "Near category" : "Farther category";
-  return badge(`ring-${found.ring}`, [el("span", {}, `${near}: `), el("span", { lang: languageOf(place) }, place)], `Ring ${found.ring}: ${why}`);
+function ringBadge({ ring, ...found }, seed) {
+  if (ring === 0) return null;
+  const [own, place] = [pathOf(seed).at(-1) ?? "its own category", pathOf(found).at(-1) ?? "none"];
+  const steps = ring === 1 ? "one step" : `${ring} steps`;
+  const why = `Ring ${ring}: too few products of ${own} may be shown, so the search went ${steps} beyond`;
+  return badge(`ring-${ring}`, ["Near category: ", el("span", { lang: languageOf(place) }, place)], why);
 }
 
 const badge = (name, words, title) => el("li", { class: "badge", "data-testid": "badge", "data-badge": name, title }, ...words);

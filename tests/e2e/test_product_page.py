@@ -76,7 +76,8 @@ def folder(platform: Platform, champion: int) -> str:
 def stocked(demo_url: str, folder: str, seeds: list[str]) -> Iterator[tuple[str, str, str]]:
     """A product whose search widens, and two beside it: the first is sold out, of the second there are four."""
     seed = next(seed for seed in seeds if 0 < sum(found["ring"] > 0 for found in ask(demo_url, seed)["data"]) < K - 2)
-    gone, plenty = ids(ask(demo_url, seed))[:2]
+    first, second = ask(demo_url, seed)["data"][:2]
+    gone, plenty = first["product_id"], second["product_id"]
 
     def change(stocks: dict[str, int | None]) -> None:
         before = ask(demo_url, seed)["snapshot"]
@@ -88,7 +89,7 @@ def stocked(demo_url: str, folder: str, seeds: list[str]) -> Iterator[tuple[str,
 
     change({gone: 0, plenty: 4})
     yield seed, gone, plenty
-    change({gone: None, plenty: None})
+    change({gone: first["stock"], plenty: second["stock"]})
 
 
 def test_badges_tell_the_ring_and_the_rules(page: Page, demo_url: str, stocked: tuple[str, str, str]) -> None:
