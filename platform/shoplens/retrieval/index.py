@@ -124,8 +124,8 @@ class Index:
     ) -> None:
         """Use `build`, `load` or `deltas.load`.
 
-        `slices`: each category's ranges of products, in ascending order; under None those of all. `order` int64 [products]: equal scores stand in this order,
-        of the products where it is None.
+        `slices`: each category's ranges of products, in ascending order; under None those of all. `order` int64
+        [products]: equal scores stand in this order, of the products where it is None.
         """
         self.vectors, self.items, self.products, self.tree, self.about = vectors, items, products, tree, dict(about)
         self.storage, self.longest, self.snapshot = storage, longest, snapshot
@@ -148,8 +148,8 @@ class Index:
 
         `items` (`ITEMS`) has a row for each vector. `storage`: what a vector is kept as, 4d, 2d or d + 4 bytes of
         it; what is found is exact for the vectors as they are kept. `akin`: as the attribute, see
-        `category_similarity.learned`. `approximate`: search large ranges by inverted lists. Raises ShoplensError on vectors that are not finite, on items that contradict
-        each other and on categories that are not in the tree.
+        `category_similarity.learned`. `approximate`: search large ranges by inverted lists. Raises ShoplensError on
+        vectors that are not finite, on items that contradict each other and on categories that are not in the tree.
         """
         if storage not in STORAGES:
             raise ShoplensError(f"vectors cannot be stored as {storage!r}: ask for {', '.join(STORAGES)}")
@@ -261,8 +261,8 @@ class Index:
     def nearest(self, queries: np.ndarray, k: int, ranges: Sequence[Range]) -> Found:
         """The best k of these disjoint `ranges` of products for each query [m, d], as arrays: see `scan.best`.
 
-        Of ranges of many products nearly the best, if the index was built to be searched so. Raises ShoplensError on a k below 1 and on queries of another dimension or not finite, or so
-        long that scores would overflow.
+        Of ranges of many products nearly the best, if the index was built to be searched so. Raises ShoplensError on
+        a k below 1 and on queries of another dimension or not finite, or so long that scores would overflow.
         """
         if k < 1:
             raise ShoplensError(f"k is {k}: ask for at least 1 product")
