@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shoplens.experiments.events import Event, validated
+from shoplens.experiments.events import Event
 
 MakeEvent = Callable[..., Event]
 
@@ -29,6 +29,6 @@ def make() -> MakeEvent:
         }
         if given.get("kind") == "purchase":
             plain |= {"amount": 10.0, "currency": "KRW"}
-        return validated([{**plain, **given}])[0]
+        return Event.model_validate({**plain, **given})
 
     return event

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from shoplens.errors import ShoplensError
 from shoplens.experiments.event_log import MAGIC, EventLog, FolderTaken, Sealing, frame, read, whole_frames
-from shoplens.experiments.events import EVENTS, validated
+from shoplens.experiments.events import EVENTS, Event
 from tests.experiments.conftest import MakeEvent
 
 NEVER = Sealing(after_bytes=1 << 40, after_seconds=1e6)
@@ -70,8 +70,8 @@ def killed(tmp_path: Path, make: MakeEvent, start: Callable[..., BaseProcess]) -
 
 def _log_and_die(root: str, records: list[dict[str, Any]]) -> None:
     log = EventLog(root, "w", NEVER)
-    for event in validated(records):
-        log.append([event])
+    for record in records:
+        log.append([Event.model_validate(record)])
     os._exit(0)
 
 
@@ -224,7 +224,7 @@ def test_a_full_disk_is_told_and_nothing_acknowledged_is_lost(tmp_path: Path) ->
         "import resource, sys\n"
         "from shoplens.errors import ShoplensError\n"
         "from shoplens.experiments.event_log import EventLog, Sealing, read\n"
-        "from shoplens.experiments.events import validated\n"
+        "from shoplens.experiments.events import Event\n"
         f"state = {STATE!r}\n"
         "acknowledged, refused = [], ''\n"
         "with EventLog(sys.argv[1], 'w', Sealing(after_bytes=10**6)) as log:\n"
@@ -234,7 +234,7 @@ def test_a_full_disk_is_told_and_nothing_acknowledged_is_lost(tmp_path: Path) ->
         "        if n == 5:\n"
         "            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))\n"
         "        try:\n"
-        "            log.append(validated([{**state, 'event_id': str(n)}]))\n"
+        "            log.append([Event.model_validate({**state, 'event_id': str(n)})])\n"
         "            acknowledged.append(str(n))\n"
         "        except ShoplensError as error:\n"
         "            refused = str(error)\n"
@@ -282,7 +282,7 @@ def _write_until_killed(root: str, acknowledged: str, run: int, sealing: Sealing
     def work(thread: int) -> None:
         for n in range(10**9):
             names = [f"{run}-{thread}-{n}-{k}" for k in range(1 + n % 4)]
-            log.append(validated([{**STATE, "event_id": name} for name in names]))
+            log.append([Event.model_validate({**STATE, "event_id": name}) for name in names])
             os.write(notes, "".join(f"{name}\n" for name in names).encode())
 
     for thread in range(8):

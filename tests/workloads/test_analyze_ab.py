@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shoplens.experiments.event_log import EventLog
-from shoplens.experiments.events import validated
+from shoplens.experiments.events import Event
 from tests.experiments.traffic import HOSTILE, traffic
 
 
@@ -23,7 +23,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
         events = traffic(month, (550, 560), month=month, lift=0.5).to_pylist()
         for replica in range(2):
             with EventLog(root / name, f"replica-{replica}") as writer:
-                writer.append(validated(events[replica::2]))
+                writer.append([Event.model_validate(event) for event in events[replica::2]])
     return root
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import pyarrow as pa
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from shoplens.datasets.format import INTERACTIONS
-from shoplens.errors import ShoplensError
 from shoplens.schema import Identifier, Interaction
 
 MOST_AT_ONCE = 10_000
@@ -86,20 +84,3 @@ class Event(Interaction):
         if self.kind != "purchase" and (self.amount is not None or self.currency is not None):
             raise ValueError(f"{self.kind}s are not paid: leave out amount and currency")
         return self
-
-
-def validated(records: Sequence[Mapping[str, Any]]) -> list[Event]:
-    """Events out of what a client sent. Raises ShoplensError that names the first bad event and its faults."""
-    if len(records) > MOST_AT_ONCE:
-        raise ShoplensError(f"{len(records):,} events at once; send at most {MOST_AT_ONCE:,}")
-    events = []
-    for number, record in enumerate(records):
-        try:
-            events.append(Event.model_validate(record))
-        except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(str(part) for part in fault['loc']) or 'it'}: {fault['msg'].removeprefix('Value error, ')}"
-                for fault in error.errors(include_url=False, include_input=False, include_context=False)[:5]
-            )
-            raise ShoplensError(f"event {number} cannot be logged: {faults[:1000]}") from None
-    return events
