@@ -178,7 +178,7 @@ def test_streams_have_the_gradient_of_the_whole_batch(make: MakeRecipe) -> None:
     autocast = torch.autocast("cpu", enabled=False)
     streams.accumulate(recipe, model, batch, {"image": 3}, torch.device("cpu"), lambda: autocast)
     for ours, theirs in zip((p.grad for p in model.parameters()), whole, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
 
 
 SPREAD = ("hyperbolic", "arcface")

@@ -1,8 +1,11 @@
 """Search of large ranges by inverted lists: those nearest to a query give candidates, float64 sums decide among them.
 
 The lists are Faiss's (IVF, int8 codes, their centres in a graph): a photo takes d + 8 bytes beside its vector, and a
-search looks at the part of some lists that lies in the range. What is found are true scores in true order; what can be missed is a product in a
-list that was not looked into.
+search looks at the part of some lists that lies in the range. What is found are true scores in true order; what can be
+missed is a product in a list that was not looked into.
+
+The centres are learned on GPUs where there are any. Searching stays on the CPU: Faiss's GPU indexes have no graph of
+centres (facebookresearch/faiss#2361), and without cuVS they ignore the range that they are to search (#3114, #3924).
 """
 
 from __future__ import annotations
@@ -70,7 +73,12 @@ class Lists:
         index = faiss.index_factory(dimension, f"IVF{count}_HNSW32,SQ8", faiss.METRIC_INNER_PRODUCT)
         faiss.downcast_index(index.quantizer).hnsw.efSearch = _SURELY
         index.cp.min_points_per_centroid = 1
+        assigner = faiss.IndexFlatL2(dimension)
+        if faiss.get_num_gpus():
+            assigner = faiss.index_cpu_to_all_gpus(assigner)
+        index.clustering_index = assigner
         index.train(vectors.take(learned_from))
+        index.clustering_index = None
         for rows in blocks(n, dimension):
             index.add(vectors.block(rows.start, rows.stop))
         faiss.write_index(index, os.fspath(path))
