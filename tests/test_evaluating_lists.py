@@ -85,7 +85,7 @@ def index(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Index:
 def judged(
     index: Index, dataset: Dataset, log: Log | None = None, against: Index | None = None, **settings: Any
 ) -> tuple[Evaluation, Made, Shop]:
-    config = ListsConfig(k=3, **settings)
+    config = ListsConfig(k=3, **{"rules": Rules(seed_catalog=False), **settings})
     shop = Shop.of(dataset, [index, *([against] if against else [])])
     made = make(index, shop, config)
     found = judge(made, shop, config, log, make(against, shop, config) if against else None)
@@ -210,7 +210,7 @@ def test_what_left_or_came_since_the_dataset(dataset: Dataset, tmp_path: Path) -
 
 
 def test_rules_of_the_settings_are_applied(dataset: Dataset, index: Index) -> None:
-    evaluation, made, shop = judged(index, dataset, rules=Rules(cheapest=False, seed_catalog=True))
+    evaluation, made, shop = judged(index, dataset, rules=Rules(cheapest=False))
     assert ids(made, shop)["a"] == "bcd"
     assert value(evaluation, "duplicates_catalog@3") > 0
     assert value(evaluation, "violations@3") == 0

@@ -65,10 +65,10 @@ def test_sizes_and_quantities_are_different_things(tmp_path: Path) -> None:
     assert shown(index, Rules(variants=())) == {"h": ("cheapest",)}
 
 
-def test_the_seed_is_never_shown_and_its_catalog_only_if_asked(tmp_path: Path) -> None:
+def test_the_seed_is_never_shown_and_its_catalog_may_be_left_out(tmp_path: Path) -> None:
     index = shop_of(tmp_path / "index", {"catalog_id": "c", "price": 1.0}, {"catalog_id": "c", "price": 2.0}, {})
-    assert shown(index) == {"c": ()}
-    assert shown(index, Rules(seed_catalog=True)) == {"b": (), "c": ()}
+    assert shown(index) == {"b": (), "c": ()}
+    assert shown(index, Rules(seed_catalog=False)) == {"c": ()}
 
 
 def test_products_that_share_a_photo_are_kept_unless_capped(tmp_path: Path) -> None:

@@ -155,8 +155,8 @@ def test_a_bad_wish_of_a_search_is_a_400_that_names_the_field(wish: dict, code: 
 
 
 def test_what_a_search_wishes_becomes_the_rules_of_the_shop() -> None:
-    assert parse(SimilarRequest, b'{"text": "x"}').rules == Rules(seed_catalog=True, cheapest=False)
-    assert parse(SimilarRequest, b'{"product_id": "p"}').rules == Rules(seed_catalog=True)
+    assert parse(SimilarRequest, b'{"text": "x"}').rules == Rules(cheapest=False)
+    assert parse(SimilarRequest, b'{"product_id": "p"}').rules == Rules()
     body = {
         "product_id": "p",
         "price": {"min": 1, "max": 2.5},

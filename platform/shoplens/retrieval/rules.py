@@ -20,7 +20,7 @@ listings of its catalog, of the same variant, were left out; another result shar
 
 
 class Rules(Config):
-    """Which products may be shown.
+    """Which products may be shown; by default what `POST /v1/similar` shows beside a product.
 
     in_stock        leave out products whose stock is known and zero
     price_min, price_max   inclusive; with either, products without a price are left out
@@ -37,7 +37,7 @@ class Rules(Config):
     price_min: float | None = Field(None, ge=0, allow_inf_nan=False)
     price_max: float | None = Field(None, ge=0, allow_inf_nan=False)
     attributes: dict[str, str] = {}
-    seed_catalog: bool = False
+    seed_catalog: bool = True
     cheapest: bool = True
     variants: tuple[str, ...] = ("size", "quantity", "capacity", "사이즈", "수량", "용량")
     component_cap: int | None = Field(None, ge=1)
