@@ -9,6 +9,7 @@ import httpx
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from shoplens.config import override, read_yaml
@@ -59,6 +60,25 @@ def test_the_package_is_a_pyfunc(
     answer = httpx.post(f"{demo_url}/v1/embeddings", json={"model": "eclip", "input": ["빨간 원피스", "black boots"]})
     served = np.array([item["embedding"] for item in answer.json()["data"]])
     np.testing.assert_allclose(vectors, served, atol=1e-5)
+
+
+def test_the_lists_that_a_job_judges_are_those_that_are_served(
+    platform: Platform, champion: int, shop: Path, demo_url: str, tmp_path: Path
+) -> None:
+    printed = platform.submit(
+        "python", "-m", "workloads.evaluate_lists", "--model", "eclip@champion", f"dataset={shop}", "k=20", "seeds=50"
+    )
+    assert "% of 50 seeds get 20, no rule is broken" in printed
+    client = mlflow.MlflowClient(tracking_uri=platform.cluster.mlflow_uri)
+    run = client.get_run(client.get_model_version("eclip", str(champion)).run_id)
+    assert run.data.metrics["lists/full_at_20"] == 1
+    folder = printed.partition("Report and lists: ")[2].partition("/report.html")[0]
+    kept = client.download_artifacts(run.info.run_id, f"{folder}/lists.parquet", str(tmp_path))
+    for row in pq.read_table(kept).slice(0, 5).to_pylist():
+        asked = {"model": "eclip", "product_id": row["seed"], "k": 20}
+        served = httpx.post(f"{demo_url}/v1/similar", json=asked, timeout=60).json()["data"]
+        assert [found["product_id"] for found in served] == row["product_ids"]
+        assert [found["ring"] for found in served] == row["rings"]
 
 
 def test_a_worse_model_is_refused_by_name_of_the_gate(
