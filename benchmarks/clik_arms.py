@@ -16,8 +16,9 @@ Wish"). The usual counts all but measure attractiveness, charm and price include
 
 A shop without a log takes its topics from attributes and is judged by matching alone:
 
-    python benchmarks/clik_arms.py OUT --name clik_fashion --shop data/fashion --folds 5 --arms similarity linear
-        topics.shares=[0.7,0.1,0.2] topics.made_of=[season,usage,gender] topics.candidates=listed topics.liked=nothing
+    python benchmarks/clik_arms.py OUT --name clik_fashion --shop data/fashion --folds 5 --epochs 20
+        --arms similarity linear topics.shares=[0.7,0.1,0.2] topics.made_of=[season,usage,gender]
+        topics.candidates=listed topics.liked=nothing
 
 Rankers without CLIK: `random`; `popularity`, the review count; `image`, a ridge regression on the photo's vector of
 clicks, as they differ within a topic, whatever the topic; `similarity`, e-CLIP's cosine of topic text and photo.
