@@ -126,10 +126,10 @@ class SimilarRequest(Strict):
         {}, max_length=MAX_ATTRIBUTES, description="the value that a product must have, among others, of each of these"
     )
     in_stock: bool = Field(True, description="leave out products whose stock is known and zero")
-    exclude_catalog: bool = Field(False, description="leave out products of the query product's catalog")
+    exclude_catalog: bool = Field(False, description="leave out other listings of the query product")
     cheapest: bool | None = Field(
         None,
-        description="of the listings of a catalog that may be shown, show the cheapest only, whatever its category; "
+        description="of the listings of a product that may be shown, show the cheapest only, whatever its category; "
         "null: beside a product, not for a text or a photo, which may show a dearer one",
     )
     photo_cap: int | None = Field(
@@ -422,7 +422,7 @@ class SimilarProduct(ProductSummary):
     ring: int = Field(description="0: found in the first category searched, 1: in the one searched next, ...")
     rules: list[Literal[NAMES]] = Field(  # type: ignore[valid-type]
         description="in_stock: its stock is known and not zero; price, attributes: they are those asked for; cheapest: "
-        "dearer listings of its catalog were left out; shared_photo: another result shares a photo with it; capped: "
+        "dearer listings of the product were left out; shared_photo: another result shares a photo with it; capped: "
         "more would have, but for `photo_cap`"
     )
 

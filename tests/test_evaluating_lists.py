@@ -86,7 +86,7 @@ def judged(
     index: Index, dataset: Dataset, log: Log | None = None, against: Index | None = None, **settings: Any
 ) -> tuple[Evaluation, Made, Shop]:
     config = ListsConfig(k=3, **{"rules": Rules(seed_catalog=False), **settings})
-    shop = Shop.of(dataset, [index, *([against] if against else [])])
+    shop = Shop.of(dataset, [index, *([against] if against else [])], config.rules)
     made = make(index, shop, config)
     found = judge(made, shop, config, log, make(against, shop, config) if against else None)
     return found.evaluation({"model": "m/1"}), made, shop

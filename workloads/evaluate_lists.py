@@ -56,7 +56,7 @@ def main() -> None:
     versions = [resolve(reference) for reference in (given.model, given.against) if reference is not None]
     indexes = [index_of(version) for version in versions]
     names = names_of(versions)
-    shop = judged.Shop.of(dataset, indexes)
+    shop = judged.Shop.of(dataset, indexes, settings.rules)
     console = Console(highlight=False)
     with Progress(console=console, transient=True) as bar:
         made = []

@@ -15,6 +15,7 @@ from shoplens.retrieval.storage import Storage
 from shoplens.schema import CategoryTree
 
 SIZES = [["S"], ["S"], ["M"], ["S", "M"], ["M", "S"], []]
+NUMBERS = [["LG-109"], ["lg 109"], ["LG-108"], ["N/A"], ["LG-109", "LG-108"], []]
 PATHS = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ("e", "f")]
 AKIN: Mapping[str, Sequence[str]] = {}
 
@@ -56,7 +57,12 @@ class Shop:
             "attributes": [
                 None
                 if rng.random() < 0.2
-                else [("color", ["red", "blue"][: rng.integers(3)]), ("size", SIZES[rng.integers(len(SIZES))])]
+                else [
+                    ("color", ["red", "blue"][: rng.integers(3)]),
+                    ("size", SIZES[rng.integers(len(SIZES))]),
+                    ("brand", ["Ahn", "ahn."][: rng.integers(3)]),
+                    ("MPN", NUMBERS[rng.integers(len(NUMBERS))]),
+                ]
                 for _ in range(n_products)
             ],
         }

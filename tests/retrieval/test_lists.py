@@ -19,7 +19,7 @@ from shoplens.retrieval.lists import Lists, broken, lists_of, table, write
 from shoplens.retrieval.rings import Widening
 from shoplens.retrieval.rules import NAMES, Rules
 from tests.retrieval.shops import Shop
-from tests.retrieval.test_rings import RULES, WIDENINGS, passes, product_rows, reference, rivals, thing
+from tests.retrieval.test_rings import RULES, WIDENINGS, of, passes, product_rows, reference, rivals, thing
 
 TREES = st.lists(
     st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4).map(tuple), min_size=1, max_size=8, unique=True
@@ -43,7 +43,7 @@ def wrong_by_hand(index: Index, lists: Lists, rules: Rules) -> list[list[bool]]:
             product, seed = products[place], products[own]
             faulty = not passes(product, rules, seed)
             before = [products[other] for other in row[:at]]
-            if rules.cheapest and product["catalog_id"] is not None:
+            if rules.cheapest and of(product, rules) is not None:
                 faulty |= any(thing(other, rules) == thing(product, rules) for other in before)
                 for other in rivals(product, products, rules, seed):
                     faulty |= other["price"] is not None and (

@@ -7,11 +7,9 @@ from collections import defaultdict
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from shoplens.retrieval.index import ITEMS
-from shoplens.retrieval.products import Products, members, run_starts, variants
+from shoplens.retrieval.products import Products, members, run_starts
 
 ROWS = [
     {"product_id": "나", "catalog_id": "c", "price": 3.0, "attributes": [("k", ["v", None, "v"]), ("l", None)]},
@@ -83,26 +81,6 @@ def test_offers_of_a_catalog_agree_in_their_attributes(products: Products) -> No
     for number in range(9):
         again = products.offers(("l", f"{number}")).code
         assert again[0] == again[1] != again[3]
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    rows=st.lists(
-        st.none()
-        | st.dictionaries(st.sampled_from(["size", "Size", "용량", "x"]), st.lists(st.sampled_from("SML")), max_size=3)
-    ),
-    keys=st.lists(st.sampled_from(["size", "SIZE", "용량", "no"]), max_size=3),
-)
-def test_variants_are_sets_of_values(rows: list[dict[str, list[str]] | None], keys: list[str]) -> None:
-    column = pa.array([None if row is None else list(row.items()) for row in rows], ITEMS.field("attributes").type)
-    found = variants(column, keys).tolist()
-    asked = {key.lower() for key in keys}
-    said = [
-        frozenset((key.lower(), v) for key, values in (row or {}).items() if key.lower() in asked for v in values)
-        for row in rows
-    ]
-    assert len(set(zip(found, said, strict=True))) == len(set(found)) == len(set(said))
-    assert all((number == 0) == (not values) for number, values in zip(found, said, strict=True))
 
 
 def test_no_products_at_all() -> None:

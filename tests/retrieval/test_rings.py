@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from shoplens.errors import ShoplensError
 from shoplens.retrieval import rings as module
 from shoplens.retrieval.index import Index, UnknownCategory, UnknownProduct
+from shoplens.retrieval.product_identity import Identifiers
 from shoplens.retrieval.rings import Result, Widening, rings, search, similar
 from shoplens.retrieval.rules import Rules
 from tests.retrieval.shops import TREE, Shop, nearest
+from tests.retrieval.test_product_identity import products as identified
 
+IDENTIFIERS: list[Identifiers] = [(), (("brand", "mpn"),), (("gtin",), ("Mpn",))]
 RULES = st.builds(
     Rules,
     in_stock=st.booleans(),
@@ -26,6 +29,7 @@ RULES = st.builds(
     attributes=st.sampled_from([{}, {}, {"color": "red"}, {"color": "blue", "size": "S"}, {"size": "XL"}, {"no": "S"}]),
     seed_catalog=st.booleans(),
     cheapest=st.booleans(),
+    identifiers=st.sampled_from(IDENTIFIERS),
     variants=st.sampled_from([(), ("size",), ("SIZE", "color", "no"), ("quantity", "color")]),
     component_cap=st.sampled_from([None, 1, 2]),
 )
@@ -42,11 +46,16 @@ ORDERS = st.one_of(
 
 
 def product_rows(index: Index) -> list[dict[str, Any]]:
-    """One row a product in the order of the index, with the rows of its photos."""
+    """One row a product in the order of the index, with the rows of its photos and what it is by each `IDENTIFIERS`."""
     products: dict[str, dict[str, Any]] = {}
     for row, item in enumerate(index.items.to_pylist()):
         products.setdefault(item["product_id"], {**item, "photos": []})["photos"].append(row)
-    return list(products.values())
+    rows = list(products.values())
+    told = [[row[name] for row in rows] for name in ("catalog_id", "attributes")]
+    by_each = [identified(*told, identifiers) for identifiers in (*IDENTIFIERS, Rules().identifiers)]
+    for row, *product in zip(rows, *by_each, strict=True):
+        row["product"] = dict(zip((*IDENTIFIERS, Rules().identifiers), product, strict=True))
+    return rows
 
 
 def lies_in(category: str | None, ancestor: str | None) -> bool:
@@ -57,7 +66,7 @@ def passes(product: dict[str, Any], rules: Rules, seed: dict[str, Any]) -> bool:
     price, said = product["price"], dict(product["attributes"] or [])
     if product["product_id"] == seed["product_id"]:
         return False
-    if not rules.seed_catalog and product["catalog_id"] is not None and product["catalog_id"] == seed["catalog_id"]:
+    if not rules.seed_catalog and of(product, rules) is not None and of(product, rules) == of(seed, rules):
         return False
     if rules.in_stock and product["stock"] == 0:
         return False
@@ -68,12 +77,16 @@ def passes(product: dict[str, Any], rules: Rules, seed: dict[str, Any]) -> bool:
     return all(value in said.get(key, []) for key, value in rules.attributes.items())
 
 
+def of(listing: dict[str, Any], rules: Rules) -> Any:
+    return listing["product"][rules.identifiers]
+
+
 def thing(product: dict[str, Any], rules: Rules) -> Any:
     """What it is a listing of."""
-    if product["catalog_id"] is None:
+    if of(product, rules) is None:
         return product["product_id"]
     said = {key.lower(): set(values) for key, values in product["attributes"] or []}
-    return product["catalog_id"], [said.get(key.lower(), set()) for key in rules.variants]
+    return of(product, rules), [said.get(key.lower(), set()) for key in rules.variants]
 
 
 def rivals(product: dict[str, Any], products: list[dict[str, Any]], rules: Rules, seed: dict[str, Any]) -> list[Any]:

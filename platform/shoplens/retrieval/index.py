@@ -29,7 +29,8 @@ from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
 from shoplens.retrieval import scan
 from shoplens.retrieval.approximate import Approximate, Lists
-from shoplens.retrieval.products import Products, attribute_pairs, run_starts
+from shoplens.retrieval.attributes import attribute_pairs
+from shoplens.retrieval.products import Products, run_starts
 from shoplens.retrieval.scan import Found, Range
 from shoplens.retrieval.storage import STORAGES, Storage, Stored, Vectors, blocks, check_range, encode, longest
 from shoplens.schema import Category, CategoryTree

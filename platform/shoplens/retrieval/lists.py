@@ -108,8 +108,8 @@ def lists_of(
 def broken(index: Index, lists: Lists, rules: Rules) -> np.ndarray:
     """bool [n, k]: results that a rule forbids, each list looked at anew, whatever the search says it applied.
 
-    A result breaks a rule if it is the seed itself or is gone; is of the seed's catalog, out of stock, outside the price
-    range or without an attribute where the rules ask for it; if a listing of its catalog and variant that could be shown is
+    A result breaks a rule if it is the seed itself or is gone; is of the seed's product, out of stock, outside the price
+    range or without an attribute where the rules ask for it; if a listing of its product and variant that could be shown is
     cheaper, or stands before it; and if it is beyond the cap of its component.
     """
     products = index.products
@@ -118,12 +118,11 @@ def broken(index: Index, lists: Lists, rules: Rules) -> np.ndarray:
     seed = lists.seed[:, None]
     shows = _passing(index, rules)
     wrong = (place == seed) | ~shows[place]
-    catalog, of_seed = products.catalog[place], np.where(seed >= 0, products.catalog[seed], -1)
-    akin = (catalog >= 0) & (catalog == of_seed)
     if not rules.seed_catalog:
-        wrong |= akin
+        product = products.identity(rules.identifiers)
+        wrong |= (product[place] >= 0) & (seed >= 0) & (product[place] == product[seed])
     if rules.cheapest:
-        code = products.offers(rules.variants).code
+        code = products.offers(rules.variants, rules.identifiers).code
         offer, of_seed = code[place], np.where(seed >= 0, code[seed], -1)
         lowest, second = _two_lowest(products, code, shows)
         price = products.price[place]

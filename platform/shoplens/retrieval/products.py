@@ -7,7 +7,6 @@ opening an index of a million products makes no Python string.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection
 from copy import copy
 from functools import cached_property
 from typing import NamedTuple
@@ -16,14 +15,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from shoplens.retrieval.attributes import AttributePairs, attribute_pairs, variants
+from shoplens.retrieval.product_identity import Identifiers, products_of
+
 _OFFERS_KEPT = 4
 _COLUMNS = ["product_id", "catalog_id", "category_id", "price", "stock", "component", "attributes"]
 
 
 class Offers(NamedTuple):
-    """What is one thing to a shopper: listings of one catalog that agree in some attributes.
+    """What is one thing to a shopper: listings of one product that agree in some attributes.
 
-    code   int64 [n]: a number for each such group; -1 where the catalog is unknown
+    code   int64 [n]: a number for each such group; -1 of a listing whose product is known of no other
     order  int64 [n]: places by group, then price, then id, those of no group first; without a price last in their group
     begin  int64 [groups + 1]: where each group's begin in `order`
     """
@@ -60,7 +62,8 @@ class Products:
         self.stock, self.component = (
             _whole(self._first[name]).fill_null(-1).to_numpy(zero_copy_only=False) for name in ("stock", "component")
         )
-        self._offers: dict[tuple[str, ...], Offers] = {}
+        self._identities: dict[Identifiers, np.ndarray] = {}
+        self._offers: dict[tuple[tuple[str, ...], Identifiers], Offers] = {}
 
     def __len__(self) -> int:
         return len(self.all_ids)
@@ -108,23 +111,35 @@ class Products:
     def catalog(self) -> np.ndarray:
         return self._catalogs.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
-    def offers(self, keys: tuple[str, ...] = ()) -> Offers:
-        """The listings of a catalog whose values of the attributes `keys` are the same; of no keys, all of them."""
-        if (kept := self._offers.get(keys)) is not None:
+    def identity(self, identifiers: Identifiers = ()) -> np.ndarray:
+        """int64 [n]: equal for listings of one product (`product_identity.products_of`), -1 where none is known."""
+        if (kept := self._identities.get(identifiers)) is not None:
             return kept
-        variant = variants(_whole(self._first["attributes"]), keys)
-        code = self.catalog * (variant.max(initial=0) + 1) + variant
-        code = np.unique(np.where(self.catalog >= 0, code, -1), return_inverse=True)[1]
-        code -= int((self.catalog < 0).any())
+        found = products_of(self.catalog, self._attribute_column, identifiers) if identifiers else self.catalog
+        if len(self._identities) < _OFFERS_KEPT:
+            self._identities[identifiers] = found
+        return found
+
+    def offers(self, keys: tuple[str, ...] = (), identifiers: Identifiers = ()) -> Offers:
+        """The listings of a product whose values of the attributes `keys` are the same; of no keys, all of them."""
+        if (kept := self._offers.get((keys, identifiers))) is not None:
+            return kept
+        product, variant = self.identity(identifiers), variants(self._attribute_column, keys)
+        code = np.where(product >= 0, product * (variant.max(initial=0) + 1) + variant, -1)
+        code = np.unique(code, return_inverse=True)[1] - int((product < 0).any())
         order = np.lexsort((self.id_rank, self.price, code))
         found = Offers(code, order, np.searchsorted(code[order], np.arange(code.max(initial=-1) + 2)))
         if len(self._offers) < _OFFERS_KEPT:
-            self._offers[keys] = found
+            self._offers[keys, identifiers] = found
         return found
+
+    @property
+    def _attribute_column(self) -> pa.MapArray:
+        return _whole(self._first["attributes"])
 
     @cached_property
     def _attributes(self) -> AttributePairs:
-        return attribute_pairs(_whole(self._first["attributes"]))
+        return attribute_pairs(self._attribute_column)
 
     @cached_property
     def _keys(self) -> _Sorted:
@@ -154,60 +169,6 @@ def members(offers: Offers, codes: np.ndarray) -> Members:
     group = np.repeat(np.arange(len(codes)), count)
     within = np.arange(len(group)) - np.repeat(np.cumsum(count) - count, count)
     return Members(group, offers.order[begin[codes][group] + within])
-
-
-class AttributePairs(NamedTuple):
-    """Every (row, key, value) of an attributes column once, by key and value, then by row.
-
-    `code` [t] is the key's place in `keys` times the number of `values`, plus the value's place there.
-    """
-
-    row: np.ndarray
-    code: np.ndarray
-    keys: pa.Array
-    values: pa.Array
-
-
-def attribute_pairs(attributes: pa.MapArray, only: Collection[str] | None = None) -> AttributePairs:
-    """Of a column map<string, list<string>> [n]; a null has no attributes, a null value is passed over.
-
-    only   keys in any case: others are left out, and keys come back in lower case
-    """
-    row = np.repeat(np.arange(len(attributes)), np.diff(attributes.offsets.to_numpy()))
-    keys, values = attributes.keys, attributes.items
-    if only is not None:
-        keys = pc.utf8_lower(keys)
-        kept = pc.is_in(keys, value_set=pc.utf8_lower(pa.array(only, pa.string())))
-        row, keys, values = row[kept.to_numpy(zero_copy_only=False)], keys.filter(kept), values.filter(kept)
-    count = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)
-    row = np.repeat(row, count)
-    keys = keys.dictionary_encode()
-    words = values.flatten().dictionary_encode()
-    key = np.repeat(keys.indices.to_numpy(zero_copy_only=False), count).astype(np.int64)
-    value = words.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    code = key * len(words.dictionary) + value
-    known = value >= 0
-    code, row = np.divmod(np.unique(code[known] * len(attributes) + row[known]), max(1, len(attributes)))
-    return AttributePairs(row, code, keys.dictionary, words.dictionary)
-
-
-def variants(attributes: pa.MapArray, keys: Collection[str]) -> np.ndarray:
-    """int64 [n]: equal for rows that have the same values of each of the attributes `keys`, in whatever order.
-
-    Upper and lower case of a key are one. An attribute without values is one that is not there. 0 where none is.
-    """
-    pairs = attribute_pairs(attributes, keys)
-    by_row = np.lexsort((pairs.code, pairs.row))
-    row, code = pairs.row[by_row], pairs.code[by_row]
-    nth = np.arange(len(row)) - np.searchsorted(row, row)
-    by_nth = np.argsort(nth, kind="stable")
-    found, used = np.zeros(len(attributes), dtype=np.int64), 0
-    for at in np.split(by_nth, np.cumsum(np.bincount(nth)))[:-1]:
-        so_far = np.unique(found[row[at]], return_inverse=True)[1]
-        same = np.unique(so_far * (int(code.max()) + 1) + code[at], return_inverse=True)[1]
-        found[row[at]] = used + 1 + same
-        used += int(same.max()) + 1
-    return found
 
 
 def run_starts(ids: pa.ChunkedArray) -> np.ndarray:

@@ -12,11 +12,12 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from shoplens.config import Config
+from shoplens.retrieval.product_identity import Identifiers
 from shoplens.retrieval.products import Products, members
 
 NAMES = ("in_stock", "price", "attributes", "cheapest", "shared_photo", "capped")
 """What is said of a result: its stock is known and not zero; its price or attributes are those asked for; dearer
-listings of its catalog, of the same variant, were left out; another result shares a photo with it; more would have, but for the cap."""
+listings of the product, of the same variant, were left out; another result shares a photo with it; more would have, but for the cap."""
 
 
 class Rules(Config):
@@ -25,10 +26,12 @@ class Rules(Config):
     in_stock        leave out products whose stock is known and zero
     price_min, price_max   inclusive; with either, products without a price are left out
     attributes      the value that a product must have, among others, of each of these attributes
-    seed_catalog    whether other listings of the seed's catalog may be shown; the seed itself never is
-    cheapest        of the listings of a catalog that may be shown, show the cheapest only, the first by id of equals;
+    seed_catalog    whether other listings of the seed's product may be shown; the seed itself never is
+    cheapest        of the listings of a product that may be shown, show the cheapest only, the first by id of equals;
                     one without a price only where none has one
-    variants        attributes that make listings of one catalog different things, of which each is shown: those that
+    identifiers     attributes that name a product together, the maker's number last: what makes listings one product
+                    beside their catalog (`product_identity.products_of`); none: the catalog alone
+    variants        attributes that make listings of one product different things, of which each is shown: those that
                     differ in one of them, or of which only one has it; upper and lower case of a key are one
     component_cap   most results that share a photo though they are different products; null: all
     """
@@ -39,6 +42,7 @@ class Rules(Config):
     attributes: dict[str, str] = {}
     seed_catalog: bool = True
     cheapest: bool = True
+    identifiers: Identifiers = (("gtin",), ("brand", "mpn"), ("brand", "model code"), ("브랜드", "모델명"))
     variants: tuple[str, ...] = ("size", "quantity", "capacity", "사이즈", "수량", "용량")
     component_cap: int | None = Field(None, ge=1)
 
@@ -59,13 +63,13 @@ class Shown(NamedTuple):
 def shown(products: Products, places: np.ndarray, rules: Rules, seed: int | None = None) -> Shown:
     """What of the products at these places [p] may be shown beside the product at the place `seed`.
 
-    The cheapest listing of a variant of a catalog is sought in the whole shop, wherever it is filed. The cap of a component is
+    The cheapest listing of a variant of a product is sought in the whole shop, wherever it is filed. The cap of a component is
     not applied here: it depends on what else is shown.
     """
     allowed = eligible(products, places, rules, seed)
     cheapest = np.zeros(len(places), dtype=bool)
     if rules.cheapest:
-        offers = products.offers(rules.variants)
+        offers = products.offers(rules.variants, rules.identifiers)
         grouped = np.flatnonzero(allowed & (offers.code[places] >= 0))
         codes, group = np.unique(offers.code[places[grouped]], return_inverse=True)
         of_code = members(offers, codes)
@@ -90,8 +94,9 @@ def eligible(products: Products, places: np.ndarray, rules: Rules, seed: int | N
         passes &= np.isin(places, products.having(key, value), kind="sort")
     if seed is not None:
         passes &= places != seed
-        if not rules.seed_catalog and products.catalog[seed] >= 0:
-            passes &= products.catalog[places] != products.catalog[seed]
+        if not rules.seed_catalog:
+            product = products.identity(rules.identifiers)
+            passes &= (product[places] != product[seed]) | (product[seed] < 0)
     return passes
 
 
