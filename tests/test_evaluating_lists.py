@@ -113,10 +113,10 @@ def test_what_the_lists_hold(dataset: Dataset, index: Index) -> None:
     evaluation, made, shop = judged(index, dataset)
     assert ids(made, shop) == {"a": "bde", "b": "ade", "c": "ade", "d": "bae", "e": "dba", "f": ""}
     assert value(evaluation, "full@3") == pytest.approx(5 / 6)
-    assert value(evaluation, "duplicates_catalog@3") == 0
+    assert value(evaluation, "duplicates_product@3") == 0
     assert value(evaluation, "duplicates_photo@3") == pytest.approx((1 + 0 + 0 + 0 + 1) / 3 / 5), "b and d, one hash"
     assert value(evaluation, "itself_photo@3") == pytest.approx((0 + 1 + 0 + 1 + 0) / 3 / 5)
-    assert value(evaluation, "itself_catalog@3") == 0
+    assert value(evaluation, "itself_product@3") == 0
     assert value(evaluation, "leakage_leaf@3") == pytest.approx((2 + 2 + 2 + 3 + 3) / 3 / 5)
     assert value(evaluation, "leakage_parent@3") == pytest.approx((1 + 1 + 1 + 1 + 3) / 3 / 5)
     assert value(evaluation, "leakage_section@3") == 0
@@ -212,7 +212,7 @@ def test_what_left_or_came_since_the_dataset(dataset: Dataset, tmp_path: Path) -
 def test_rules_of_the_settings_are_applied(dataset: Dataset, index: Index) -> None:
     evaluation, made, shop = judged(index, dataset, rules=Rules(cheapest=False))
     assert ids(made, shop)["a"] == "bcd"
-    assert value(evaluation, "duplicates_catalog@3") > 0
+    assert value(evaluation, "duplicates_product@3") > 0
     assert value(evaluation, "violations@3") == 0
     assert evaluation.about["rules"]["cheapest"] is False
 

@@ -122,6 +122,9 @@ def synthesize(
         float, typer.Option(min=0, max=1, help="Share of offers with the id of another catalog.")
     ] = 0.02,
     missing_catalog: Annotated[float, typer.Option(min=0, max=1, help="Share of offers without a catalog id.")] = 0.02,
+    missing_model_code: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of offers that do not state the model code.")
+    ] = 0.0,
     duplicates: Annotated[
         float, typer.Option(min=0, max=0.99, help="Share of offers that repeat another, photo and title.")
     ] = 0.0,
@@ -160,6 +163,7 @@ def synthesize(
         seller_style=seller_style,
         catalog_noise=catalog_noise,
         missing_catalog=missing_catalog,
+        missing_model_code=missing_model_code,
         duplicates=duplicates,
         flaws=flaws,
         review_noise=review_noise,

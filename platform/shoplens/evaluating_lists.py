@@ -24,6 +24,7 @@ from shoplens.evaluation.report import thumbnail
 from shoplens.evaluation.served_lists import AT, SPLIT, Clicks, agreement, contents, counted, replay, share_of_places
 from shoplens.retrieval.index import Index
 from shoplens.retrieval.lists import Lists, broken, lists_of
+from shoplens.retrieval.product_identity import products_of
 from shoplens.retrieval.rings import Widening
 from shoplens.retrieval.rules import NAMES, Rules
 
@@ -68,8 +69,8 @@ class Shop:
 
     ids         string [n]
     n_listed    so many of them are in the dataset
-    products    by what makes listings one product, int64 [n]: `catalog`, `product` (the rules' identifiers) and
-                `component`, both of the first index, `photo` (a perceptual hash in common), and where a synthetic shop
+    products    by what makes listings one product, int64 [n]: `product` (catalog and identifiers, as the rules have
+                it), `component` (of the first index), `photo` (a perceptual hash in common), and where a synthetic shop
                 tells it `truth`
     categories  the category at each of `LEVELS`, int64 [n], -1 where unknown: the own one, the one above, the root
     sample      int64 [n]: the first photo, a row of `Dataset.images`, -1 where there is none
@@ -86,7 +87,7 @@ class Shop:
 
     @classmethod
     def of(cls, dataset: Dataset, indexes: Sequence[Index], rules: Rules = Rules()) -> Shop:
-        listed = dataset.products.select(["product_id", "catalog_id", "category_id"])
+        listed = dataset.products.select(["product_id", "catalog_id", "category_id", "attributes"])
         tables, known = [listed], listed["product_id"].combine_chunks()
         paths = {node.id: node.path for tree in (dataset.categories, *(i.tree for i in indexes)) for node in tree}
         for index in indexes:
@@ -95,14 +96,14 @@ class Shop:
             tables.append(new.select(listed.column_names).cast(listed.schema))
             known = pa.concat_arrays([known, new["product_id"].combine_chunks()])
         whole = pa.concat_tables(tables).combine_chunks()
-        products = {"catalog": _numbered(whole["catalog_id"])}
-        indexed = indexes[0].products
-        here = np.ones(len(indexed), dtype=bool) if indexed.gone is None else ~indexed.gone
-        at = pc.index_in(known, value_set=indexed.all_ids.filter(pa.array(here)))
-        for name, code in (("product", indexed.identity(rules.identifiers)), ("component", indexed.component)):
-            of_item = pa.array(code[here], mask=code[here] < 0).take(at)
-            if of_item.null_count < len(of_item):
-                products[name] = _numbered(of_item)
+        catalog = _numbered(whole["catalog_id"])
+        product = products_of(catalog, whole["attributes"].combine_chunks(), rules.identifiers)
+        products = {"product": np.where(product >= 0, product, catalog)}
+        components = _live(indexes[0]).select(["product_id", "component"])
+        at = pc.index_in(known, value_set=components["product_id"].combine_chunks())
+        component = components["component"].combine_chunks().take(at)
+        if component.null_count < len(component):
+            products["component"] = _numbered(component)
         products["photo"] = _sharing_a_photo(dataset, len(known))
         truth = _truth(dataset)
         if truth is not None:

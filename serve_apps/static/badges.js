@@ -6,7 +6,7 @@ const RULES = {
   in_stock: ({ stock }) => [`${stock.toLocaleString("en")} in stock`, "Its stock is known, and it is not sold out"],
   price: () => ["Price fits", "Its price is in the range that was asked for"],
   attributes: () => ["Attributes fit", "It has the attributes that were asked for"],
-  cheapest: () => ["Cheapest of its catalog", "Dearer listings of the same catalog are left out"],
+  cheapest: () => ["Cheapest listing", "Dearer listings of the same product are left out"],
   shared_photo: () => ["Same photo", "Another product of this list shows the same photo; they are different products"],
   capped: () => ["More with this photo", "More products show this photo; they are left out"],
 };

@@ -47,7 +47,7 @@ export class RulesPanel {
       "form",
       { class: "rules", id: "rules", hidden: true },
       toggle("sold", "Show what is sold out"),
-      toggle("dear", "Show dearer listings of a catalog"),
+      toggle("dear", "Show dearer listings of a product"),
       el("label", { class: "field" }, "Products with one photo, at most ", cap),
       el("div", { class: "field" }, `Price${product.currency ? ` in ${product.currency}` : ""} `, price("min", "from"), "–", price("max", "to")),
       this.same.length > 0 &&

@@ -7,6 +7,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +15,10 @@ import numpy as np
 import openai
 import pytest
 
+from shoplens.datasets.format import Dataset
+from shoplens.retrieval.rules import Rules
 from tests.e2e.hostile import Attack, attacks, data_uri, photo
+from tests.retrieval.test_product_identity import products as identified
 
 TIMEOUT = httpx.Timeout(120)
 
@@ -122,7 +126,16 @@ RAW = {"in_stock": False, "cheapest": False}
 """No rule of the shop."""
 
 
-def test_similar_honours_every_filter(http: httpx.Client) -> None:
+def products_of(shop: Path) -> dict[str, Any]:
+    """By id, something equal for listings of one product; a listing that is alone, its id."""
+    listed = Dataset(shop).products
+    told = [listed[name].to_pylist() for name in ("catalog_id", "attributes")]
+    ids = listed["product_id"].to_pylist()
+    return {own: product or own for own, product in zip(ids, identified(*told, Rules().identifiers), strict=True)}
+
+
+def test_similar_honours_every_filter(http: httpx.Client, shop: Path) -> None:
+    product_of = products_of(shop)
     products = http.get("/v1/products?limit=200").json()["data"]
     listings = Counter((p["catalog_id"], p["category_id"]) for p in products if p["catalog_id"])
     query = next(p for p in products if listings[p["catalog_id"], p["category_id"]] > 1)
@@ -143,16 +156,17 @@ def test_similar_honours_every_filter(http: httpx.Client) -> None:
     leaf = [p["category_id"] == query["category_id"] for p in everything]
     assert leaf == [p["ring"] == 0 for p in everything]
     assert sum(leaf) == min(1000, by_id[query["category_id"]]["n_products"] - 1)
-    assert any(p["catalog_id"] == query["catalog_id"] for p in everything)
+    assert any(product_of[p["product_id"]] == product_of[own] for p in everything)
     others = similar(http, product_id=own, k=1000, exclude_catalog=True, **RAW)
-    expected = [p["product_id"] for p in everything if p["catalog_id"] != query["catalog_id"]]
+    expected = [p["product_id"] for p in everything if product_of[p["product_id"]] != product_of[own]]
     assert [p["product_id"] for p in others][: len(expected)] == expected
 
     ruled = similar(http, product_id=own, k=1000)
-    assert max(Counter(p["catalog_id"] for p in ruled if p["catalog_id"]).values()) == 1
+    assert max(Counter(product_of[p["product_id"]] for p in ruled).values()) == 1
     assert all(p["stock"] != 0 for p in ruled)
     for shown in ruled:
-        rivals = [p for p in everything if p["catalog_id"] == shown["catalog_id"] is not None and p["stock"] != 0]
+        same = [p for p in everything if product_of[p["product_id"]] == product_of[shown["product_id"]]]
+        rivals = [p for p in same if p["stock"] != 0]
         assert all(rival["price"] is None or shown["price"] <= rival["price"] for rival in rivals)
         assert len(rivals) < 2 or "cheapest" in shown["rules"]
 

@@ -24,7 +24,7 @@ ROWS = np.arange(4)
 def evaluation(full: list[float], repeats: list[float], rows: np.ndarray = ROWS, **about: object) -> Evaluation:
     outcomes = {
         "lists/full@2": np.array(full),
-        "lists/duplicates_catalog@2": np.array(repeats),
+        "lists/duplicates_product@2": np.array(repeats),
         "lists/violations@2": np.zeros(len(repeats)),
         "lists/ring_0@2": np.full(len(repeats), 0.75),
         "lists/ring_1@2": np.full(len(repeats), 0.25),
@@ -35,14 +35,14 @@ def evaluation(full: list[float], repeats: list[float], rows: np.ndarray = ROWS,
     }
     groups = {name: rows if len(values) > 1 else np.zeros(1, int) for name, values in outcomes.items()}
     groups["lists/full@2"] = ROWS
-    errors = {"lists/duplicates_catalog@2", "lists/violations@2"}
+    errors = {"lists/duplicates_product@2", "lists/violations@2"}
     return Evaluation.of(outcomes, groups, lower_is_better=errors, about={**ABOUT, **about})
 
 
 def test_the_sentence_says_what_matters() -> None:
     said = sentence(evaluation([1, 1, 1, 0], [0.0, 0.5, 0.0, 0.0]))
     assert said.startswith(HOSTILE)
-    assert "75.0 % of 4 seeds get 2, no rule is broken, 12.5 % repeat a catalog" in said
+    assert "75.0 % of 4 seeds get 2, no rule is broken, 12.5 % repeat a product" in said
 
 
 def test_differences_are_paired_on_the_seeds_that_both_have() -> None:
@@ -52,7 +52,7 @@ def test_differences_are_paired_on_the_seeds_that_both_have() -> None:
     assert not any("latency" in name or "bytes" in name for name in found)
     assert found["lists/full@2"].value == pytest.approx(0.75)
     assert found["lists/full@2"].better is True
-    assert found["lists/duplicates_catalog@2"].value == pytest.approx(((0.5 - 1.0) + (0.0 - 0.0)) / 2)
+    assert found["lists/duplicates_product@2"].value == pytest.approx(((0.5 - 1.0) + (0.0 - 0.0)) / 2)
     assert found["lists/ring_0@2"].value == 0 and found["lists/ring_0@2"].better is None
     worse = {one.name: one.better for one in differences(theirs, ours)}
     assert worse["lists/full@2"] is False

@@ -19,12 +19,12 @@ TITLES = {
     "full": "seeds with a full list",
     "violations": "places that break a rule",
     "duplicates": "places that repeat a listing",
-    "duplicates_catalog": "places that repeat a catalog",
+    "duplicates_product": "places that repeat a product",
     "duplicates_component": "places that repeat a duplicate component",
     "duplicates_photo": "places that repeat a photo (perceptual hash)",
     "duplicates_truth": "places that truly repeat a product",
     "itself": "places that hold the seed",
-    "itself_catalog": "places of the seed's catalog",
+    "itself_product": "places of the seed's product",
     "itself_component": "places of the seed's duplicate component",
     "itself_photo": "places with the seed's photo",
     "itself_truth": "places that are truly the seed's product",
@@ -95,7 +95,7 @@ def sentence(evaluation: Evaluation) -> str:
         parts.append("no rule is broken" if not violations.value else f"{percent(violations.value)} % break a rule")
     repeated = [
         f"{percent(metrics[name].value)} % repeat a {what}"
-        for what in ("catalog", "component", "photo")
+        for what in ("product", "component", "photo")
         if (name := f"lists/duplicates_{what}@{k}") in metrics
     ]
     clicked = metrics.get(f"lists/clicks/hit@{k}")

@@ -30,9 +30,11 @@ def attribute_pairs(attributes: pa.MapArray, only: Collection[str] | None = None
     row = np.repeat(np.arange(len(attributes)), np.diff(attributes.offsets.to_numpy()))
     keys, values = attributes.keys, attributes.items
     if only is not None:
-        keys = pc.utf8_lower(keys)
-        kept = pc.is_in(keys, value_set=pc.utf8_lower(pa.array(only, pa.string())))
-        row, keys, values = row[kept.to_numpy(zero_copy_only=False)], keys.filter(kept), values.filter(kept)
+        different = keys.dictionary_encode()
+        lower = pc.utf8_lower(different.dictionary)
+        kept = pc.is_in(lower, value_set=pc.utf8_lower(pa.array(only, pa.string()))).take(different.indices)
+        row = row[kept.to_numpy(zero_copy_only=False)]
+        keys, values = lower.take(different.indices.filter(kept)), values.filter(kept)
     count = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)
     row = np.repeat(row, count)
     keys = keys.dictionary_encode()
@@ -41,7 +43,8 @@ def attribute_pairs(attributes: pa.MapArray, only: Collection[str] | None = None
     value = words.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     code = key * len(words.dictionary) + value
     known = value >= 0
-    code, row = np.divmod(np.unique(code[known] * len(attributes) + row[known]), max(1, len(attributes)))
+    ordered = np.sort(code[known] * len(attributes) + row[known])  # np.unique hashes: 15 times as slow on so many
+    code, row = np.divmod(ordered[np.diff(ordered, prepend=-1) > 0], max(1, len(attributes)))
     return AttributePairs(row, code, keys.dictionary, words.dictionary)
 
 

@@ -116,6 +116,25 @@ def test_wrong_and_missing_catalog_ids_come_at_their_rates_within_split_and_leaf
     assert np.mean([home[row["catalog_id"]][1] == row["category_id"] for row in wrong]) > 0.9
 
 
+def test_a_model_code_left_out_changes_nothing_else(tmp_path: Path) -> None:
+    whole, lacking = (
+        synthesize(
+            tmp_path / str(missing),
+            SyntheticShop(products=120, image_size=48, missing_model_code=missing),
+            workers=1,
+            progress=False,
+        ).products.to_pylist()
+        for missing in (0.0, 0.3)
+    )
+    without = 0
+    for one, other in zip(whole, lacking, strict=True):
+        attributes, said = dict(one.pop("attributes")), dict(other.pop("attributes"))
+        without += "model code" not in said
+        assert attributes == {**said, "model code": attributes["model code"]}
+        assert one == other
+    assert without / len(whole) == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / len(whole)))
+
+
 def test_stock_hangs_on_nothing_else(rows: list[Row]) -> None:
     stock = [row["stock"] for row in rows]
     for share, found in ((0.06, stock.count(0)), (0.1, stock.count(None))):

@@ -79,6 +79,7 @@ class SyntheticShop(BaseModel):
     )
     catalog_noise: float = Field(default=0.02, ge=0, le=1, description="share of offers with the id of another catalog")
     missing_catalog: float = Field(default=0.02, ge=0, le=1, description="offers without a catalog id")
+    missing_model_code: float = Field(default=0.0, ge=0, le=1, description="offers that do not state the model code")
     duplicates: float = Field(
         default=0.0, ge=0, lt=1, description="offers that repeat the one before them in its catalog, photo and title"
     )
@@ -258,6 +259,9 @@ def _offers(
         worth = appeal(design, by_photo, rng, shop.review_noise)
         flaw = str(rng.choice(FLAWS)) if rng.random() < shop.flaws else None
         listed, catalog_id = _listed_catalog(shop, catalogue, catalog, rng)
+        attributes = titles.attributes(design)
+        if _stream_of(shop, number, 4).random() < shop.missing_model_code:
+            del attributes["model code"]
         title = titles.seller_title(design, by_title, rng)
         if flaw == "personal_data":
             title = with_personal_data(title, rng)
@@ -269,7 +273,7 @@ def _offers(
             texts=titles.clean_titles(design),
             category_path=design.leaf.path,
             category_id=_category_id(design),
-            attributes=titles.attributes(design),
+            attributes=attributes,
             price=worth.price,
             currency="KRW",
             seller=seller(shop.seed, own).name,
