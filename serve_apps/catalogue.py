@@ -15,6 +15,7 @@ from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
 from shoplens.retrieval import deltas
 from shoplens.retrieval.rings import similar
+from shoplens.retrieval.rules import Rules, SameProduct
 
 FACTS = ["product_id", "catalog_id", "category_id", "price", "stock", "attributes"]
 """Of the index, where deltas change them."""
@@ -31,7 +32,7 @@ class Catalogue:
     A product's place is that in `index.products`.
     """
 
-    def __init__(self, release: Release, dim: int) -> None:
+    def __init__(self, release: Release, dim: int, same_product: SameProduct = SameProduct()) -> None:
         """Raises ShoplensError if there is no index, or not one of this version and of the dataset as it is."""
         assert release.index is not None
         index = deltas.load(release.index)
@@ -62,12 +63,12 @@ class Catalogue:
         pictured = np.repeat(self._shown, np.diff(self._start)) & (self._samples >= 0)
         image_ids = self._image_ids.filter(pa.array(pictured)).to_pylist()
         self._sample_of = dict(zip(image_ids, self._samples[pictured].tolist(), strict=True))
-        self._warm_up()
+        self._warm_up(same_product)
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, same_product: SameProduct) -> None:
         """Makes the columns that a first search would wait for."""
         for product_id in self.index.products.ids(self._listed[:1]):
-            similar(self.index, product_id, 1)
+            similar(self.index, product_id, 1, rules=Rules(**dict(same_product)))
         self.index.products.having("", "")
 
     @property

@@ -98,7 +98,9 @@ class Gateway:
         model: Prepared = await self._encoder.prepare.remote(release.version)
         if release.index is None or not self.settings.search:
             return Served(release, model, None)
-        return Served(release, model, await asyncio.to_thread(Catalogue, release, model.dim))
+        return Served(
+            release, model, await asyncio.to_thread(Catalogue, release, model.dim, self.settings.same_product)
+        )
 
     async def served(self, reference: str | None = None, *, search: bool = False) -> Served:
         """The release that answers a request for `reference` (None: the champion of the first model).

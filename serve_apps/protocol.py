@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from serve_apps.errors import Place, bad_request, invalid
 from shoplens.retrieval.rings import Widening
-from shoplens.retrieval.rules import NAMES, Rules
+from shoplens.retrieval.rules import NAMES, Rules, SameProduct
 from shoplens.schema import Identifier, TopicText
 
 MAX_K = 1000
@@ -145,10 +145,12 @@ class SimilarRequest(Strict):
             raise ValueError("give exactly one of product_id, text and image")
         return self
 
-    @property
-    def rules(self) -> Rules:
+    def rules(self, same_product: SameProduct = SameProduct()) -> Rules:
+        """Those of the shop, as the request has them."""
         price = self.price or PriceRange()
         return Rules(
+            identifiers=same_product.identifiers,
+            variants=same_product.variants,
             in_stock=self.in_stock,
             price_min=price.min,
             price_max=price.max,

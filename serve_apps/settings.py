@@ -12,6 +12,7 @@ from serve_apps.protocol import ModelRef
 from shoplens.config import Config
 from shoplens.experiments.assignment import Arm, Assignment
 from shoplens.experiments.event_log import Sealing
+from shoplens.retrieval.rules import SameProduct
 from shoplens.schema import Identifier
 
 Positive = Annotated[int, Field(ge=1)]
@@ -65,6 +66,7 @@ class Settings(Config):
     device: str = Field("auto", description="torch device of the Encoder; `auto` takes a GPU where there is one")
     torch_threads: Positive | None = Field(None, description="CPU threads of the model; None leaves it to Ray")
     cache: str | None = Field(None, description="folder for downloaded packages; None: SHOPLENS_STORAGE/cache")
+    same_product: SameProduct = Field(SameProduct(), description="what makes listings one product in /v1/similar")
     experiment: Experiment | None = Field(None, description="whose arms answer the users of /v1/similar")
     events: str | None = Field(None, description="root of the event log; None: SHOPLENS_STORAGE/events")
     sealing: Sealing = Sealing()

@@ -22,6 +22,7 @@ from serve_apps.protocol import (
 )
 from shoplens.retrieval import rings
 from shoplens.retrieval.index import Index, UnknownCategory, UnknownProduct
+from shoplens.retrieval.rules import SameProduct
 
 if TYPE_CHECKING:
     from serve_apps.gateway import Gateway, Served
@@ -74,7 +75,7 @@ def router(gateway: Gateway) -> APIRouter:
             vectors, _ = await gateway.embed(served, [_query(asked)])
             vector = vectors[0]
         try:
-            body = await gateway.in_thread(_answer, served, asked, vector)
+            body = await gateway.in_thread(_answer, served, asked, gateway.settings.same_product, vector)
         except UnknownProduct as error:
             raise not_found("product_not_found", str(error)[:300], "product_id") from None
         except UnknownCategory as error:
@@ -91,11 +92,11 @@ def _query(asked: SimilarRequest) -> Text | Photo:
     return Photo("image", asked.image)
 
 
-def _answer(served: Served, asked: SimilarRequest, vector: np.ndarray | None) -> dict[str, Any]:
+def _answer(served: Served, asked: SimilarRequest, same: SameProduct, vector: np.ndarray | None) -> dict[str, Any]:
     """`vector` float32 [d] is the query where that is no product. Raises UnknownProduct, UnknownCategory."""
     catalogue = served.catalogue
     assert catalogue is not None
-    found = _search(catalogue.index, asked, vector)
+    found = _search(catalogue.index, asked, same, vector)
     places = catalogue.index.products.of_photos(np.array([result.row for result in found.results], dtype=np.int64))
     return {
         "object": "list",
@@ -110,8 +111,8 @@ def _answer(served: Served, asked: SimilarRequest, vector: np.ndarray | None) ->
     }
 
 
-def _search(index: Index, asked: SimilarRequest, vector: np.ndarray | None) -> rings.Results:
-    rules, widening = asked.rules, asked.widening
+def _search(index: Index, asked: SimilarRequest, same: SameProduct, vector: np.ndarray | None) -> rings.Results:
+    rules, widening = asked.rules(same), asked.widening
     if vector is not None:
         return rings.search(index, vector, asked.k, [asked.category], rules=rules, widening=widening)
     assert asked.product_id is not None

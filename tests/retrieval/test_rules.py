@@ -106,5 +106,7 @@ def test_wrong_settings_are_refused() -> None:
         validate(Rules, {"price_min": 5, "price_max": 4}, "rules")
     with pytest.raises(ConfigError, match="did you mean component_cap"):
         validate(Rules, {"component_caps": 4}, "rules")
+    with pytest.raises(ConfigError, match="names nothing"):
+        validate(Rules, {"identifiers": [["gtin"], []]}, "rules")
     with pytest.raises(ConfigError, match="component_cap"):
         validate(Rules, {"component_cap": 0}, "rules")

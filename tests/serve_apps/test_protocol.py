@@ -24,7 +24,7 @@ from serve_apps.protocol import (
     parse,
 )
 from shoplens.retrieval.rings import Widening
-from shoplens.retrieval.rules import Rules
+from shoplens.retrieval.rules import Rules, SameProduct
 
 
 def refused(model: type, body: bytes) -> ApiError:
@@ -155,8 +155,10 @@ def test_a_bad_wish_of_a_search_is_a_400_that_names_the_field(wish: dict, code: 
 
 
 def test_what_a_search_wishes_becomes_the_rules_of_the_shop() -> None:
-    assert parse(SimilarRequest, b'{"text": "x"}').rules == Rules(cheapest=False)
-    assert parse(SimilarRequest, b'{"product_id": "p"}').rules == Rules()
+    assert parse(SimilarRequest, b'{"text": "x"}').rules() == Rules(cheapest=False)
+    assert parse(SimilarRequest, b'{"product_id": "p"}').rules() == Rules()
+    same = SameProduct(identifiers=(("ean",),), variants=())
+    assert parse(SimilarRequest, b'{"product_id": "p"}').rules(same) == Rules(identifiers=(("ean",),), variants=())
     body = {
         "product_id": "p",
         "price": {"min": 1, "max": 2.5},
@@ -169,7 +171,7 @@ def test_what_a_search_wishes_becomes_the_rules_of_the_shop() -> None:
     }
     asked = parse(SimilarRequest, json.dumps(body).encode())
     assert asked.widening == Widening(rings=2, margin=0.0, floor=-0.5)
-    assert asked.rules == Rules(
+    assert asked.rules() == Rules(
         in_stock=False,
         price_min=1.0,
         price_max=2.5,

@@ -264,6 +264,25 @@ def test_a_product_without_a_photo_in_the_dataset_is_not_offered(running: Any, f
     running(body, search=True)
 
 
+@pytest.mark.parametrize(
+    ("settings", "shown"), [({}, {"p2"}), ({"same_product": {"identifiers": [["ean"]]}}, {"p2", "p8"})]
+)
+def test_listings_without_a_catalog_are_one_product_by_the_makers_number(
+    running: Any, folder: Path, settings: dict[str, Any], shown: set[str]
+) -> None:
+    """Which attributes name a product is the shop's to say."""
+    for number, code, price in ((2, "LG-1092", 3.0), (8, "lg 1092", 5.0)):
+        attributes = [("Brand", ["Ahn"]), ("MPN", [code])]
+        deltas.append(folder, again(Index.load(folder), [number], catalog_id=None, attributes=attributes, price=price))
+
+    async def body(service: Service) -> None:
+        await service.promote(release(folder))
+        beside = ids(await found(service, product_id="p7", k=1000, in_stock=False))
+        assert {"p2", "p8"} & {*beside} == shown
+
+    running(body, search=True, **settings)
+
+
 def test_an_index_whose_products_were_all_removed_answers_with_nothing(running: Any, folder: Path) -> None:
     deltas.append(folder, Changes(removed=[product_id(n) for n in range(24)]))
 

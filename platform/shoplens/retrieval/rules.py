@@ -8,7 +8,7 @@ from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from shoplens.config import Config
@@ -20,7 +20,27 @@ NAMES = ("in_stock", "price", "attributes", "cheapest", "shared_photo", "capped"
 listings of the product, of the same variant, were left out; another result shares a photo with it; more would have, but for the cap."""
 
 
-class Rules(Config):
+class SameProduct(Config):
+    """What makes listings one product.
+
+    identifiers  attributes that name a product together, the maker's number last: what makes listings one product
+                 beside their catalog (`product_identity.products_of`); none: the catalog alone
+    variants     attributes that make listings of one product different things, of which each is shown: those that
+                 differ in one of them, or of which only one has it; upper and lower case of a key are one
+    """
+
+    identifiers: Identifiers = (("gtin",), ("brand", "mpn"), ("brand", "model code"), ("브랜드", "모델명"))
+    variants: tuple[str, ...] = ("size", "quantity", "capacity", "사이즈", "수량", "용량")
+
+    @field_validator("identifiers")
+    @classmethod
+    def _name_something(cls, identifiers: Identifiers) -> Identifiers:
+        if not all(identifiers):
+            raise ValueError("an identifier of no attributes names nothing: leave it out")
+        return identifiers
+
+
+class Rules(SameProduct):
     """Which products may be shown; by default what `POST /v1/similar` shows beside a product.
 
     in_stock        leave out products whose stock is known and zero
@@ -29,10 +49,6 @@ class Rules(Config):
     seed_catalog    whether other listings of the seed's product may be shown; the seed itself never is
     cheapest        of the listings of a product that may be shown, show the cheapest only, the first by id of equals;
                     one without a price only where none has one
-    identifiers     attributes that name a product together, the maker's number last: what makes listings one product
-                    beside their catalog (`product_identity.products_of`); none: the catalog alone
-    variants        attributes that make listings of one product different things, of which each is shown: those that
-                    differ in one of them, or of which only one has it; upper and lower case of a key are one
     component_cap   most results that share a photo though they are different products; null: all
     """
 
@@ -42,8 +58,6 @@ class Rules(Config):
     attributes: dict[str, str] = {}
     seed_catalog: bool = True
     cheapest: bool = True
-    identifiers: Identifiers = (("gtin",), ("brand", "mpn"), ("brand", "model code"), ("브랜드", "모델명"))
-    variants: tuple[str, ...] = ("size", "quantity", "capacity", "사이즈", "수량", "용량")
     component_cap: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
