@@ -25,7 +25,7 @@ _COLUMNS = ["product_id", "catalog_id", "category_id", "price", "stock", "compon
 class Offers(NamedTuple):
     """What is one thing to a shopper: listings of one product that agree in some attributes.
 
-    code   int64 [n]: a number for each such group; -1 of a listing whose product is known of no other
+    code   int64 [n]: a number for each such group; -1 of a listing of which neither catalog nor number tells
     order  int64 [n]: places by group, then price, then id, those of no group first; without a price last in their group
     begin  int64 [groups + 1]: where each group's begin in `order`
     """
