@@ -138,7 +138,7 @@ export class Neighbours {
         el("h2", { id: "similar-title" }, "Similar products"),
         el("label", { class: "choice" }, "by", this.by),
         el("label", { class: "choice" }, "Compare with", this.beside),
-        el("label", { class: "switched exclude" }, this.box, el("span", { class: "switch", "aria-hidden": "true" }), "Hide the same catalog"),
+        el("label", { class: "switched exclude" }, this.box, el("span", { class: "switch", "aria-hidden": "true" }), "Hide the same product"),
         this.panel.button,
       ),
       this.panel.form,
