@@ -52,6 +52,19 @@ def test_what_is_gone_gives_way_to_what_came_behind() -> None:
     assert [products.place(name) for name in "xyz"] == [0, 2, None]
 
 
+def test_what_left_the_shop_tells_nothing_of_a_product() -> None:
+    """x was under d until a delta filed it anew; what is merely hidden tells as before."""
+    said = [("brand", ["Ahn"]), ("mpn", ["A-100"])]
+    rows = [("x", "d"), ("y", "c"), ("z", None), ("x", "c")]
+    items = pa.Table.from_pylist([{"product_id": a, "catalog_id": b, "attributes": said} for a, b in rows], ITEMS)
+    name = (("brand", "mpn"),)
+    gone = np.array([True, False, False, False])
+    for products in (Products(items, np.arange(5), gone), Products(items, np.arange(5), gone).without(~gone)):
+        before, y, z, x = products.identity(name).tolist()
+        assert before == -1 and x == y == z >= 0
+    assert Products(items, np.arange(5)).identity(name)[2] == -1, "two catalogs have the name"
+
+
 def test_members_of_a_catalog_stand_by_price_then_id(products: Products) -> None:
     offers = products.offers()
     assert offers.code[[4, 0, 2]].tolist() == [1, 0, -1]

@@ -62,6 +62,8 @@ class Products:
         self.stock, self.component = (
             _whole(self._first[name]).fill_null(-1).to_numpy(zero_copy_only=False) for name in ("stock", "component")
         )
+        self._there = np.arange(len(start) - 1) if gone is None else np.flatnonzero(~gone)
+        """Places of what has not left the shop; that is more than can be found in `without`."""
         self._identities: dict[Identifiers, np.ndarray] = {}
         self._offers: dict[tuple[tuple[str, ...], Identifiers], Offers] = {}
 
@@ -112,10 +114,14 @@ class Products:
         return self._catalogs.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
     def identity(self, identifiers: Identifiers = ()) -> np.ndarray:
-        """int64 [n]: equal for listings of one product (`product_identity.products_of`), -1 where none is known."""
+        """int64 [n]: equal for listings of one product (`product_identity.products_of`), -1 where none is known.
+
+        What has left the shop tells nothing of others, and is of no product itself.
+        """
         if (kept := self._identities.get(identifiers)) is not None:
             return kept
-        found = products_of(self.catalog, self._attribute_column, identifiers) if identifiers else self.catalog
+        found, there = np.full(len(self), -1, dtype=np.int64), self._there
+        found[there] = products_of(self.catalog[there], self._attribute_column.take(pa.array(there)), identifiers)
         if len(self._identities) < _OFFERS_KEPT:
             self._identities[identifiers] = found
         return found
