@@ -194,7 +194,7 @@ def filtered(shop: Any) -> float:
 
 
 def synthetic(case: str, folder: Path) -> Path:
-    from shoplens.datasets.synthetic import SyntheticShop, synthesize
+    from shoplens.synthetic import SyntheticShop, synthesize
 
     out = folder / f"shop_{case}"
     if not out.exists():
@@ -249,10 +249,10 @@ def train(recipe: Any, folder: Path) -> tuple[Any, float]:
     import torch
     from torch import nn
 
+    from shoplens.recipes.base import Timeline
     from shoplens.training import mining
-    from shoplens.training.feed import MicroBatches
     from shoplens.training.loop import learning_rate_factor, parameter_groups
-    from shoplens.training.recipe import Timeline
+    from shoplens.training.ray.feed import MicroBatches
 
     config, timeline = recipe.training, Timeline(recipe)
     torch.manual_seed(recipe.seed)
@@ -281,10 +281,10 @@ def measure(recipe: Any, model: Any, dataset: str) -> Any:
     """What the tasks find on the test split, the heads on the vectors of the training split, catalogs as they truly are."""
     from shoplens.datasets.format import Dataset
     from shoplens.datasets.samples import Samples
-    from shoplens.evaluating import HELD_OUT, EvaluationConfig, embed_split
-    from shoplens.evaluating import measure as measured
-    from shoplens.evaluation import probes
-    from shoplens.models.embedder import Embedder
+    from shoplens.evaluation.heads import probes
+    from shoplens.evaluation.product_tasks import HELD_OUT, EvaluationConfig, embed_split
+    from shoplens.evaluation.product_tasks import measure as measured
+    from shoplens.packages.embedder import Embedder
 
     probes.PENALTIES = (probes.DEFAULT_PENALTY,)  # heads are compared with each other: one penalty for all
 
@@ -334,7 +334,7 @@ def pixels(dataset: str, preprocessing: str) -> np.ndarray:
 
 def summary(runs: list[Run], options: argparse.Namespace) -> dict[str, Any]:
     """Per case, arm and metric: mean over seeds, interval over catalogs, figures by seed; and the same of choices."""
-    from shoplens.evaluation.bootstrap import interval
+    from shoplens.statistics.bootstrap import interval
 
     found: dict[str, dict[tuple[str, str, str], list[dict[str, Any]]]] = {}
     for run in runs:

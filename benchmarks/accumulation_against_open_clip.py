@@ -80,7 +80,7 @@ def drawn(n: int) -> dict[str, torch.Tensor]:
 def ours(folder: Path, counts: list[int]) -> dict[int, dict[str, torch.Tensor]]:
     from shoplens.config import override, read_yaml
     from shoplens.recipes import eclip
-    from shoplens.training import streams
+    from shoplens.training import gradient_cache as streams
 
     settings = ["dataset=none", f"model.start_from={folder / 'model'}", "arm=clip"]
     recipe = eclip.load(override(read_yaml(CONFIG), settings), str(CONFIG))

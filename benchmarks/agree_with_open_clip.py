@@ -79,9 +79,9 @@ def load_inputs(folder: Path) -> tuple[list[str], list[Image.Image]]:
 
 
 def compare(folder: Path) -> dict[str, float]:
-    from shoplens.models.dual_encoder import DualEncoder
-    from shoplens.models.embedder import Embedder
-    from shoplens.models.pretrained import read
+    from shoplens.nn.dual_encoder import DualEncoder
+    from shoplens.packages.embedder import Embedder
+    from shoplens.packages.pretrained import read
 
     texts, photos = load_inputs(folder)
     found = read(str(folder / "model"))

@@ -124,7 +124,7 @@ def main() -> None:
 
 
 def synthetic(folder: Path, products: int) -> Path:
-    from shoplens.datasets.synthetic import SyntheticShop, synthesize
+    from shoplens.synthetic import SyntheticShop, synthesize
 
     out = folder / f"shop-{products}"
     if not out.exists():
@@ -208,7 +208,7 @@ def judged(recipe: Any, model: Any, arm: str, shop: str) -> Any:
 
     from shoplens.curation.topics import topics_by_split, topics_of
     from shoplens.evaluation.topics import CandidateList, rank_candidates
-    from shoplens.models.ranker import Ranker
+    from shoplens.packages.ranker import Ranker
     from shoplens.recipes import clik
 
     dataset, config = recipe.dataset, recipe.config
@@ -258,7 +258,7 @@ def judged(recipe: Any, model: Any, arm: str, shop: str) -> Any:
 
 
 def summary(found: dict[str, list[dict[str, Any]]], options: argparse.Namespace, shop: Path) -> dict[str, Any]:
-    from shoplens.evaluation.bootstrap import interval
+    from shoplens.statistics.bootstrap import interval
 
     arms = {
         arm: {name: told([seed[name] for seed in by_seed], interval) for name in SHOWN if name in by_seed[0]}

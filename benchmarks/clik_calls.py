@@ -52,7 +52,7 @@ def main() -> None:
 def step(settings: list[str], options: argparse.Namespace) -> dict[str, Any]:
     from shoplens.config import override, read_yaml, validate
     from shoplens.datasets.preprocessing import Preprocessing
-    from shoplens.models.clik import Clik, ClikConfig
+    from shoplens.nn.clik import Clik, ClikConfig
     from shoplens.recipes.clik import TopicBatchConfig
 
     towers = {name: read_yaml(str(CONFIGS / "eclip.yaml"))[name] for name in ("model", "preprocessing")}

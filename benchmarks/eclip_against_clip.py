@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shoplens.loopback import start_own_ray_on_loopback
+from shoplens.cluster.loopback import start_own_ray_on_loopback
 
 ARMS = ("clip", "eclip")
 CONFIG = Path(__file__).parents[1] / "workloads/configs/eclip.yaml"
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace, arm: str, seed: int, assignments: list[str]
     """Loss curve [steps], and the evaluation of one trained model."""
     from shoplens.config import override, read_yaml
     from shoplens.recipes import eclip
-    from shoplens.training.trainer import train
+    from shoplens.training.ray.trainer import train
 
     settings = [
         f"dataset={options.dataset.absolute()}",
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace, arm: str, seed: int, assignments: list[str]
 
 
 def compare(found: dict, seeds: list[int]) -> dict:
-    from shoplens.evaluation.bootstrap import interval, paired_difference
+    from shoplens.statistics.bootstrap import interval, paired_difference
 
     curves = [np.abs(found["clip", seed][0] - found["eclip", seed][0]).max() for seed in seeds]
     metrics = {}

@@ -223,7 +223,7 @@ def novel_classes(shop: Any) -> dict[str, Any]:
 
 def started(folder: Path, samples: int) -> Path:
     """The e-CLIP that every arm starts from, made once."""
-    from shoplens.datasets.synthetic import SyntheticShop, synthesize
+    from shoplens.synthetic import SyntheticShop, synthesize
 
     decisive = hashlib.sha256(repr((SHOP, TOWER, samples)).encode()).hexdigest()[:8]
     shop, package = folder / "shop", folder / f"eclip-{decisive}"
@@ -253,7 +253,7 @@ def make(run: Run, folder: Path) -> str:
 
     from shoplens.config import override, read_yaml
     from shoplens.curation.product_clusters import splits_of
-    from shoplens.models.similar import SimilarEmbedder
+    from shoplens.nn.similar import SimilarEmbedder
     from shoplens.recipes import similar
 
     torch.set_num_threads(1)
@@ -308,7 +308,7 @@ def chosen_by(result: dict[str, Any]) -> float:
 
 
 def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    from shoplens.evaluation.bootstrap import interval
+    from shoplens.statistics.bootstrap import interval
 
     def judged(vectors: str) -> list[dict[str, Any]]:
         arm, measure = VECTORS[vectors]

@@ -87,7 +87,7 @@ def read(path: Path) -> Impressions:
 
 
 def of_bts(logs: dict[str, Impressions], n_items: int) -> dict[str, Any]:
-    from shoplens.evaluation.off_policy import require_support
+    from shoplens.search.lists.off_policy import require_support
 
     bts = logs["bts"]
     of_policy = np.arange(len(bts.item)) % POLICY_ROWS == 0
@@ -119,8 +119,7 @@ def of_random(logs: dict[str, Impressions], n_items: int) -> dict[str, Any]:
 
 def compare(log: Impressions, policy: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """Every estimator's value of `policy` [places, items] on `log`, beside the clicks `truth` of that policy's own log."""
-    from shoplens.evaluation.bootstrap import interval
-    from shoplens.evaluation.off_policy import (
+    from shoplens.search.lists.off_policy import (
         Log,
         cross_fitted,
         direct,
@@ -130,6 +129,7 @@ def compare(log: Impressions, policy: np.ndarray, truth: np.ndarray) -> dict[str
         inverse_propensity,
         self_normalised,
     )
+    from shoplens.statistics.bootstrap import interval
 
     n = len(log.click)
     rows = np.arange(n)
@@ -194,7 +194,7 @@ def reward_model(log: Impressions, learnt_from: np.ndarray, shape: tuple[int, in
 
 def intervals(name: str, estimate: Any, log: Impressions, policy: np.ndarray) -> dict[str, tuple[float, float]]:
     """The direct method's are of a model fitted anew in every draw: percentiles, and no studentised one."""
-    from shoplens.evaluation.bootstrap import percentiles
+    from shoplens.statistics.bootstrap import percentiles
 
     if name != "direct":
         return {"percentile": estimate.interval, "studentised": estimate.studentised}

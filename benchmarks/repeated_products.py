@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def shop_of(folder: Path, products: int, missing: float) -> Path:
-    from shoplens.datasets.synthetic import SyntheticShop, synthesize
+    from shoplens.synthetic import SyntheticShop, synthesize
 
     out = folder / f"judged-{products}-{missing:g}"
     if not out.exists():
@@ -78,7 +78,7 @@ def shop_of(folder: Path, products: int, missing: float) -> Path:
 
 def encoded(package: Path, shop: Path) -> np.ndarray:
     """float32 [photos, d]."""
-    from shoplens.models.embedder import Embedder
+    from shoplens.packages.embedder import Embedder
 
     embedder = Embedder.load(package)
     photos = pixels(str(shop), embedder.preprocessing.model_dump_json())
@@ -89,9 +89,9 @@ def encoded(package: Path, shop: Path) -> np.ndarray:
 def judged(shop: Path, vectors: np.ndarray) -> dict[str, dict[str, list[float]]]:
     """Of each of `WAYS`, by `SHOWN`: the value, and its interval where it has one."""
     from shoplens.datasets.format import Dataset
-    from shoplens.evaluating_lists import ListsConfig, LogConfig, Shop, judge, log_of_sessions, make
-    from shoplens.retrieval.building import build
-    from shoplens.retrieval.rules import Rules
+    from shoplens.search.build import build
+    from shoplens.search.lists.evaluation import ListsConfig, LogConfig, Shop, judge, log_of_sessions, make
+    from shoplens.search.rules import Rules
 
     dataset, found = Dataset(str(shop)), {}
     log = log_of_sessions(dataset.table("interactions"), LogConfig(clicks="session"))

@@ -48,7 +48,7 @@ class Shoplens:
     """Ours: the category's slice, exactly."""
 
     efforts = (0,)
-    modules: tuple[str, ...] = ("shoplens.retrieval.index",)
+    modules: tuple[str, ...] = ("shoplens.search.index",)
     package = "numpy"
 
     def build(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path) -> None:
@@ -57,7 +57,7 @@ class Shoplens:
     def build_index(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path, approximate: Any) -> None:
         import pyarrow as pa
 
-        from shoplens.retrieval.index import ITEMS, Index
+        from shoplens.search.index import ITEMS, Index
 
         n = len(vectors)
         ids = pa.array(np.char.add("p", np.char.zfill(np.arange(n).astype(str), 8)))
@@ -68,8 +68,8 @@ class Shoplens:
         Index.build(folder / "index", vectors, table, tree(), {}, approximate=approximate)
 
     def open(self, folder: Path) -> None:
-        from shoplens.retrieval.index import Index
-        from shoplens.retrieval.scan import Range
+        from shoplens.search.index import Index
+        from shoplens.search.scan import Range
 
         self.index, self.range = Index.load(folder / "index", verify=False), Range
         ids = {node.path: node.id for node in self.index.tree}
@@ -100,10 +100,10 @@ class ShoplensLists(Shoplens):
     """Ours, built to look into inverted lists where a range is large."""
 
     efforts = tuple(K * power for power in POWERS)
-    modules = ("shoplens.retrieval.index", "faiss")
+    modules = ("shoplens.search.index", "faiss")
 
     def build(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path) -> None:
-        from shoplens.retrieval.approximate import Approximate
+        from shoplens.search.inverted_lists import Approximate
 
         self.build_index(vectors, leaf, folder, Approximate())
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from peers import OPEN_CLIP, environment
 
-from shoplens.loopback import start_own_ray_on_loopback
+from shoplens.cluster.loopback import start_own_ray_on_loopback
 
 CONFIG = Path(__file__).parents[1] / "workloads/configs/eclip_finetune.yaml"
 TOWERS = {
@@ -137,8 +137,8 @@ def theirs(python: Path, folder: Path, table: Path, options: argparse.Namespace,
 def ours(folder: Path, options: argparse.Namespace, repeat: int) -> dict[str, float]:
     from shoplens.config import override, read_yaml
     from shoplens.recipes import eclip
-    from shoplens.training.recipe import Timeline
-    from shoplens.training.trainer import Workers, train
+    from shoplens.recipes.base import Timeline
+    from shoplens.training.ray.trainer import Workers, train
 
     settings = [
         f"dataset={options.dataset.absolute()}",

@@ -13,9 +13,11 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
-from serve_apps import attributes, embeddings, errors, events, experiment, page, products, rank, similar
-from serve_apps.admission import Admission
-from serve_apps.events import EventsRequest
+from serve_apps import page
+from serve_apps.endpoints import attributes, embeddings, events, experiment, products, rank, similar
+from serve_apps.endpoints.events import EventsRequest
+from serve_apps.http import errors
+from serve_apps.http.admission import Admission
 from serve_apps.protocol import (
     AttributesRequest,
     EmbeddingRequest,

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from serve_apps.release import Release
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
-from shoplens.retrieval import deltas
-from shoplens.retrieval.rings import similar
-from shoplens.retrieval.rules import Rules, SameProduct
+from shoplens.search import deltas
+from shoplens.search.rings import similar
+from shoplens.search.rules import Rules, SameProduct
 
 FACTS = ["product_id", "catalog_id", "category_id", "price", "stock", "attributes"]
 """Of the index, where deltas change them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shoplens.datasets.preprocessing import Preprocessing
-from shoplens.evaluation.extractor import Extractor
+from shoplens.evaluation.heads.extractor import Extractor
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from serve_apps.encoded import Encoded, Prepared
 from serve_apps.settings import Batching, Settings
 from serve_apps.versions import Versions
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.extractor import Extractor
-from shoplens.models.embedder import Embedder
-from shoplens.models.photo_embedder import PhotoEmbedder
-from shoplens.models.ranker import Query, Ranker
-from shoplens.registry import packages
+from shoplens.evaluation.heads.extractor import Extractor
+from shoplens.packages.embedder import Embedder
+from shoplens.packages.photo_embedder import PhotoEmbedder
+from shoplens.packages.ranker import Query, Ranker
+from shoplens.registry import versions as packages
 from shoplens.schema import TopicText
 
 log = logging.getLogger("ray.serve")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from serve_apps.errors import ApiError, unavailable
+from serve_apps.http.errors import ApiError, unavailable
 from serve_apps.settings import Settings
 from shoplens.errors import ShoplensError
 from shoplens.experiments.event_log import EventLog, FolderTaken

@@ -19,17 +19,17 @@ from ray.serve.handle import DeploymentHandle
 from serve_apps.api import build
 from serve_apps.catalogue import Catalogue
 from serve_apps.encoded import Encoded, Prepared
-from serve_apps.errors import ApiError, bad_request, not_found, unavailable
 from serve_apps.event_writer import EventWriter
+from serve_apps.http.errors import ApiError, bad_request, not_found, unavailable
 from serve_apps.photos import UNPROCESSABLE, Photos
 from serve_apps.protocol import Input, Photo, ProductRef, Text
 from serve_apps.release import Missing, Release
 from serve_apps.settings import Settings
 from serve_apps.versions import Versions
 from shoplens.errors import ShoplensError
-from shoplens.models.ranker import Query
-from shoplens.retrieval.index import UnknownProduct
+from shoplens.packages.ranker import Query
 from shoplens.schema import TopicText
+from shoplens.search.index import UnknownProduct
 
 log = logging.getLogger("ray.serve")
 

@@ -15,10 +15,10 @@ from pydantic_core import to_json
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
-from serve_apps.errors import Place, bad_request, invalid
-from shoplens.retrieval.rings import Widening
-from shoplens.retrieval.rules import NAMES, Rules, SameProduct
+from serve_apps.http.errors import Place, bad_request, invalid
 from shoplens.schema import Identifier, TopicText
+from shoplens.search.rings import Widening
+from shoplens.search.rules import NAMES, Rules, SameProduct
 
 MAX_K = 1000
 MAX_PAGE = 1000

@@ -25,9 +25,9 @@ from ray.serve.handle import DeploymentHandle
 from serve_apps.release import Missing, Release
 from serve_apps.settings import Settings
 from shoplens.errors import ShoplensError
-from shoplens.registry import packages
+from shoplens.registry import versions as packages
 from shoplens.registry.runs import client
-from shoplens.retrieval import deltas
+from shoplens.search import deltas
 
 log = logging.getLogger("ray.serve")
 

@@ -12,8 +12,8 @@ from serve_apps.protocol import ModelRef
 from shoplens.config import Config
 from shoplens.experiments.assignment import Arm, Assignment
 from shoplens.experiments.event_log import Sealing
-from shoplens.retrieval.rules import SameProduct
 from shoplens.schema import Identifier
+from shoplens.search.rules import SameProduct
 
 Positive = Annotated[int, Field(ge=1)]
 

@@ -31,10 +31,10 @@ def main() -> None:
     from shoplens.config import override, validate
     from shoplens.datasets.format import Dataset
     from shoplens.datasets.samples import Samples
-    from shoplens.embedding import embed_photos
-    from shoplens.registry.packages import download, resolve
+    from shoplens.packages.embedding import embed_photos
     from shoplens.registry.runs import client
-    from shoplens.retrieval.building import IndexConfig, build
+    from shoplens.registry.versions import download, resolve
+    from shoplens.search.build import IndexConfig, build
 
     class Settings(IndexConfig):
         """`splits`: which photos can be found; all of them if left out."""

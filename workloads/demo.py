@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from shoplens.cluster import attach
+from shoplens.cluster.file import attach
 from shoplens.errors import ShoplensError
 from workloads.job import parser, run
 

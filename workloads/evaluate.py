@@ -20,7 +20,7 @@ def main() -> None:
     from shoplens.config import Config, override, validate
     from shoplens.datasets.format import Dataset
     from shoplens.registry.evaluations import store_evaluation
-    from shoplens.registry.packages import download, resolve
+    from shoplens.registry.versions import download, resolve
 
     class Settings(Config):
         dataset: str

@@ -17,11 +17,11 @@ from workloads.job import parse, parser, run
 
 if TYPE_CHECKING:
     from shoplens.datasets.format import Dataset
-    from shoplens.evaluating_lists import Log
-    from shoplens.evaluation.evaluation import Evaluation
-    from shoplens.evaluation.list_report import Advice
-    from shoplens.registry.packages import ModelVersion
-    from shoplens.retrieval.index import Index
+    from shoplens.evaluation.results import Evaluation
+    from shoplens.registry.versions import ModelVersion
+    from shoplens.search.index import Index
+    from shoplens.search.lists.evaluation import Log
+    from shoplens.search.lists.report import Advice
 
 
 def main() -> None:
@@ -34,17 +34,17 @@ def main() -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from shoplens import evaluating_lists as judged
-    from shoplens.cluster import attach
+    from shoplens.cluster.file import attach
     from shoplens.config import override, validate
     from shoplens.datasets.format import Dataset
-    from shoplens.evaluation.list_report import differences, render, sentence
-    from shoplens.evaluation.served_lists import SPLIT
     from shoplens.judging import table
     from shoplens.registry.evaluations import artifact_folder, store_evaluation
-    from shoplens.registry.packages import resolve
     from shoplens.registry.runs import client
-    from shoplens.retrieval import lists
+    from shoplens.registry.versions import resolve
+    from shoplens.search.lists import evaluation as judged
+    from shoplens.search.lists import made as lists
+    from shoplens.search.lists.replay import SPLIT
+    from shoplens.search.lists.report import differences, render, sentence
 
     class Settings(judged.ListsConfig, judged.LogConfig):
         dataset: str
@@ -99,7 +99,7 @@ def main() -> None:
 def index_of(version: ModelVersion) -> Index:
     """The version's index with its deltas. Raises ShoplensError if it has none, or one that is not of this version."""
     from shoplens.errors import ShoplensError
-    from shoplens.retrieval import deltas
+    from shoplens.search import deltas
 
     build = f"build it with `python -m workloads.build_index --model {version} dataset=DIR`"
     folder = version.tags.get("index")
@@ -122,8 +122,8 @@ def names_of(versions: list[ModelVersion]) -> list[str]:
 
 
 def logged(dataset: Dataset, settings: object, events: str | None) -> Log | None:
-    from shoplens.evaluating_lists import LogConfig, log_of_events, log_of_sessions
     from shoplens.experiments.event_log import read
+    from shoplens.search.lists.evaluation import LogConfig, log_of_events, log_of_sessions
 
     assert isinstance(settings, LogConfig)
     if events is not None:
@@ -136,8 +136,8 @@ def logged(dataset: Dataset, settings: object, events: str | None) -> Log | None
 def advice(versions: list[ModelVersion], found: Evaluation, again: str) -> Advice:
     """What to do next, and how."""
     from shoplens.errors import ShoplensError
-    from shoplens.evaluation.list_report import Advice
-    from shoplens.registry.packages import resolve
+    from shoplens.registry.versions import resolve
+    from shoplens.search.lists.report import Advice
 
     version, k = versions[0], found.about["k"]
     broken = found.metrics.get(f"lists/violations@{k}")

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from shoplens.cluster.quiet import quieten
 from shoplens.errors import ShoplensError
-from shoplens.quiet import quieten
 
 
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:
@@ -32,12 +32,12 @@ def storage() -> Path:
 
 def connect() -> None:
     """Joins the cluster the job was submitted to, else the one that runs here, else starts one of its own."""
-    from shoplens.loopback import start_own_ray_on_loopback
+    from shoplens.cluster.loopback import start_own_ray_on_loopback
 
     start_own_ray_on_loopback()
     import ray
 
-    from shoplens.cluster import attach
+    from shoplens.cluster.file import attach
 
     attach()
     quieten()

@@ -16,14 +16,15 @@ def main() -> None:
     given = parse(arguments)
 
     from shoplens import judging, recipes
-    from shoplens.cluster import train_workers
+    from shoplens.cluster.file import train_workers
     from shoplens.config import override, read_yaml
     from shoplens.errors import ShoplensError
-    from shoplens.registry import packages, runs
+    from shoplens.recipes.base import Timeline
+    from shoplens.registry import runs
+    from shoplens.registry import versions as packages
     from shoplens.registry.evaluations import store_evaluation
-    from shoplens.training.picture import log_sample_batch
-    from shoplens.training.recipe import Timeline
-    from shoplens.training.trainer import Workers, train
+    from shoplens.training.preview import log_sample_batch
+    from shoplens.training.ray.trainer import Workers, train
 
     if "=" in given.config:
         raise ShoplensError("name the configuration first: workloads/configs/eclip.yaml")

@@ -21,13 +21,13 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from shoplens.cluster.loopback import start_own_ray_on_loopback
 from shoplens.errors import ShoplensError
-from shoplens.loopback import start_own_ray_on_loopback
 
 if TYPE_CHECKING:
-    from shoplens.cluster import Cluster
+    from shoplens.cluster.file import Cluster
+    from shoplens.cluster.lifecycle import Report
     from shoplens.datasets.format import Dataset
-    from shoplens.lifecycle import Report
 
 app = typer.Typer(
     name="shoplens",
@@ -152,8 +152,8 @@ def synthesize(
         shoplens dataset synthesize data/demo --products 2000 --seed 7
     """
     from shoplens.datasets.importing import summary
-    from shoplens.datasets.synthetic import SyntheticShop
-    from shoplens.datasets.synthetic import synthesize as make
+    from shoplens.synthetic import SyntheticShop
+    from shoplens.synthetic import synthesize as make
 
     shop = SyntheticShop.of(
         products=products,
@@ -316,8 +316,8 @@ def up(
 
     On a running cluster it deploys what changed: the `serve:` section, and the applications' code.
     """
-    from shoplens import lifecycle
-    from shoplens.cluster import current
+    from shoplens.cluster import lifecycle
+    from shoplens.cluster.file import current
 
     cluster = current(cluster_file)
     with _progress() as report:
@@ -331,7 +331,7 @@ def status(cluster_file: ClusterFile = None) -> None:
 
     Exit code 1 if something is not up.
     """
-    from shoplens.cluster import current
+    from shoplens.cluster.file import current
 
     if not _print_status(current(cluster_file)):
         raise typer.Exit(1)
@@ -340,8 +340,8 @@ def status(cluster_file: ClusterFile = None) -> None:
 @app.command()
 def down(cluster_file: ClusterFile = None) -> None:
     """Stops what `shoplens up` started, and nothing else. Datasets, runs and models stay."""
-    from shoplens import lifecycle
-    from shoplens.cluster import current
+    from shoplens.cluster import lifecycle
+    from shoplens.cluster.file import current
 
     cluster = current(cluster_file)
     with _progress() as report:
@@ -354,8 +354,8 @@ def manifests(
     cluster_file: Annotated[Path, typer.Argument(metavar="CLUSTERFILE", help="A file like clusters/kubernetes.yaml.")],
 ) -> None:
     """Prints the KubeRay manifest of a cluster file, for `kubectl apply -f -`."""
-    from shoplens.cluster import current
-    from shoplens.manifests import manifests as render
+    from shoplens.cluster.file import current
+    from shoplens.cluster.manifests import manifests as render
 
     print(render(current(cluster_file)), end="")
 
@@ -378,7 +378,7 @@ def _progress() -> Iterator[Report]:
 
 def _print_status(cluster: Cluster) -> bool:
     """Prints the table; True if everything is up."""
-    from shoplens import lifecycle
+    from shoplens.cluster import lifecycle
 
     parts = lifecycle.status(cluster)
     colours = {"up": "green", "elsewhere": "green", "starting": "yellow", "down": "dim", "failed": "red"}
@@ -456,12 +456,12 @@ def promote(
     Both are judged on the same data. Who, when, why and every verdict are kept with the version.
     Exit code 2 if a gate refuses it, also with --dry-run.
     """
-    from shoplens.cluster import attach
+    from shoplens.cluster.file import attach
 
     attach(cluster)
     from shoplens import judging
-    from shoplens.registry.packages import resolve
     from shoplens.registry.promotion import promote as decide
+    from shoplens.registry.versions import resolve
 
     candidate = resolve(f"{name}/{version}")
     with console.status(Text(f"judging {candidate}")):
@@ -490,7 +490,7 @@ def rollback(
     cluster: ClusterOption = None,
 ) -> None:
     """Points an alias back at the version that held it before; again, at the one before that."""
-    from shoplens.cluster import attach
+    from shoplens.cluster.file import attach
 
     attach(cluster)
     from shoplens.registry.promotion import rollback as decide
@@ -504,7 +504,7 @@ def models(
     cluster: ClusterOption = None,
 ) -> None:
     """The registered models: versions, aliases, gate, and figures of their evaluations."""
-    from shoplens.cluster import attach
+    from shoplens.cluster.file import attach
 
     attach(cluster)
     from shoplens.registry.runs import client
@@ -562,15 +562,15 @@ def export(
     """
     folder = Path(model)
     if not folder.is_dir():
-        from shoplens.cluster import attach
+        from shoplens.cluster.file import attach
 
         attach(cluster)
         from shoplens.judging import cache_dir
-        from shoplens.registry.packages import download, resolve
+        from shoplens.registry.versions import download, resolve
 
         folder = download(resolve(model), cache_dir())
-    from shoplens.models.embedder import Embedder
-    from shoplens.models.pretrained import huggingface
+    from shoplens.packages.embedder import Embedder
+    from shoplens.packages.pretrained import huggingface
 
     embedder = Embedder.load(folder)
     huggingface.export(embedder, out)

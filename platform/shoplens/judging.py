@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from shoplens import recipes
+from shoplens.cluster.quiet import quieten
 from shoplens.config import ConfigError, read_yaml, validate
 from shoplens.datasets.format import Dataset
-from shoplens.evaluation.evaluation import Evaluation
 from shoplens.evaluation.leaks import warning as leak_warning
-from shoplens.quiet import quieten
+from shoplens.evaluation.results import Evaluation
 from shoplens.registry.gates import Gates
-from shoplens.registry.packages import ModelVersion, download
 from shoplens.registry.runs import client
+from shoplens.registry.versions import ModelVersion, download
 
 
 def gates_of(version: ModelVersion, file: str | None = None) -> Gates:

@@ -22,8 +22,8 @@ from shoplens.curation.product_clusters import (
     whole_splits,
 )
 from shoplens.datasets.format import Dataset
-from shoplens.datasets.synthetic import SyntheticShop, synthesize
 from shoplens.errors import ShoplensError
+from shoplens.synthetic import SyntheticShop, synthesize
 
 BITS = 2
 

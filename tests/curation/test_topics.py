@@ -21,8 +21,8 @@ from shoplens.curation.topics import (
     without_leaks,
 )
 from shoplens.datasets.format import Dataset
-from shoplens.datasets.synthetic import SyntheticShop, synthesize
 from shoplens.errors import ShoplensError
+from shoplens.synthetic import SyntheticShop, synthesize
 
 
 def table(*groups: np.ndarray) -> TopicProducts:

@@ -16,7 +16,7 @@ from shoplens.datasets.topic_text import FIELDS, TopicTextConfig, TopicTokens, m
 from shoplens.datasets.topic_text import REFERENCE as SETTINGS
 from shoplens.errors import ShoplensError
 from shoplens.schema import TopicText
-from tests.models.pretrained.conftest import clip_tokenizer, siglip_tokenizer
+from tests.packages.pretrained.conftest import clip_tokenizer, siglip_tokenizer
 
 REFERENCE = TopicTextConfig.model_validate(SETTINGS)
 VOCABULARY = ["A", "B", "가을", "C1", "C2", "k1", "k2", "x", "k3", "D", "E"]

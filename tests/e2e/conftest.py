@@ -17,7 +17,7 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from shoplens.cluster import Cluster
+from shoplens.cluster.file import Cluster
 from tests.conftest import ROOT
 
 BIN = Path(sys.executable).parent

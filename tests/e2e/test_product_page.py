@@ -15,8 +15,8 @@ import mlflow
 import pytest
 from playwright.sync_api import Page, expect
 
-from shoplens.retrieval import deltas
-from shoplens.retrieval.deltas import Changes
+from shoplens.search import deltas
+from shoplens.search.deltas import Changes
 from tests.e2e.conftest import Platform, keep_picture
 
 K = 24

@@ -16,9 +16,9 @@ import openai
 import pytest
 
 from shoplens.datasets.format import Dataset
-from shoplens.retrieval.rules import Rules
+from shoplens.search.rules import Rules
 from tests.e2e.hostile import Attack, attacks, data_uri, photo
-from tests.retrieval.test_product_identity import products as identified
+from tests.search.test_product_identity import products as identified
 
 TIMEOUT = httpx.Timeout(120)
 

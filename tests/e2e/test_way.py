@@ -14,7 +14,8 @@ import pytest
 
 from shoplens.config import override, read_yaml
 from shoplens.recipes import eclip
-from shoplens.registry import packages, runs
+from shoplens.registry import runs
+from shoplens.registry import versions as packages
 from tests.conftest import ROOT
 from tests.e2e.conftest import Platform
 

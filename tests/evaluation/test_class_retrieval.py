@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoplens import hyperbolic
 from shoplens.evaluation.class_retrieval import class_retrieval
 from shoplens.evaluation.metrics import TIE, recall_at
 from shoplens.evaluation.ranking import rank
+from shoplens.objectives import hyperbolic
 
 
 @settings(max_examples=80, deadline=None)

@@ -13,10 +13,10 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, f1_score
 
 from shoplens.evaluation import clustering
-from shoplens.evaluation.bootstrap import Statistic, draw, percentiles
 from shoplens.evaluation.clustering import b_cubed_f1, best_cut, cluster, offers
 from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.matching import best_threshold, match, pair_average_precision, pair_f1, pairs
+from shoplens.statistics.bootstrap import Statistic, draw, percentiles
 from tests.evaluation.splits import random_split, unit
 
 grouped = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=25)

@@ -13,10 +13,10 @@ from PIL import Image
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.bootstrap import ratio
 from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.report import THUMBNAIL, report, showcases
 from shoplens.evaluation.tasks import evaluate_retrieval, retrieve
+from shoplens.statistics.bootstrap import ratio
 
 HOSTILE = '</figcaption><script>alert(1)</script><img src="http://evil/x" onerror=alert(1)> "\' 콩두부 #{}'
 

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pytest
 import torch
 
-from shoplens import evaluating
 from shoplens.config import ConfigError
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.extractor import Extractor
-from shoplens.models.embedder import Embedder
+from shoplens.evaluation import product_tasks as evaluating
+from shoplens.evaluation.heads.extractor import Extractor
+from shoplens.packages.embedder import Embedder
 from shoplens.recipes import find, names
-from shoplens.registry.packages import checksums
+from shoplens.registry.versions import checksums
 from tests.training.conftest import MakeRecipe, noise_shop, small_recipe
 
 __all__ = ["noise_shop", "small_recipe"]

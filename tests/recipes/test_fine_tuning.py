@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from shoplens.config import ConfigError, override, read_yaml
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
-from shoplens.models.embedder import Embedder
+from shoplens.packages.embedder import Embedder
 from shoplens.recipes import eclip
+from shoplens.recipes.base import TrainingConfig
 from shoplens.training.loop import parameter_groups
-from shoplens.training.recipe import TrainingConfig
 from tests.conftest import ROOT
-from tests.models.pretrained.conftest import clip_folder, siglip_folder, start
+from tests.packages.pretrained.conftest import clip_folder, siglip_folder, start
 from tests.training.conftest import noise_shop
 
 __all__ = ["clip_folder", "noise_shop", "siglip_folder"]

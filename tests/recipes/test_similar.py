@@ -19,13 +19,13 @@ from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.metrics import recall_at
-from shoplens.models.embedder import Embedder
-from shoplens.models.photo_embedder import PhotoEmbedder
-from shoplens.models.similar import SimilarEmbedder, SimilarEncoder
+from shoplens.nn.similar import SimilarEmbedder, SimilarEncoder
 from shoplens.objectives.metric_learning import MetricConfig, MetricLoss
+from shoplens.packages.embedder import Embedder
+from shoplens.packages.photo_embedder import PhotoEmbedder
 from shoplens.recipes import eclip, similar
-from shoplens.registry.packages import checksums
-from shoplens.training import streams
+from shoplens.registry.versions import checksums
+from shoplens.training import gradient_cache as streams
 from shoplens.training.loop import parameter_groups
 from tests.conftest import ROOT
 from tests.training.conftest import SMALL as SMALL_ECLIP
@@ -355,7 +355,7 @@ def test_a_package_is_judged_by_classes_it_has_not_seen(
     assert {"relative_delta", "clipped_share"} <= evaluation.about.keys()
     assert "Similar photos" in report and "data:image/jpeg" in report
     settings = json.loads((tmp_path / "package/config.json").read_text())
-    assert (settings["recipe"], settings["embedder"]) == ("similar", "shoplens.models.similar:SimilarEmbedder")
+    assert (settings["recipe"], settings["embedder"]) == ("similar", "shoplens.nn.similar:SimilarEmbedder")
     with pytest.raises(ShoplensError, match="no class with two photos in split nowhere"):
         similar.evaluate(tmp_path / "package", noise_shop, "nowhere", {})
     with pytest.raises(ShoplensError, match="the head gives 12 numbers, there are no 13"):

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from shoplens.evaluation.evaluation import Evaluation
-from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig
-from shoplens.models.embedder import Embedder
+from shoplens.evaluation.results import Evaluation
+from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig
+from shoplens.packages.embedder import Embedder
 from shoplens.registry import runs
 
 

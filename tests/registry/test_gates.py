@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from shoplens.config import ConfigError, validate
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.bootstrap import paired_difference, ratio
-from shoplens.evaluation.evaluation import Evaluation, Metric
+from shoplens.evaluation.results import Evaluation, Metric
 from shoplens.registry.gates import Gate, Gates, NotComparable, judge
+from shoplens.statistics.bootstrap import paired_difference, ratio
 
 RECALL = "text_to_image/recall@10"
 

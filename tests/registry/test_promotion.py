@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.evaluation import Evaluation
+from shoplens.evaluation.results import Evaluation
 from shoplens.registry import promotion
 from shoplens.registry.evaluations import find_evaluation, store_evaluation
 from shoplens.registry.gates import Gates
-from shoplens.registry.packages import ModelVersion, resolve
 from shoplens.registry.promotion import Decision, PromotionRefused, beneath, history, promote, rollback
+from shoplens.registry.versions import ModelVersion, resolve
 
 if TYPE_CHECKING:
     from conftest import Server, Shop

@@ -17,10 +17,10 @@ from shoplens.datasets.images import decode, perceptual_hash
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.datasets.staging import Staging
 from shoplens.datasets.tokenizers import train_tokenizer
-from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig
-from shoplens.models.embedder import Embedder
-from shoplens.retrieval.index import Index, items
+from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig
+from shoplens.packages.embedder import Embedder
 from shoplens.schema import Product
+from shoplens.search.index import Index, items
 
 PATHS = [("Clothing", "Dresses"), ("Clothing", "Jeans"), ("Kitchen", "Mugs")]
 

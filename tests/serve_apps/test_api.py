@@ -23,8 +23,8 @@ from serve_apps.settings import Limits, Settings
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
-from shoplens.models.embedder import Embedder
-from shoplens.registry import packages
+from shoplens.packages.embedder import Embedder
+from shoplens.registry import versions as packages
 from tests.serve_apps.conftest import Local, jpeg, make_index
 
 

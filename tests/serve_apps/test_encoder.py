@@ -17,9 +17,9 @@ from serve_apps.encoder import Encoder, Model, check, prepared
 from serve_apps.settings import Batching, Settings
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
-from shoplens.models.embedder import Embedder
-from shoplens.models.similar import HeadConfig, SimilarConfig, SimilarEmbedder, SimilarEncoder
-from shoplens.models.towers import ImageTowerConfig
+from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEmbedder, SimilarEncoder
+from shoplens.nn.towers import ImageTowerConfig
+from shoplens.packages.embedder import Embedder
 from tests.serve_apps.conftest import Local
 
 

@@ -20,9 +20,9 @@ from serve_apps.settings import Settings
 from serve_apps.shop import app
 from shoplens.datasets.format import Dataset
 from shoplens.experiments.event_log import read
-from shoplens.registry import packages
-from shoplens.retrieval import deltas
-from shoplens.retrieval.deltas import Changes
+from shoplens.registry import versions as packages
+from shoplens.search import deltas
+from shoplens.search.deltas import Changes
 from tests.registry.conftest import Server, mlflow_server  # noqa: F401
 from tests.serve_apps.conftest import make_index, make_package
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_apps.errors import ApiError
-from serve_apps.events import EventsRequest
+from serve_apps.endpoints.events import EventsRequest
+from serve_apps.http.errors import ApiError
 from serve_apps.protocol import (
     AttributesRequest,
     EmbeddingRequest,
@@ -23,8 +23,8 @@ from serve_apps.protocol import (
     embedding_answer,
     parse,
 )
-from shoplens.retrieval.rings import Widening
-from shoplens.retrieval.rules import Rules, SameProduct
+from shoplens.search.rings import Widening
+from shoplens.search.rules import Rules, SameProduct
 
 
 def refused(model: type, body: bytes) -> ApiError:

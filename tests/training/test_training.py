@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from shoplens.errors import ShoplensError
-from shoplens.training import checkpoints
-from shoplens.training.feed import MicroBatches
+from shoplens.recipes.base import Timeline
 from shoplens.training.loop import learning_rate_factor
-from shoplens.training.recipe import Timeline
-from shoplens.training.trainer import TrainingFailed, Workers, train
+from shoplens.training.ray import checkpoints
+from shoplens.training.ray.feed import MicroBatches
+from shoplens.training.ray.trainer import TrainingFailed, Workers, train
 from tests.training.conftest import MakeRecipe
 
 MINED = ("training.epochs=10", "negatives=mined", "mined_negatives={start_epoch: 8}")

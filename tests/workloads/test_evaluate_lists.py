@@ -14,9 +14,9 @@ import pytest
 from mlflow import MlflowClient
 
 from shoplens.datasets.format import Dataset
-from shoplens.datasets.synthetic.shop import SyntheticShop, synthesize
 from shoplens.registry import runs
-from shoplens.retrieval.index import Index, items
+from shoplens.search.index import Index, items
+from shoplens.synthetic.shop import SyntheticShop, synthesize
 
 Call = Callable[..., tuple[object, str, str]]
 

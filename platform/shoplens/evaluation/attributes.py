@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from shoplens.evaluation.bootstrap import Statistic, divide, mean_of, ratio, totals
-from shoplens.evaluation.calibration import calibration_error, reliability
 from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit, Modality
-from shoplens.evaluation.evaluation import Findings
-from shoplens.evaluation.probes import PRECISION, AttributeHeads, LinearHead, Values
+from shoplens.evaluation.heads.probes import PRECISION, AttributeHeads, LinearHead, Values
+from shoplens.evaluation.results import Findings
+from shoplens.statistics.bootstrap import Statistic, divide, mean_of, ratio, totals
+from shoplens.statistics.calibration import calibration_error, reliability
 
 MIN_PRODUCTS = 10
 """Products of the training split that must bear a value for it to be learnt."""

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from shoplens.evaluation.calibration import reliability
 from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit
-from shoplens.evaluation.evaluation import Findings
+from shoplens.evaluation.heads.probes import LinearHead
 from shoplens.evaluation.metrics import TIE
-from shoplens.evaluation.probes import LinearHead
 from shoplens.evaluation.ranking import SCORES_AT_ONCE
+from shoplens.evaluation.results import Findings
+from shoplens.statistics.calibration import reliability
 
 TOPS = (1, 5)
 Path = tuple[str, ...]

@@ -16,10 +16,10 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from sklearn.metrics.cluster import expected_mutual_information
 
-from shoplens.evaluation.bootstrap import Statistic, between_scale, divide
 from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit, Modality, fuse
-from shoplens.evaluation.evaluation import Findings
 from shoplens.evaluation.matching import ITEMS_AT_MOST, draw_catalogs
+from shoplens.evaluation.results import Findings
+from shoplens.statistics.bootstrap import Statistic, between_scale, divide
 
 LINKAGES = {"components": "single", "agglomerative": "average"}
 CUTS = 200

@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
-from shoplens.evaluation.bootstrap import Statistic, between_scale, divide, totals
 from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit, Modality
-from shoplens.evaluation.evaluation import Findings
 from shoplens.evaluation.metrics import (
     TIE,
     average_precision,
@@ -20,6 +18,8 @@ from shoplens.evaluation.metrics import (
     wrong_before,
 )
 from shoplens.evaluation.ranking import Retrieval, members, rank
+from shoplens.evaluation.results import Findings
+from shoplens.statistics.bootstrap import Statistic, between_scale, divide, totals
 
 RECALLS = (1, 5, 10)
 ITEMS_AT_MOST = 4000

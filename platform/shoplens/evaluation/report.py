@@ -18,10 +18,10 @@ from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.embedded import EmbeddedSplit
-from shoplens.evaluation.evaluation import Evaluation, Metric
 from shoplens.evaluation.leaks import warning
 from shoplens.evaluation.matching import matching
 from shoplens.evaluation.ranking import Answers, Retrieval, nearest
+from shoplens.evaluation.results import Evaluation, Metric
 from shoplens.evaluation.tasks import image_to_text, text_to_image
 
 THUMBNAIL = 150

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from shoplens.evaluation.bootstrap import Statistic, divide, ratio
-from shoplens.evaluation.calibration import calibration_error, reliability, threshold_at_precision
 from shoplens.evaluation.categories import mistakes
 from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit
-from shoplens.evaluation.evaluation import Findings
+from shoplens.evaluation.heads.probes import PRECISION, LinearHead
 from shoplens.evaluation.metrics import TIE, average_precision, chance_average_precision, wrong_before
-from shoplens.evaluation.probes import PRECISION, LinearHead
+from shoplens.evaluation.results import Findings
+from shoplens.statistics.bootstrap import Statistic, divide, ratio
+from shoplens.statistics.calibration import calibration_error, reliability, threshold_at_precision
 
 RESTRICTED, FREE = "restricted", "free"
 

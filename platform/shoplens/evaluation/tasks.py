@@ -10,10 +10,10 @@ from scipy import sparse
 
 from shoplens.evaluation.categories import zero_shot_category
 from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit
-from shoplens.evaluation.evaluation import Evaluation, Findings
 from shoplens.evaluation.matching import match, matching
 from shoplens.evaluation.metrics import chance_recall, recall_at
 from shoplens.evaluation.ranking import Retrieval, members, rank
+from shoplens.evaluation.results import Evaluation, Findings
 
 RECALLS = (1, 5, 10)
 

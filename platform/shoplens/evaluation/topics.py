@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from shoplens.evaluation.evaluation import Findings
 from shoplens.evaluation.metrics import TIE, chance_recall, recall_at
 from shoplens.evaluation.ranking import Retrieval, rank
+from shoplens.evaluation.results import Findings
 
 TOPS = (1, 3, 5)
 NDCG_AT = (5, 10)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.bootstrap import divide
+from shoplens.statistics.bootstrap import divide
 
 LEVEL = 0.95
 Looks = Literal["one", "any"]

@@ -15,9 +15,9 @@ from pydantic import Field, field_validator
 
 from shoplens.config import Config
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.bootstrap import divide
 from shoplens.experiments import analysis
 from shoplens.experiments.outcomes import METRICS, Metric, Outcomes, arms_of, outcomes, seeds_of_both
+from shoplens.statistics.bootstrap import divide
 
 Kind = Literal["broken", "early", "better", "worse", "guardrail", "open"]
 

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from shoplens.config import Config
 from shoplens.errors import ShoplensError
-from shoplens.hyperbolic import clipped_share, distances, to_ball
 from shoplens.objectives.gather import gather_rows, gather_rows_with_gradient, own_rows
+from shoplens.objectives.hyperbolic import clipped_share, distances, to_ball
 from shoplens.objectives.tiles import accumulator
 
 Kind = Literal["hyperbolic", "spherical", "triplet", "arcface"]

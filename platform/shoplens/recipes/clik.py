@@ -27,22 +27,22 @@ from shoplens.datasets.preprocessing import Augmentation, Preprocessing
 from shoplens.datasets.tokenizers import pretrained_tokenizer, train_tokenizer
 from shoplens.datasets.topic_text import REFERENCE as REFERENCE_TEXT
 from shoplens.datasets.topic_text import TopicTokens, of_product
-from shoplens.embedding import embed_photos
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.evaluation import Evaluation, Findings
 from shoplens.evaluation.report import Card, Case, Showcase, render, thumbnail
+from shoplens.evaluation.results import Evaluation, Findings
 from shoplens.evaluation.topics import CandidateList, match_topics, rank_candidates
-from shoplens.models.clik import Clik, ClikConfig
-from shoplens.models.embedder import Embedder
-from shoplens.models.pretrained import filled_in, read
-from shoplens.models.ranker import Ranker
+from shoplens.nn.clik import Clik, ClikConfig
 from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
 from shoplens.objectives.listwise import listwise
 from shoplens.objectives.local_gather import info_nce_with_local_gradients
+from shoplens.packages.embedder import Embedder
+from shoplens.packages.embedding import embed_photos
+from shoplens.packages.pretrained import filled_in, read
+from shoplens.packages.ranker import Ranker
+from shoplens.recipes.base import Batch, Timeline, TrainingConfig
 from shoplens.registry.gates import Gates
 from shoplens.sampling.topics import Draw, TopicBatch, topic_plan
 from shoplens.schema import Topic, TopicText
-from shoplens.training.recipe import Batch, Timeline, TrainingConfig
 
 
 class TopicBatchConfig(Config):

@@ -27,18 +27,18 @@ from shoplens.datasets.preprocessing import Augmentation, Preprocessing
 from shoplens.datasets.samples import Samples
 from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_tokenizer
 from shoplens.datasets.training_photo import training_pixels
-from shoplens.evaluating import EvaluationConfig, evaluate_dual_encoder, fit_attribute_heads
-from shoplens.evaluation.evaluation import Evaluation
-from shoplens.models.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
-from shoplens.models.embedder import Embedder
-from shoplens.models.pretrained import filled_in, read
+from shoplens.evaluation.product_tasks import EvaluationConfig, evaluate_dual_encoder, fit_attribute_heads
+from shoplens.evaluation.results import Evaluation
+from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
 from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
+from shoplens.packages.embedder import Embedder
+from shoplens.packages.pretrained import filled_in, read
+from shoplens.recipes.base import Batch, Timeline, TrainingConfig
 from shoplens.registry.gates import Gates
 from shoplens.sampling.category import CategoryNegatives, category_plan
 from shoplens.sampling.mined import Mined, MinedNegatives, mine, mined_plan
 from shoplens.sampling.statistics import plan_statistics
 from shoplens.sampling.uniform import steps_per_epoch, uniform_plan
-from shoplens.training.recipe import Batch, Timeline, TrainingConfig
 
 ARMS: dict[str, dict[str, Any]] = {
     "clip": {"objective": {"kind": "clip"}},

@@ -19,28 +19,28 @@ from pydantic import Field, PositiveInt, model_validator
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from shoplens import hyperbolic
 from shoplens.config import Config, validate
 from shoplens.curation.product_clusters import LEFT_OUT, ClassesConfig, ProductClusters, clusters_of, splits_of
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.preprocessing import Augmentation, Preprocessing
 from shoplens.datasets.samples import Samples
 from shoplens.datasets.training_photo import training_pixels
-from shoplens.embedding import embed_photos
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.class_retrieval import class_retrieval
-from shoplens.evaluation.evaluation import Evaluation, Findings
 from shoplens.evaluation.metrics import chance_recall, recall_at
 from shoplens.evaluation.ranking import Answers, Retrieval, nearest, rank
 from shoplens.evaluation.report import Card, Case, Showcase, render, thumbnail
-from shoplens.models.pretrained import filled_in, read_photos
-from shoplens.models.similar import SimilarConfig, SimilarEmbedder, SimilarEncoder
+from shoplens.evaluation.results import Evaluation, Findings
+from shoplens.nn.similar import SimilarConfig, SimilarEmbedder, SimilarEncoder
+from shoplens.objectives import hyperbolic
 from shoplens.objectives.metric_learning import MetricConfig
+from shoplens.packages.embedding import embed_photos
+from shoplens.packages.pretrained import filled_in, read_photos
+from shoplens.recipes.base import Batch, Timeline, TrainingConfig
 from shoplens.registry.gates import Gates
 from shoplens.sampling.classes import ClassBatches, class_plan
 from shoplens.sampling.statistics import plan_statistics
 from shoplens.schema import Split
-from shoplens.training.recipe import Batch, Timeline, TrainingConfig
 
 RECALLS = (1, 10)
 

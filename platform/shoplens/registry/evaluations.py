@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mlflow.entities import Metric
 
-from shoplens.evaluation.evaluation import Evaluation
-from shoplens.registry.packages import ModelVersion
+from shoplens.evaluation.results import Evaluation
 from shoplens.registry.runs import client, metric_key
+from shoplens.registry.versions import ModelVersion
 
 _LAST = "evaluation.json"
 

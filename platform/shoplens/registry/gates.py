@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 
 from shoplens.config import Config
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.bootstrap import paired_difference, percentiles
-from shoplens.evaluation.evaluation import Evaluation
+from shoplens.evaluation.results import Evaluation
 from shoplens.schema import Split
+from shoplens.statistics.bootstrap import paired_difference, percentiles
 
 _ROUNDING = 1e-12
 

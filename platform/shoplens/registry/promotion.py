@@ -16,13 +16,13 @@ from mlflow import MlflowClient, MlflowException
 from shoplens.config import Config
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.evaluation import Evaluation
-from shoplens.evaluation.served_lists import SPLIT as LISTS
+from shoplens.evaluation.results import Evaluation
 from shoplens.registry import provenance
 from shoplens.registry.evaluations import find_evaluation, store_evaluation
 from shoplens.registry.gates import Gates, NotComparable, Verdict, judge
-from shoplens.registry.packages import ModelVersion, as_version, resolve
 from shoplens.registry.runs import client
+from shoplens.registry.versions import ModelVersion, as_version, resolve
+from shoplens.search.lists.replay import SPLIT as LISTS
 
 Evaluate = Callable[[ModelVersion, str, str], Evaluation]
 """(version, dataset path, split) -> its evaluation there."""

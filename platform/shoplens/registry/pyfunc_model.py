@@ -28,7 +28,7 @@ class PackagedEmbedder(mlflow.pyfunc.PythonModel):
     """
 
     def load_context(self, context: Any) -> None:
-        from shoplens.models.photo_embedder import PhotoEmbedder
+        from shoplens.packages.photo_embedder import PhotoEmbedder
 
         self.embedder: Any = PhotoEmbedder.load(context.artifacts["package"])
 

@@ -20,8 +20,10 @@ from ray.actor import ActorHandle
 from torch import distributed, nn
 
 from shoplens.errors import ShoplensError
-from shoplens.training import checkpoints, feed, mining, streams
-from shoplens.training.recipe import Batch, Recipe, Timeline, TrainingConfig
+from shoplens.recipes.base import Batch, Recipe, Timeline, TrainingConfig
+from shoplens.training import gradient_cache as streams
+from shoplens.training import mining
+from shoplens.training.ray import checkpoints, feed
 
 
 class Curves(Protocol):

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
+from shoplens.recipes.base import Batch
 from shoplens.sampling.mined import Mined
-from shoplens.training.recipe import Batch
-from shoplens.training.streams import Streamed
+from shoplens.training.gradient_cache import Streamed
 
 ROWS = 256
 """Samples encoded at a time."""

@@ -1,0 +1,1 @@
+"""The cluster file, and the processes that it describes."""

@@ -1,5 +1,0 @@
-"""A procedural shop that needs no download: drawn, titled, priced, shown and clicked by stated rules."""
-
-from shoplens.datasets.synthetic.shop import SyntheticShop, synthesize
-
-__all__ = ["SyntheticShop", "synthesize"]

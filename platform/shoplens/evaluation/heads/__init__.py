@@ -1,0 +1,1 @@
+"""Linear heads on embeddings: probes, and the attribute extractor that packages ship."""

@@ -1,0 +1,1 @@
+"""A trained model as files, and how it is called in batches."""

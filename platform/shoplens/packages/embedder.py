@@ -1,0 +1,68 @@
+"""A trained dual encoder with its tokenizer and preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from typing_extensions import Self
+
+from shoplens.config import validate
+from shoplens.datasets.preprocessing import Preprocessing
+from shoplens.datasets.tokenizers import tokenize
+from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig
+from shoplens.packages.photo_embedder import PhotoEmbedder, read_file
+
+
+class Embedder(PhotoEmbedder):
+    """Photos and texts -> unit vectors in one space."""
+
+    Config: ClassVar[type[DualEncoderConfig]] = DualEncoderConfig
+    Model: ClassVar[type[DualEncoder]] = DualEncoder
+    model: DualEncoder
+    config: DualEncoderConfig
+
+    def __init__(
+        self,
+        name: str,
+        config: DualEncoderConfig,
+        preprocessing: Preprocessing,
+        tokenizer: Tokenizer,
+        model: DualEncoder,
+    ) -> None:
+        super().__init__(name, config, preprocessing, model)
+        self.tokenizer = tokenizer
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
+        """Texts, cut at the model's longest, -> float32 unit rows [n, dim]."""
+        device = self.model.logit_scale.device
+        vectors = np.empty((len(texts), self.dim), np.float32)
+        by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(texts), batch_size):
+            chosen = by_length[start : start + batch_size]
+            ids, mask = tokenize(self.tokenizer, [texts[i] for i in chosen])
+            encoded = self.model.encode_text(torch.tensor(ids, device=device), torch.tensor(mask, device=device))
+            vectors[chosen] = encoded.cpu().numpy()
+        return vectors
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [sum(encoding.attention_mask) for encoding in self.tokenizer.encode_batch(list(texts))]
+
+    def _further(self, folder: Path) -> dict[str, Any]:
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+        return {} if self.config.text.name is None else {"text_config": self.model.text.trunk.config.to_dict()}
+
+    @classmethod
+    def _untrained(cls, config: Mapping[str, Any], preprocessing: Preprocessing, folder: Path) -> Self:
+        tokenizer = read_file(folder, "tokenizer.json", lambda path: Tokenizer.from_file(str(path)))
+        architecture = dict(config["architecture"])
+        if "text_config" in config:
+            architecture["text"] = {**architecture["text"], "name": None, "config": config["text_config"]}
+        settings = validate(cls.Config, architecture, f"{folder}/config.json")
+        model = cls.Model(settings, preprocessing, tokenizer.get_vocab_size(), pretrained=False)
+        return cls(config["name"], settings, preprocessing, tokenizer, model)

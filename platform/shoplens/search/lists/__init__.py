@@ -1,0 +1,1 @@
+"""Lists of similar products: what they hold, and what logs say of them."""

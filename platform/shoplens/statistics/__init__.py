@@ -1,0 +1,1 @@
+"""Intervals by resampling, and calibration of probabilities."""

@@ -1,0 +1,196 @@
+"""The design of every catalog, and which offers, split and leaf it has.
+
+A *catalog* is one product design; its offers (the products of the dataset) are sold by different sellers.
+Everything about catalog number `i` follows from `(seed, i)` alone, so any part of the shop can be made by
+itself, in any process, in any order.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from shoplens.synthetic.departments import LEAVES_OF_SHOP, Leaf
+from shoplens.synthetic.vocabulary import BRANDS, COLOURS, MATERIALS, PATTERNS, RGB, WINTER, Word
+
+DESIGN, SPLITS, LEAVES, SELLER, OFFER, CHUNK = range(6)
+"""The streams of random numbers; each is seeded by `(seed, stream, index)`."""
+
+
+def stream(seed: int, kind: int, index: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, kind, index])))
+
+
+LOOKS: dict[str, Callable[[Design], bool]] = {
+    "romantic": lambda d: (
+        d.pattern in ("floral", "heart") or (d.colour in ("pink", "purple") and d.material in ("satin", "velvet"))
+    ),
+    "minimal": lambda d: d.pattern == "plain" and d.colour in ("black", "white", "grey", "beige"),
+    "vintage": lambda d: (
+        d.pattern == "checked" or d.material in ("corduroy", "suede") or (d.colour == "brown" and d.pattern == "plain")
+    ),
+    "cute": lambda d: (
+        d.pattern in ("polka dot", "star", "heart")
+        and d.colour in ("pink", "yellow", "mint", "sky blue", "white", "red", "orange")
+    ),
+    "marine": lambda d: d.pattern == "striped" or (d.colour in ("navy", "blue") and d.pattern == "plain"),
+    "nature": lambda d: d.pattern == "leaf print" or d.colour in ("green", "khaki") or d.material == "oak wood",
+}
+"""The styles of exhibitions, and which designs have them; a design may have several or none."""
+
+_SEASON_OF_COLOUR = {
+    "pink": "spring", "mint": "spring", "yellow": "spring", "sky blue": "summer", "white": "summer",
+    "blue": "summer", "brown": "autumn", "khaki": "autumn", "orange": "autumn", "black": "winter",
+    "grey": "winter", "navy": "winter",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Design:
+    """One catalog: what its offers have in common. `form` [8] in [-1, 1] fine-tunes the silhouette."""
+
+    index: int
+    leaf: Leaf
+    split: str
+    colour: str
+    accent: str
+    pattern: str
+    material: str
+    shape: dict[str, Word]
+    brand: Word
+    model_code: str
+    form: tuple[float, ...]
+    rgb: RGB
+    motif_rgb: RGB
+    accent_rgb: RGB
+    pattern_scale: float
+    pattern_angle: float
+    charm: float
+
+    @property
+    def looks(self) -> tuple[str, ...]:
+        return tuple(look for look, has in LOOKS.items() if has(self))
+
+    @property
+    def seasons(self) -> tuple[str, ...]:
+        """Seasons that its sleeves, material or colour speak of, in this order of weight."""
+        sleeve = self.shape.get("sleeve")
+        if self.leaf.id == "shorts" or (sleeve and sleeve.en in ("short sleeve", "sleeveless")):
+            return ("summer",) if MATERIALS[self.material].seasons != WINTER else ()
+        return MATERIALS[self.material].seasons or tuple(filter(None, [_SEASON_OF_COLOUR.get(self.colour)]))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The designs of a shop of `products` offers, in catalogs of 1 to 2 * `offers_per_catalog` - 1 offers."""
+
+    seed: int
+    products: int
+    offers_per_catalog: int
+    splits: tuple[tuple[str, float], ...]
+
+    @cached_property
+    def catalogs(self) -> int:
+        pairs = -(-self.products // (2 * self.offers_per_catalog))
+        return 2 * pairs if self.first_offer(2 * pairs - 1) < self.products else 2 * pairs - 1
+
+    def first_offer(self, index: int) -> int:
+        """Number of the first offer of a catalog: catalogs come in pairs of m - d and m + d offers."""
+        m = self.offers_per_catalog
+        return m * index - (self._spread(index // 2) if index % 2 else 0)
+
+    def offers(self, index: int) -> range:
+        return range(self.first_offer(index), min(self.first_offer(index + 1), self.products))
+
+    def _spread(self, pair: int) -> int:
+        m = self.offers_per_catalog
+        return (pair * 7919 + self.seed) % m
+
+    def split(self, index: int) -> str:
+        """Whole catalogs go to a split; every 20 catalogs have the shares of `splits`."""
+        place = (_shuffled(self.seed, SPLITS, index // 20, 20)[index % 20] + 0.5) / 20
+        for name, share in self.splits:
+            if place < share:
+                return name
+            place -= share
+        return self.splits[-1][0]
+
+    def leaf(self, index: int) -> Leaf:
+        """Every run of as many catalogs as there are leaves has each leaf once."""
+        n = len(LEAVES_OF_SHOP)
+        return LEAVES_OF_SHOP[_shuffled(self.seed, LEAVES, index // n, n)[index % n]]
+
+    def lookalike(self, index: int, rng: np.random.Generator) -> int | None:
+        """Another catalog that a careless matcher may take this one for: of the same leaf and split.
+
+        Falls back to any other catalog of the split nearby; None if there is none.
+        """
+        n = len(LEAVES_OF_SHOP)
+        blocks, leaf, split = -(-self.catalogs // n), self.leaf(index), self.split(index)
+        for block in (index // n + 1 + rng.permutation(min(blocks, 256))) % blocks:
+            for other in range(block * n, min((block + 1) * n, self.catalogs)):
+                if other != index and self.leaf(other) is leaf and self.split(other) == split:
+                    return other
+        near = [
+            i
+            for i in range(max(0, index - 60), min(self.catalogs, index + 60))
+            if i != index and self.split(i) == split
+        ]
+        return int(rng.choice(near)) if near else None
+
+    def design(self, index: int) -> Design:
+        rng = stream(self.seed, DESIGN, index)
+        leaf = self.leaf(index)
+        colour = str(rng.choice(list(COLOURS)))
+        rgb = _shade(COLOURS[colour].rgb, rng)
+        pattern = str(rng.choice(list(PATTERNS)[1:])) if rng.random() < leaf.patterned else "plain"
+        others = [name for name in COLOURS if _distance(COLOURS[name].rgb, rgb) > 170]
+        motif = "white" if "white" in others and rng.random() < 0.55 else str(rng.choice(others))
+        accents = [name for name in COLOURS if _distance(COLOURS[name].rgb, rgb) > 60]
+        accent = colour if rng.random() < 0.35 else str(rng.choice(accents))
+        material = str(rng.choice(leaf.materials))
+        brand = BRANDS[min(int(rng.exponential(len(BRANDS) / 4)), len(BRANDS) - 1)]
+        accent_rgb = _shade(COLOURS[accent].rgb, rng)
+        if accent == colour:
+            accent_rgb = tuple(int(channel * 0.82) for channel in rgb)  # type: ignore[assignment]
+        letters = "ABCDEFGHJKLMNPRSTUVWXYZ"
+        return Design(
+            index=index,
+            leaf=leaf,
+            split=self.split(index),
+            colour=colour,
+            accent=accent,
+            pattern=pattern,
+            material=material,
+            shape={key: words[int(rng.integers(len(words)))] for key, words in leaf.shapes.items()},
+            brand=brand,
+            model_code="".join(rng.choice(list(letters), 2)) + f"-{rng.integers(1000, 10000)}",
+            form=tuple(rng.uniform(-1, 1, 8).tolist()),
+            rgb=rgb,
+            motif_rgb=_shade(COLOURS[motif].rgb, rng),
+            accent_rgb=accent_rgb,
+            pattern_scale=float(rng.uniform(0.75, 1.5)),
+            pattern_angle=float(rng.choice([0.0, 0.0, 45.0, 90.0]) + rng.normal(0, 3)),
+            charm=float(rng.normal()),
+        )
+
+
+@lru_cache(maxsize=4096)
+def _shuffled(seed: int, kind: int, block: int, n: int) -> tuple[int, ...]:
+    return tuple(stream(seed, kind, block).permutation(n).tolist())
+
+
+def _distance(a: RGB, b: RGB) -> float:
+    return float(np.linalg.norm(np.subtract(a, b)))
+
+
+def _shade(rgb: RGB, rng: np.random.Generator) -> RGB:
+    """A shade of the colour that still goes by its name."""
+    h, l, s = colorsys.rgb_to_hls(*(channel / 255 for channel in rgb))  # noqa: E741
+    h, l, s = (h + rng.uniform(-0.014, 0.014)) % 1, l + rng.uniform(-0.045, 0.045), s * rng.uniform(0.85, 1.1)  # noqa: E741
+    r, g, b = colorsys.hls_to_rgb(h, min(max(l, 0.08), 0.96), min(s, 1))
+    return round(r * 255), round(g * 255), round(b * 255)

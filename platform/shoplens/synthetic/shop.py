@@ -1,0 +1,368 @@
+"""Making the synthetic shop: ranges of catalogs in parallel processes, each range a chunk of the dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from importlib.metadata import version
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import PIL
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from shoplens.datasets.format import Dataset
+from shoplens.datasets.images import decode, perceptual_hash
+from shoplens.datasets.staging import Shard, Staging
+from shoplens.errors import ShoplensError
+from shoplens.schema import CategoryTree, Product
+from shoplens.synthetic import titles
+from shoplens.synthetic.appeal import appeal, click_probability
+from shoplens.synthetic.catalogue import CHUNK, OFFER, Catalogue, Design, stream
+from shoplens.synthetic.flaws import FLAWS, PHOTO_FLAWS, spoil_photo, with_personal_data
+from shoplens.synthetic.interactions import Shown, log, plant_topics
+from shoplens.synthetic.photography import photograph, view
+from shoplens.synthetic.sellers import seller, styled
+from shoplens.synthetic.surfaces import paint
+
+CATALOGS_PER_CHUNK = 200
+SOLD_OUT, UNKNOWN_STOCK, MEAN_STOCK = 0.06, 0.10, 20
+"""Shares of the offers, and the mean of the pieces that the others have."""
+
+TRUTH = pa.schema(
+    [
+        ("product_id", pa.string()),
+        ("true_catalog_id", pa.string()),
+        ("catalog_number", pa.int64()),
+        ("listed_catalog", pa.string()),
+        ("attractiveness", pa.float64()),
+        ("click_probability", pa.float64()),
+        ("photo_style", pa.string()),
+        ("title_style", pa.string()),
+        ("backdrop", pa.string()),
+        ("viewpoints", pa.list_(pa.string())),
+        ("looks", pa.list_(pa.string())),
+        ("seasons", pa.list_(pa.string())),
+        ("flaws", pa.list_(pa.string())),
+        ("relist_of", pa.string()),
+    ]
+)
+"""`truth.parquet`: what the dataset does not tell.
+
+`listed_catalog` is `true`, `wrong` or `missing`; the styles name the sellers whose hand photos and title show;
+`click_probability` is that at the top of a plain list; `relist_of` is the product that this one repeats."""
+
+
+class SyntheticShop(BaseModel):
+    """What shop to make. Everything else follows from `seed`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    products: int = Field(
+        default=2000, ge=1, le=100_000_000, description="offers, each with one row in products.parquet"
+    )
+    seed: int = Field(default=7, ge=0)
+    sellers: int = Field(default=24, ge=1, le=4096)
+    offers_per_catalog: int = Field(
+        default=4, ge=1, le=64, description="mean; a catalog has 1 to twice as many less one"
+    )
+    seller_style: float = Field(
+        default=1.0, ge=0, le=1, description="how often photo and title show the seller's own hand"
+    )
+    catalog_noise: float = Field(default=0.02, ge=0, le=1, description="share of offers with the id of another catalog")
+    missing_catalog: float = Field(default=0.02, ge=0, le=1, description="offers without a catalog id")
+    missing_model_code: float = Field(default=0.0, ge=0, le=1, description="offers that do not state the model code")
+    duplicates: float = Field(
+        default=0.0, ge=0, lt=1, description="offers that repeat the one before them in its catalog, photo and title"
+    )
+    flaws: float = Field(default=0.0, ge=0, le=1, description="offers with a raw flaw in photos or title")
+    review_noise: float = Field(
+        default=0.5, ge=0, le=3, description="how far log review counts stray from what attractiveness makes of them"
+    )
+    image_size: int = Field(default=128, ge=48, le=1024, description="pixels along a side")
+    photos_per_product: int = Field(default=1, ge=1, le=8)
+    impressions_per_product: float = Field(default=8.0, ge=0, le=1000)
+    val: float = Field(default=0.1, ge=0, lt=1)
+    test: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SyntheticShop:
+        if self.sellers < 2 * self.offers_per_catalog - 1:
+            raise ValueError(
+                f"catalogs of up to {2 * self.offers_per_catalog - 1} offers need as many sellers, not {self.sellers}"
+            )
+        if self.val + self.test >= 1:
+            raise ValueError("val and test together leave nothing to train on")
+        if self.catalog_noise + self.missing_catalog > 1:
+            raise ValueError("catalog_noise and missing_catalog together are more than 1")
+        return self
+
+    @classmethod
+    def of(cls, **options: Any) -> SyntheticShop:
+        """Like the constructor, with mistakes told in one sentence. Raises ShoplensError."""
+        try:
+            return cls(**options)
+        except ValidationError as error:
+            told = "; ".join(
+                ".".join(map(str, mistake["loc"]))
+                + (": " if mistake["loc"] else "")
+                + mistake["msg"].removeprefix("Value error, ")
+                for mistake in error.errors()
+            )
+            raise ShoplensError(f"the synthetic shop cannot be made: {told}") from error
+
+    @property
+    def catalogue(self) -> Catalogue:
+        splits = (("train", 1 - self.val - self.test), ("val", self.val), ("test", self.test))
+        return Catalogue(self.seed, self.products, self.offers_per_catalog, splits)
+
+
+def synthesize(
+    out: str | os.PathLike[str],
+    shop: SyntheticShop | None = None,
+    *,
+    name: str = "synthetic",
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Dataset:
+    """Makes the shop in folder `out`, with its `truth.parquet`; the same shop for any number of workers.
+
+    `workers` processes are spawned (default: as many as there are CPUs and chunks); with 1 all happens in
+    this one. A run that was interrupted is continued by the same call.
+    Raises ShoplensError if `out` exists and `overwrite` is not set, or if a worker process dies.
+    """
+    shop = shop or SyntheticShop()
+    versions = {"shoplens": version("shoplens"), "numpy": np.__version__, "pillow": PIL.__version__}
+    provenance = {"source": "synthetic shop", "options": shop.model_dump(), "versions": versions}
+    staging = Staging(str(out), provenance)
+    staging.begin(overwrite)
+    chunks = -(-shop.catalogue.catalogs // CATALOGS_PER_CHUNK)
+    with Progress(
+        TextColumn("drawing the shop"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("products"),
+        TimeRemainingColumn(),
+        disable=not progress,
+    ) as bar:
+        task = bar.add_task("", total=shop.products)
+        todo = []
+        for chunk in range(chunks):
+            if staging.is_done(_name(chunk)):
+                bar.advance(task, _offers_in(shop.catalogue, chunk))
+            else:
+                todo.append(chunk)
+        for made in _in_parallel(shop, staging, todo, min(workers or os.cpu_count() or 1, max(1, len(todo)))):
+            bar.advance(task, made)
+    return staging.finish(name, provenance, extra={"truth": TRUTH})
+
+
+def _in_parallel(shop: SyntheticShop, staging: Staging, todo: list[int], workers: int) -> Iterator[int]:
+    """Makes the chunks, a few more than there are workers under way at a time; yields the offers in each."""
+    if workers <= 1:
+        for number in todo:
+            yield make_chunk(shop, staging, number)
+        return
+    waiting = iter(todo)
+    pending: set[Future[int]] = set()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            while True:
+                while len(pending) < 2 * workers and (chunk := next(waiting, None)) is not None:
+                    pending.add(pool.submit(make_chunk, shop, staging, chunk))
+                if not pending:
+                    return
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise ShoplensError(
+                "a process that draws the shop died (out of memory?); the same command goes on from where it stopped"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _name(chunk: int) -> str:
+    return f"{chunk:06d}"
+
+
+def _catalogs_in(catalogue: Catalogue, chunk: int) -> range:
+    return range(chunk * CATALOGS_PER_CHUNK, min((chunk + 1) * CATALOGS_PER_CHUNK, catalogue.catalogs))
+
+
+def _offers_in(catalogue: Catalogue, chunk: int) -> int:
+    return sum(len(catalogue.offers(catalog)) for catalog in _catalogs_in(catalogue, chunk))
+
+
+def make_chunk(shop: SyntheticShop, staging: Staging, chunk: int) -> int:
+    """Draws and writes one range of catalogs, grouped by split; returns how many offers it has."""
+    catalogue = shop.catalogue
+    rows: dict[str, list[dict[str, Any]]] = {
+        table: [] for table in ("products", "images", "truth", "topics", "interactions")
+    }
+    shown: list[Shown] = []
+    with ExitStack() as files:
+        shards: dict[str, Shard] = {}
+        catalogs = _catalogs_in(catalogue, chunk)
+        for split in ("train", "val", "test"):
+            for catalog in (i for i in catalogs if catalogue.split(i) == split):
+                if split not in shards:
+                    shards[split] = files.enter_context(staging.shard(_shard(split, chunk)))
+                for offer in _offers(shop, catalogue, catalog, shards[split], _shard(split, chunk), rows):
+                    shown.append(offer)
+    rng = stream(shop.seed, CHUNK, chunk)
+    topics = plant_topics(shown, chunk, rng)
+    rows["topics"] = [topic.row(shown) for topic in topics]
+    rows["interactions"] = list(log(shown, topics, shop.impressions_per_product, rng))
+    staging.write_chunk(_name(chunk), rows, extra={"truth": TRUTH})
+    return len(shown)
+
+
+def _shard(split: str, chunk: int) -> str:
+    return f"{split}-{_name(chunk)}.tar"
+
+
+def _opaque(letter: str, number: int, seed: int) -> str:
+    """Ids that do not tell which offers belong together; one-to-one for numbers below 10^9."""
+    return f"{letter}{(number * 387_420_489 + seed * 1_000_003 + 271_828_183) % 10**9:09d}"
+
+
+def _offers(
+    shop: SyntheticShop,
+    catalogue: Catalogue,
+    catalog: int,
+    shard: Shard,
+    shard_name: str,
+    rows: dict[str, list[dict[str, Any]]],
+) -> Iterator[Shown]:
+    design = catalogue.design(catalog)
+    cut = paint(design, 2 * shop.image_size)
+    numbers = catalogue.offers(catalog)
+    sellers = stream(shop.seed, OFFER, numbers.start).permutation(shop.sellers)[: len(numbers)].tolist()
+    first = (numbers.start, sellers[0])
+    for number, own in zip(numbers, sellers, strict=True):
+        if number == numbers.start or _stream_of(shop, number, 2).random() >= shop.duplicates:
+            first = (number, own)
+        drawn, own = first
+        rng = _stream_of(shop, drawn, 1)
+        by_photo, by_title = styled(shop.seed, own, shop.sellers, shop.seller_style, rng)
+        worth = appeal(design, by_photo, rng, shop.review_noise)
+        flaw = str(rng.choice(FLAWS)) if rng.random() < shop.flaws else None
+        listed, catalog_id = _listed_catalog(shop, catalogue, catalog, rng)
+        attributes = titles.attributes(design)
+        if _stream_of(shop, number, 4).random() < shop.missing_model_code:
+            del attributes["model code"]
+        title = titles.seller_title(design, by_title, rng)
+        if flaw == "personal_data":
+            title = with_personal_data(title, rng)
+        product = Product(
+            id=_opaque("P", number, shop.seed),
+            catalog_id=catalog_id,
+            title=title,
+            description=titles.description(design),
+            texts=titles.clean_titles(design),
+            category_path=design.leaf.path,
+            category_id=_category_id(design),
+            attributes=attributes,
+            price=worth.price,
+            currency="KRW",
+            seller=seller(shop.seed, own).name,
+            review_count=worth.review_count,
+            stock=_stock(_stream_of(shop, number, 3)),
+            split=design.split,
+        )
+        viewpoints = []
+        for place in range(shop.photos_per_product):
+            taken = view(by_photo.photo, design.leaf.upright, place == 0, rng)
+            viewpoints.append(taken.viewpoint)
+            photo = photograph(cut, by_photo.photo, taken, design.leaf.upright, shop.image_size)
+            if flaw in PHOTO_FLAWS:
+                photo = spoil_photo(photo, flaw, rng)
+            file = io.BytesIO()
+            photo.save(file, "JPEG", quality=by_photo.photo.jpeg_quality)
+            data = file.getvalue()
+            image_id = f"{product.id}-{place}"
+            offset = shard.add(image_id, data, "jpg", product.to_json())
+            rows["images"].append(
+                {
+                    "image_id": image_id,
+                    "product_id": product.id,
+                    "role": "main" if place == 0 else "alt",
+                    "split": design.split,
+                    "shard": shard_name,
+                    "offset": offset,
+                    "length": len(data),
+                    "width": photo.width,
+                    "height": photo.height,
+                    "format": "jpg",
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "phash": perceptual_hash(decode(data).image),
+                }
+            )
+        fields = product.model_dump()
+        rows["products"].append(
+            {
+                "product_id": fields.pop("id"),
+                **fields,
+                "texts": list(product.texts.items()),
+                "attributes": list(product.attributes.items()),
+            }
+        )
+        rows["truth"].append(
+            {
+                "product_id": product.id,
+                "true_catalog_id": _opaque("C", catalog, shop.seed),
+                "catalog_number": catalog,
+                "listed_catalog": listed,
+                "attractiveness": worth.attractiveness,
+                "click_probability": click_probability(worth.attractiveness),
+                "photo_style": by_photo.name,
+                "title_style": by_title.name,
+                "backdrop": by_photo.photo.backdrop.kind,
+                "viewpoints": viewpoints,
+                "looks": list(design.looks),
+                "seasons": list(design.seasons),
+                "flaws": [flaw] if flaw else [],
+                "relist_of": None if drawn == number else _opaque("P", drawn, shop.seed),
+            }
+        )
+        yield Shown(product.id, design, worth.attractiveness, worth.review_count)
+
+
+def _stream_of(shop: SyntheticShop, number: int, purpose: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([shop.seed, OFFER, number, purpose])))
+
+
+def _stock(rng: np.random.Generator) -> int | None:
+    kind = rng.random()
+    if kind < SOLD_OUT:
+        return 0
+    return None if kind < SOLD_OUT + UNKNOWN_STOCK else int(rng.geometric(1 / MEAN_STOCK))
+
+
+def _listed_catalog(
+    shop: SyntheticShop, catalogue: Catalogue, catalog: int, rng: np.random.Generator
+) -> tuple[str, str | None]:
+    """Which catalog id the shop lists the offer under: `true`, `wrong` or `missing`, and the id."""
+    u = float(rng.random())
+    if u < shop.catalog_noise:
+        other = catalogue.lookalike(catalog, rng)
+        if other is not None:
+            return "wrong", _opaque("C", other, shop.seed)
+    elif u < shop.catalog_noise + shop.missing_catalog:
+        return "missing", None
+    return "true", _opaque("C", catalog, shop.seed)
+
+
+def _category_id(design: Design) -> str:
+    return CategoryTree().add(design.leaf.path)

@@ -1,0 +1,108 @@
+"""Starts the training loop on a Ray cluster and hands back the trained weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    LoggingConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
+from ray.train.torch import TorchTrainer
+from torch import nn
+
+from shoplens.errors import ShoplensError
+from shoplens.recipes.base import Recipe, Timeline
+from shoplens.training.loop import OpenCurves, train_loop
+from shoplens.training.ray import checkpoints
+from shoplens.training.ray.feed import PlanConfig, segments, steps_of
+from shoplens.training.ray.progress import shown
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What a training worker gets; CPUs are left for Ray Data, or the feed would starve and training hang."""
+
+    count: int = 1
+    use_gpu: bool = False
+    cpus: float = 1.0
+    feed_tasks: int = 2
+
+
+class TrainingFailed(ShoplensError):
+    """Training ended with an error after its retries."""
+
+
+def train(
+    recipe: Recipe,
+    *,
+    name: str,
+    storage: str | Path,
+    workers: Workers | None = None,
+    open_curves: OpenCurves | None = None,
+) -> tuple[nn.Module, dict[str, float]]:
+    """Trains `recipe` and returns the model, on the CPU, with a summary.
+
+    name     identifies the run: the same name continues where the run's last checkpoint left off
+    storage  folder that every node sees; checkpoints go to `storage/name`
+
+    Raises TrainingFailed when workers failed more often than `training.max_failures`.
+    """
+    workers = workers or Workers()
+    config = recipe.training
+    for size in (config.batch_size, *config.batch_sizes.values()):
+        if size % workers.count:
+            raise ShoplensError(f"batch_size {size} is not a multiple of {workers.count} workers")
+    run_folder = Path(storage).absolute() / name
+
+    def steps_done() -> int:
+        checkpoint = checkpoints.latest(run_folder)
+        return checkpoints.steps_done(checkpoint) if checkpoint else 0
+
+    total = Timeline(recipe).total
+    feeds: dict[str, Any] = {}
+    if config.feed == "ray":
+        feeds = {
+            "datasets": {segment.name: steps_of(segment, steps_done) for segment in segments(recipe)},
+            "dataset_config": PlanConfig(recipe, workers.feed_tasks, run_folder),
+        }
+    resources = {"CPU": workers.cpus, **({"GPU": 1} if workers.use_gpu else {})}
+    scaling = ScalingConfig(num_workers=workers.count, use_gpu=workers.use_gpu, resources_per_worker=resources)
+    run_config = RunConfig(
+        name=name,
+        storage_path=str(run_folder.parent),
+        failure_config=FailureConfig(max_failures=config.max_failures),
+        checkpoint_config=CheckpointConfig(num_to_keep=config.keep_checkpoints),
+        logging_config=LoggingConfig(log_level="WARNING"),
+    )
+    try:
+        with shown(total) as progress:
+            result = TorchTrainer(
+                train_loop,
+                train_loop_config={
+                    "recipe": recipe,
+                    "open_curves": open_curves,
+                    "progress": progress,
+                    "run_folder": run_folder,
+                },
+                scaling_config=scaling,
+                run_config=run_config,
+                **feeds,
+            ).fit()
+    except TrainingFailedError as error:
+        causes = getattr(error, "worker_failures", None) or {0: error}
+        raise TrainingFailed(f"training failed: {'; '.join(str(cause) for cause in causes.values())}") from error
+    checkpoint = checkpoints.latest(run_folder)
+    if checkpoint is None:
+        raise TrainingFailed(f"training ended without a checkpoint in {run_folder}")
+    model = recipe.build()
+    model.load_state_dict(torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)["model"])
+    summary = result.return_value if isinstance(result.return_value, dict) else {}
+    return model, summary

@@ -1,0 +1,1 @@
+"""One file an endpoint: its requests, its answers, its route."""

@@ -1,0 +1,103 @@
+"""The shop that is served: products, photos and categories of the dataset under the active index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from serve_apps.catalogue import Catalogue
+from serve_apps.http.errors import bad_request, not_found
+from serve_apps.protocol import (
+    MAX_PAGE,
+    CategoriesAnswer,
+    ModelRef,
+    Price,
+    ProductDetail,
+    ProductsAnswer,
+    answer,
+)
+from shoplens.search.index import UnknownCategory
+
+if TYPE_CHECKING:
+    from serve_apps.gateway import Gateway
+
+Model = Annotated[ModelRef | None, Query(description="whose shop; default: the first model's champion")]
+
+
+def router(gateway: Gateway) -> APIRouter:
+    routes = APIRouter()
+
+    async def shop(model: str | None) -> tuple[Catalogue, str]:
+        served = await gateway.served(model, search=True)
+        assert served.catalogue is not None
+        return served.catalogue, served.version
+
+    @routes.get("/v1/products", response_model=ProductsAnswer)
+    async def products(
+        category: Annotated[str | None, Query(max_length=256, description="category id, its subtree included")] = None,
+        price_min: Annotated[Price | None, Query()] = None,
+        price_max: Annotated[Price | None, Query()] = None,
+        offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 60,
+        model: Model = None,
+    ) -> Response:
+        """Products of the shop, a page at a time."""
+        catalogue, version = await shop(model)
+        if price_min is not None and price_max is not None and price_min > price_max:
+            raise bad_request("invalid_value", "price_min is greater than price_max", "price_min")
+        try:
+            total, data = await gateway.in_thread(catalogue.page, category, price_min, price_max, offset, limit)
+        except UnknownCategory:
+            raise not_found("category_not_found", f"{catalogue.name} has no such category", "category") from None
+        body = {"object": "list", "model": version, "dataset": catalogue.name, "total": total, "data": data}
+        return answer(body, version)
+
+    @routes.get("/v1/products/{product_id:path}", response_model=ProductDetail)
+    async def product(product_id: str, model: Model = None) -> Response:
+        """One product with its description, attributes and all photos."""
+        catalogue, version = await shop(model)
+        try:
+            found = catalogue.product(product_id)
+        except KeyError:
+            raise not_found("product_not_found", f"{catalogue.name} has no such product", "product_id") from None
+        return answer({"model": version, **found}, version)
+
+    @routes.get("/v1/categories", response_model=CategoriesAnswer)
+    async def categories(model: Model = None) -> Response:
+        """The category tree, depth first."""
+        catalogue, version = await shop(model)
+        body = {"object": "list", "model": version, "dataset": catalogue.name, "data": catalogue.categories}
+        return answer(body, version)
+
+    @routes.get(
+        "/v1/images/{image_id:path}",
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}, "image/png": {}, "image/webp": {}}}, 304: {}},
+    )
+    async def image(
+        image_id: str,
+        dataset: Annotated[str | None, Query(pattern="^[0-9a-f]{12}$", description="as in `image` of answers")] = None,
+        if_none_match: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """A photo as the shop has it. With `dataset` the address always names the same bytes."""
+        if dataset is None:
+            catalogue, _ = await shop(None)
+        else:
+            catalogue = gateway.catalogue(dataset, image_id)
+        try:
+            data, kind, sha256 = await gateway.in_thread(catalogue.photo, image_id)
+        except KeyError:
+            raise not_found("image_not_found", f"{catalogue.name} has no such image", "image_id") from None
+        cached = "no-cache" if dataset is None else "public, max-age=31536000, immutable"
+        headers = {
+            "Cache-Control": cached,
+            "ETag": f'"{sha256}"',
+            "Content-Security-Policy": "default-src 'none'",
+        }
+        if if_none_match == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(data, media_type=kind, headers=headers)
+
+    return routes

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from shoplens import cli, judging
+from shoplens.datasets.format import Dataset
+from shoplens.datasets.importing import SOURCES
+from shoplens.errors import ShoplensError
+from shoplens.registry.versions import ModelVersion
+from shoplens.synthetic import SyntheticShop
+from tests.packages.pretrained.conftest import clip_folder, start
+
+__all__ = ["clip_folder"]
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOPLENS = [sys.executable, "-c", "from shoplens.cli import main; main()"]
+
+
+def shoplens(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user runs it, in a process of its own."""
+    return subprocess.run(
+        [*SHOPLENS, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, list(arguments), catch_exceptions=False)
+
+
+def commands(app: object = cli.app, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for group in app.registered_groups:  # type: ignore[attr-defined]
+        yield from commands(group.typer_instance, (*before, group.name))
+    for command in app.registered_commands:  # type: ignore[attr-defined]
+        yield (*before, command.name or command.callback.__name__.rstrip("_").replace("_", "-"))
+
+
+def test_help_imports_nothing_heavy() -> None:
+    ask = "import sys, shoplens.cli; print(*{'ray', 'torch', 'mlflow', 'pyarrow', 'numpy'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_every_command_has_help(command: tuple[str, ...]) -> None:
+    result = invoke(*command, "--help")
+    assert result.exit_code == 0
+    assert re.search(r"Usage: \S+ " + " ".join(command), result.output)
+    assert len(result.output.split()) > 30
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
+    result = shoplens("dataset", "show", str(tmp_path))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"error: {tmp_path} is not a dataset")
+    assert "Traceback" not in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_debug_shows_where_it_arose(tmp_path: Path) -> None:
+    result = shoplens("dataset", "show", str(tmp_path), SHOPLENS_DEBUG="1")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr and "ShoplensError" in result.stderr
+
+
+def test_a_misspelt_key_in_a_cluster_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("name: c\nserve:\n  applicatons: []\n")
+    result = shoplens("up", str(file))
+    assert result.returncode == 2
+    assert "serve.applicatons: unknown key; did you mean applications?" in result.stderr
+
+
+def test_importable_kinds_are_those_of_the_importers() -> None:
+    assert [kind.value for kind in cli.SourceKind] == list(SOURCES)
+
+
+def test_options_of_the_synthetic_shop_are_its_own() -> None:
+    offered = {
+        name: parameter.default
+        for name, parameter in inspect.signature(cli.synthesize).parameters.items()
+        if name not in ("out", "name", "workers", "overwrite")
+    }
+    assert offered == SyntheticShop().model_dump()
+
+
+def test_synthesize(tmp_path: Path) -> None:
+    options = ("--products", "12", "--image-size", "48", "--sellers", "8", "--workers", "1")
+    result = invoke("dataset", "synthesize", str(tmp_path / "shop"), *options)
+    assert result.exit_code == 0
+    assert "12 products" in result.output and f"dataset={tmp_path / 'shop'}" in result.output
+    assert Dataset(tmp_path / "shop").manifest.counts["products"] == 12
+    with pytest.raises(ShoplensError, match="exists already"):
+        invoke("dataset", "synthesize", str(tmp_path / "shop"), *options)
+    with pytest.raises(ShoplensError, match="need as many sellers"):
+        invoke("dataset", "synthesize", str(tmp_path / "other"), "--sellers", "2")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
+    """A shop of six offers and one broken photo, imported by the command."""
+    folder = tmp_path_factory.mktemp("cli")
+    rows = []
+    for number in range(6):
+        Image.new("RGB", (40, 30), (40 * number, 90, 200)).save(folder / f"{number}.png")
+        row = {
+            "id": f"p{number}",
+            "title": ["빨간 가방", "Blue shoe"][number % 2] + f" {number}",
+            "category_path": ["Fashion", ["Bags", "Shoes"][number % 2]],
+            "image": f"{number}.png",
+        }
+        rows.append(json.dumps(row, ensure_ascii=False))
+    (folder / "5.png").write_bytes(b"not a picture")
+    (folder / "products.jsonl").write_text("\n".join(rows))
+    result = invoke("dataset", "import", "jsonl", str(folder / "products.jsonl"), str(folder / "out"))
+    assert result.exit_code == 0, result.output
+    assert "5 products, 5 photos" in result.output and "unreadable" in result.output
+    return folder / "out"
+
+
+def test_show(shop: Path) -> None:
+    result = invoke("dataset", "show", str(shop))
+    assert result.exit_code == 0
+    rows = dict(re.findall(r"^(?:\s*)([a-z: _]+?)\s{2,}(\d+)\s*$", result.output, re.MULTILINE))
+    counts = Dataset(shop).manifest.counts
+    assert {name: int(rows[name]) for name in counts} == counts
+    assert rows["kept out: unreadable"] == "1"
+    for word in ("빨간 가방 0", "Fashion  5", "Bags  3", "Shoes  2"):
+        assert word in result.output
+
+
+def test_contact_sheet(shop: Path, tmp_path: Path) -> None:
+    result = invoke(
+        "dataset",
+        "contact-sheet",
+        str(shop),
+        str(tmp_path / "s.png"),
+        "--columns",
+        "3",
+        "--rows",
+        "2",
+        "--side",
+        "64",
+    )
+    assert result.exit_code == 0
+    with Image.open(tmp_path / "s.png") as sheet:
+        assert sheet.size == (8 + 3 * 72, 8 + 2 * (64 + 34 + 8))
+        colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 16)}
+    assert {(40 * number, 90, 200) for number in range(5)} <= colours
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [("sheet.txt", "is not the name of a picture"), ("missing/sheet.png", "there is no folder")],
+)
+def test_contact_sheet_says_what_is_wrong_with_its_output(shop: Path, tmp_path: Path, out: str, said: str) -> None:
+    with pytest.raises(ShoplensError, match=said):
+        invoke("dataset", "contact-sheet", str(shop), str(tmp_path / out))
+
+
+def test_status_and_down_of_nothing(tmp_path: Path) -> None:
+    from shoplens.cluster.lifecycle import _free_port
+
+    file = tmp_path / "c.yaml"
+    ports = {"ray": {"dashboard_port": _free_port()}, "mlflow": {"port": _free_port()}}
+    file.write_text(yaml.safe_dump({"name": "c", "storage": str(tmp_path / "s"), **ports}))
+    result = invoke("status", str(file))
+    assert result.exit_code == 1
+    assert len(re.findall(r"down +http:", result.output)) == 2 and "next: shoplens up" in result.output
+    result = invoke("down", str(file))
+    assert (result.exit_code, result.output) == (0, "nothing is running\n")
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, MlflowClient]:
+    """A registry in a file, with `eclip` in two versions, the first of them champion."""
+    folder = tmp_path_factory.mktemp("registry")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("e", artifact_location=str(folder / "artifacts"))
+    client.create_registered_model("eclip")
+    for version in (1, 2):
+        run = client.create_run(experiment, tags={"dataset_name": "demo"})
+        client.log_metric(run.info.run_id, "test/text_to_image/recall_at_10", version / 10)
+        gate = {"metric": "matching/image/map", "at_least": 0.1 * version}
+        config = {"recipe": "eclip", "promotion": {"split": "val", "gates": [gate]}}
+        client.log_text(run.info.run_id, yaml.safe_dump(config), "config.yaml")
+        client.create_model_version("eclip", str(folder), run.info.run_id, tags={"gate": "passed"})
+    client.set_registered_model_alias("eclip", "champion", "1")
+    return uri, client
+
+
+@pytest.fixture
+def registry(tracking: tuple[str, MlflowClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    uri, client = tracking
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("SHOPLENS_STORAGE", str(tmp_path))
+    monkeypatch.setenv("SHOPLENS_CLUSTER", str(ROOT / "clusters" / "local.yaml"))
+    return client
+
+
+def test_models(registry: MlflowClient) -> None:
+    result = invoke("models", "eclip")
+    assert result.exit_code == 0
+    newer, older = (line for line in result.output.splitlines() if line.startswith("eclip/"))
+    assert newer.startswith("eclip/2") and "champion" not in newer and "recall@10 0.200 (test)" in newer
+    assert older.startswith("eclip/1") and "champion" in older and "demo" in older and "passed" in older
+
+
+def test_unknown_models_versions_and_histories_are_sentences(registry: MlflowClient) -> None:
+    for arguments, said in [
+        (("models", "clip"), "no registered model 'clip' (there is: eclip)"),
+        (("promote", "eclip", "7"), "7"),
+        (("rollback", "eclip"), "no version before eclip/1"),
+    ]:
+        with pytest.raises(ShoplensError) as caught:
+            invoke(*arguments)
+        assert said in str(caught.value)
+
+
+def test_promoting_the_champion_changes_nothing(registry: MlflowClient) -> None:
+    result = invoke("promote", "eclip", "1", "--reason", "again")
+    assert result.exit_code == 0
+    assert "eclip/1 is champion already" in result.output
+
+
+def test_gates_come_from_the_run_or_a_file(registry: MlflowClient, tmp_path: Path) -> None:
+    found = registry.get_model_version("eclip", "2")
+    version = ModelVersion("eclip", 2, found.run_id)
+    gates = judging.gates_of(version)
+    assert gates.split == "val"
+    assert [(gate.metric, gate.at_least) for gate in gates.gates] == [("matching/image/map", 0.2)]
+    file = tmp_path / "gates.yaml"
+    file.write_text("promotion:\n  gates:\n    - {metric: a, max_drop: 0.1}\n")
+    assert judging.gates_of(version, str(file)).gates[0].max_drop == 0.1
+    file.write_text("recipe: eclip\n")
+    with pytest.raises(ShoplensError, match="has no section `promotion:`"):
+        judging.gates_of(version, str(file))
+    file.write_text("promotion:\n  gates:\n    - {metric: a, at_leest: 0.1}\n")
+    with pytest.raises(ShoplensError, match="did you mean at_least"):
+        judging.gates_of(version, str(file))
+
+
+def test_export_writes_what_transformers_reads(clip_folder: Path, tmp_path: Path) -> None:
+    from transformers import CLIPModel
+
+    start(clip_folder).save(tmp_path / "package", "", {})
+    result = invoke("export", str(tmp_path / "package"), str(tmp_path / "out"))
+    assert result.exit_code == 0, result.output
+    ours, theirs = (CLIPModel.from_pretrained(folder).state_dict() for folder in (tmp_path / "out", clip_folder))
+    assert all((ours[name] == weight).all() for name, weight in theirs.items())
+    with pytest.raises(ShoplensError, match="out exists: name a folder to make"):
+        invoke("export", str(tmp_path / "package"), str(tmp_path / "out"))

@@ -1,0 +1,271 @@
+"""Which splits an evaluation embeds and learns from, what it leaves out, and that its tasks come together."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shoplens.config import ConfigError, validate
+from shoplens.datasets.format import Dataset
+from shoplens.datasets.samples import Samples
+from shoplens.datasets.staging import Staging
+from shoplens.errors import ShoplensError
+from shoplens.evaluation import product_tasks as evaluating
+from shoplens.evaluation.leaks import Leaks
+from shoplens.evaluation.product_tasks import ALL, EvaluationConfig, evaluate_dual_encoder, fit_attribute_heads
+
+COLOURS = ("red", "green", "blue")
+KINDS = (
+    ("Clothing", "Tops", "Shirts"),
+    ("Clothing", "Tops", "Coats"),
+    ("Clothing", "Underwear", "Socks"),
+    ("Home", "Mugs"),
+)
+Shop = Callable[..., Dataset]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    """Makes datasets of two listings a catalog: a colour and a kind each, flat photos, any number a split."""
+
+    def make(sizes: dict[str, int], shared: Sequence[int] = ()) -> Dataset:
+        """shared   catalogs of `train` that also have a listing in `test`"""
+        folder = tmp_path / f"shop{len(list(tmp_path.iterdir()))}"
+        staging = Staging(str(folder), {})
+        staging.begin()
+        rng, products, images = np.random.default_rng(0), [], []
+        listings = [(split, f"{split}{i // 2}") for split, n in sizes.items() for i in range(n)]
+        listings += [("test", f"train{catalog}") for catalog in shared]
+        shards = {}
+        for number, (split, catalog) in enumerate(listings):
+            code = int(hashlib.sha256(catalog.encode()).hexdigest(), 16)
+            colour, kind = COLOURS[code % 3], KINDS[code // 3 % 4]
+            products.append(
+                {
+                    "product_id": f"p{number}",
+                    "catalog_id": catalog,
+                    "title": f"{colour} {kind[-1]} {number}",
+                    "category_path": list(kind),
+                    "category_id": "/".join(kind).lower(),
+                    "attributes": {"colour": [colour]},
+                    "split": split,
+                }
+            )
+            buffer = io.BytesIO()
+            Image.new("RGB", (24, 24), colour).save(buffer, "PNG")
+            if split not in shards:
+                shards[split] = staging.shard(f"{split}-000000.tar").__enter__()
+            offset = shards[split].add(f"p{number}", buffer.getvalue(), "png", "{}")
+            images.append(
+                {
+                    "image_id": f"p{number}",
+                    "product_id": f"p{number}",
+                    "role": "main",
+                    "split": split,
+                    "shard": f"{split}-000000.tar",
+                    "offset": offset,
+                    "length": len(buffer.getvalue()),
+                    "width": 24,
+                    "height": 24,
+                    "format": "png",
+                    "sha256": "",
+                    "phash": int(rng.integers(2**63)),
+                }
+            )
+        for shard in shards.values():
+            shard.__exit__(None, None, None)
+        staging.write_chunk("0", {"products": products, "images": images})
+        return staging.finish("clothes", {})
+
+    return make
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[int]]:
+    """A package whose encoder is a noisy bag of words, and how many photos each call of it embedded."""
+    folder, calls = tmp_path / "package", []
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"evaluation": {"split": "val"}, "text_fields": ["title"]}))
+    words = np.random.default_rng(7)
+    directions: dict[str, np.ndarray] = {}
+
+    def encode(texts: Sequence[str], package: object) -> np.ndarray:
+        rows = []
+        for text in texts:
+            rng = np.random.default_rng(int(hashlib.sha256(text.encode()).hexdigest()[:12], 16))
+            known = [directions.setdefault(word, words.normal(size=24)) for word in text.split() if not word.isdigit()]
+            rows.append(np.sum(known, axis=0) + 0.5 * rng.normal(size=24))
+        vectors = np.array(rows)
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    def photos(dataset: Dataset, samples: np.ndarray, package: object) -> np.ndarray:
+        calls.append(len(samples))
+        titles = dataset.products["title"].to_pylist()
+        return encode([f"{titles[dataset.product_row[sample]]} photo" for sample in samples], package)
+
+    monkeypatch.setattr(evaluating, "embed_texts", encode)
+    monkeypatch.setattr(evaluating, "embed_photos", photos)
+    return folder, calls
+
+
+def test_all_tasks_come_together_in_one_evaluation_and_one_page(shop: Shop, package: tuple[Path, list[int]]) -> None:
+    dataset, (folder, calls) = shop({"train": 200, "val": 60, "test": 60}), package
+    settings = {"tasks": "all", "restricted": "Underwear"}
+    evaluation, page = evaluate_dual_encoder(folder, dataset, "test", {"model": "words"}, settings)
+    assert sorted(calls) == [60, 60, 200]
+    tasks = {"/".join(name.split("/")[:2]) for name in evaluation.metrics}
+    for task in ("matching", "clustering", "attributes", "attributes_zero_shot", "category", "category_zero_shot"):
+        assert {f"{task}/{modality}" for modality in ("image", "text", "fused")} <= tasks
+    assert {f"restricted/{modality}" for modality in ("image", "text", "fused")} <= tasks
+    assert evaluation.metrics["attributes/fused/macro_f1:colour"].value > 0.9
+    assert evaluation.metrics["category/text/top1"].value > 0.9
+    assert evaluation.metrics["restricted/text/ap"].value > 0.9
+    assert "matching/text/pair_f1" in evaluation.metrics
+    for title in ("Product matching", "Product clustering", "Attributes, by linear heads", "Restricted products"):
+        assert title in page
+    assert "macro_f1" not in page and "LEAK" not in page
+    again, same = evaluate_dual_encoder(folder, dataset, "test", {"model": "words"}, settings)
+    assert repr(again.metrics) == repr(evaluation.metrics) and same == page
+
+
+def test_the_default_embeds_the_split_alone(shop: Shop, package: tuple[Path, list[int]]) -> None:
+    folder, calls = package
+    evaluation, _ = evaluate_dual_encoder(folder, shop({"train": 40, "val": 30, "test": 20}), None, {})
+    assert calls == [30] and evaluation.about["split"] == "val"
+    assert {name.split("/")[0] for name in evaluation.metrics} == {
+        "text_to_image", "image_to_text", "zero_shot_category", "matching", "variants",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("split", "sizes"), [("test", {"train": 200, "test": 40}), ("val", {"train": 200, "val": 40})])
+def test_without_a_development_split_a_fifth_of_the_training_catalogs_stands_in(
+    split: str, sizes: dict[str, int], shop: Shop, package: tuple[Path, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    measure = evaluating.measure
+    monkeypatch.setattr(evaluating, "measure", lambda *given: seen.append(given[1:4]) or measure(*given))
+    evaluate_dual_encoder(package[0], shop(sizes), split, {}, {"tasks": ["attributes"]})
+    ((judged, train, development),) = seen
+    assert (len(judged.texts), len(train.texts), len(development.texts)) == (40, 160, 40)
+    assert not set(train.texts) & set(development.texts)
+    assert not set(train.catalog) & set(development.catalog)
+
+
+def test_catalogs_that_were_learnt_are_left_out_and_named(shop: Shop, package: tuple[Path, list[int]]) -> None:
+    folder, calls = package
+    dataset = shop({"train": 40, "test": 20}, shared=(0, 1, 1))
+    evaluation, page = evaluate_dual_encoder(folder, dataset, "test", {})
+    told = evaluation.about["leaks"]
+    assert (told["catalogs"], told["of"], told["products"], told["left_out"]) == (2, 12, 3, True)
+    assert evaluation.about["counts"]["products"] == 20 and calls == [20]
+    assert "LEAK: 2 of 12 catalogs of this split are also in train; their 3 products are left out" in page
+    kept, page = evaluate_dual_encoder(folder, dataset, "test", {}, {"leaks": "keep"})
+    assert kept.about["counts"]["products"] == 23 and "flatter" in page
+
+
+def test_near_duplicate_photos_are_shown_those_of_one_title_first(
+    shop: Shop, package: tuple[Path, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = shop({"train": 20, "test": 10})
+    test, train = (Samples.of(dataset, [split]).sample for split in ("test", "train"))
+    near = np.stack([test[:3], train[:3]], axis=1)
+    titles = dataset.products["title"].to_pylist()
+    row = int(dataset.product_row[train[2]])
+    titles[row] = " ".join(reversed(titles[int(dataset.product_row[test[2]])].upper().split()))
+    place = dataset.products.column_names.index("title")
+    dataset.products = dataset.products.set_column(place, "title", [titles])
+    monkeypatch.setattr(evaluating, "leaks", lambda ours, theirs: Leaks(np.zeros(0), np.zeros(0), near, 5))
+    evaluation, page = evaluate_dual_encoder(package[0], dataset, "test", {})
+    told = evaluation.about["leaks"]
+    assert (told["near_duplicates"], told["same_words"]) == (3, 1)
+    assert told["near"][0] == near[2].tolist() and not told["left_out"]
+    assert "3 photos look like one in train" in page and f"train: {titles[row]}" in page
+
+
+def test_a_split_by_photo_is_kept_and_said_to_be_one(shop: Shop, package: tuple[Path, list[int]]) -> None:
+    dataset = shop({"train": 40}, shared=range(12))
+    evaluation, page = evaluate_dual_encoder(package[0], dataset, "test", {})
+    assert evaluation.about["counts"]["products"] == 12
+    assert evaluation.about["leaks"]["by_photo"] and "It is a split by photo" in page
+
+
+def test_what_the_model_was_trained_on_counts_too(shop: Shop, package: tuple[Path, list[int]]) -> None:
+    dataset = shop({"train": 20, "extra": 20, "test": 20}, shared=(0,))
+    settings = {"evaluation": {}, "text_fields": ["title"], "splits": ["train", "extra", "elsewhere"]}
+    (package[0] / "config.json").write_text(json.dumps(settings))
+    assert evaluate_dual_encoder(package[0], dataset, "test", {})[0].about["leaks"]["with"] == ["train", "extra"]
+    told = evaluate_dual_encoder(package[0], dataset, "extra", {})[0].about["leaks"]
+    assert told["by_photo"] and told["of"] == 10, "judged on what it was trained on"
+
+
+def test_heads_are_not_judged_on_what_they_learn_from(shop: Shop, package: tuple[Path, list[int]]) -> None:
+    dataset = shop({"train": 40})
+    with pytest.raises(ShoplensError, match="cannot be judged on it"):
+        evaluate_dual_encoder(package[0], dataset, "train", {}, {"tasks": "all"})
+    assert evaluate_dual_encoder(package[0], dataset, "train", {})[0].metrics, "retrieval can"
+    with pytest.raises(ShoplensError, match="no photo in split train"):
+        evaluate_dual_encoder(package[0], shop({"test": 10}), "test", {}, {"tasks": ["categories"]})
+
+
+def test_the_heads_that_are_packaged_are_the_ones_judged(
+    shop: Shop, package: tuple[Path, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, (folder, calls) = shop({"train": 200, "val": 60, "test": 60}), package
+    extractor = fit_attribute_heads(folder, dataset, most=150)
+    assert extractor is not None and calls == [60, 150]
+    assert extractor.keys == ["colour"] and extractor.learnt_from["splits"] == ["train", "val"]
+    assert (folder / "attributes" / "image.safetensors").is_file()
+    judged = []
+    measure = evaluating.measure
+    monkeypatch.setattr(evaluating, "measure", lambda *given: judged.append(given[-1]) or measure(*given))
+    evaluation, _ = evaluate_dual_encoder(folder, dataset, "test", {}, {"tasks": ["attributes"]})
+    assert evaluation.about["attribute_heads"] == "the package's own"
+    assert {"macro_f1", "coverage", "precision", "ece"} == {
+        name.rpartition("/")[2] for name in evaluation.metrics if name.startswith("attributes_with_category/fused/")
+    }
+    packaged = extractor.heads["image"].heads["colour"]
+    np.testing.assert_array_equal(judged[0].heads["image"].heads["colour"].weights, packaged.weights)
+    evaluation, _ = evaluate_dual_encoder(folder, dataset, "val", {}, {"tasks": ["attributes"]})
+    assert judged[1] is None, "they were calibrated on it"
+    assert evaluation.about["attribute_heads"] == "fitted for this evaluation"
+    evaluate_dual_encoder(folder, shop({"train": 40, "val": 61}), "val", {}, {"tasks": ["attributes"]})
+    assert judged[2] is not None, "another dataset"
+
+
+def test_without_attributes_to_learn_nothing_is_embedded_or_packaged(
+    shop: Shop, package: tuple[Path, list[int]]
+) -> None:
+    folder, calls = package
+    assert fit_attribute_heads(folder, shop({"train": 10}), most=100) is None, "too few products of any colour"
+    assert fit_attribute_heads(folder, shop({"test": 100}), most=100) is None, "no training split"
+    assert not calls and not (folder / "attributes").exists()
+
+
+def test_attributes_and_paths_reach_the_split(shop: Shop) -> None:
+    dataset = shop({"train": 10})
+    split = evaluating.embed_split(
+        dataset,
+        Samples.of(dataset, ["train"]),
+        photos=lambda samples: np.ones((len(samples), 1), np.float32),
+        encode=lambda texts: np.ones((len(texts), 1), np.float32),
+        text_fields=["title"],
+        prompt="{leaf}",
+    )
+    for text, attributes, path in zip(split.texts, split.attributes, split.path_of_product, strict=True):
+        colour, kind, _ = text.split()
+        assert attributes == {"colour": (colour,)} and path[-1] == kind
+
+
+def test_settings() -> None:
+    assert EvaluationConfig().tasks == ("retrieval", "matching")
+    assert validate(EvaluationConfig, {"tasks": "all"}, "x").tasks == ALL
+    for tree in ({"tasks": ["clusterin"]}, {"tasks": []}, {"precision": 0}, {"leaks": "drop"}, {"restrictd": "x"}):
+        with pytest.raises(ConfigError, match=next(iter(tree))):
+            validate(EvaluationConfig, tree, "x")
