@@ -156,7 +156,7 @@ def render(
     differing = [one for one in compared if any(end for end in one[1:4] if math.isfinite(end))]
     ends = sorted(max(abs(one.low), abs(one.high)) for one in differing if math.isfinite(one.low + one.high))
     reach = ends[len(ends) * 3 // 4] if ends else 0.0
-    return environment.get_template("list_report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         about=about,
         metrics=metrics,
         k=k,
