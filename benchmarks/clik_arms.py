@@ -208,8 +208,8 @@ def judged(recipe: Any, model: Any, arm: str, shop: str) -> Any:
 
     from shoplens.curation.topics import topics_by_split, topics_of
     from shoplens.evaluation.topics import CandidateList, rank_candidates
-    from shoplens.packages.ranker import Ranker
     from shoplens.recipes import clik
+    from shoplens.recipes.clik import Ranker
 
     dataset, config = recipe.dataset, recipe.config
     ranker = Ranker("arm", config.model, config.preprocessing, Tokenizer.from_str(recipe.tokenizer_json), model)

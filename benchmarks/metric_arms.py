@@ -253,8 +253,8 @@ def make(run: Run, folder: Path) -> str:
 
     from shoplens.config import override, read_yaml
     from shoplens.curation.product_clusters import splits_of
-    from shoplens.nn.similar import SimilarEmbedder
     from shoplens.recipes import similar
+    from shoplens.recipes.similar import SimilarEmbedder
 
     torch.set_num_threads(1)
     learnt = ["train"] if run.judged == "val" else ["train", "val"]

@@ -48,7 +48,7 @@ def main() -> None:
     version = resolve(given.model)
     package = download(version, judging.cache_dir())
     samples = Samples.of(dataset, settings.splits or list(dataset.manifest.photos_by_split)).sample
-    vectors = embed_photos(dataset, samples, package, told=lines("embedding", "photos", len(samples)))
+    vectors = embed_photos(dataset, samples, package, progress=lines("embedding", "photos", len(samples)))
     folder = storage() / "indexes" / version.name / str(version.version)
     about = {
         "model": version.name,

@@ -20,8 +20,8 @@ from shoplens.datasets.format import Dataset
 from shoplens.nn.clik import Clik, Ranked
 from shoplens.objectives.listwise import listwise
 from shoplens.packages.embedder import Embedder
-from shoplens.packages.ranker import Ranker
 from shoplens.recipes import clik, eclip
+from shoplens.recipes.clik import Ranker
 from shoplens.schema import TopicText
 from shoplens.synthetic import SyntheticShop, synthesize
 from tests.conftest import ROOT
@@ -223,7 +223,7 @@ def test_a_package_ranks_as_the_model_does_and_starts_another(
     bank = ranker.model.query.bank
     assert bank is not None
     assert bank.valid.all()
-    assert json.loads((tmp_path / "package/config.json").read_text())["embedder"] == "shoplens.packages.ranker:Ranker"
+    assert json.loads((tmp_path / "package/config.json").read_text())["embedder"] == "shoplens.packages.ranking:Ranker"
 
     topic = TopicText(name="봄 원피스", date="2024-04-01", kwds=("꽃",))
     pixels = recipe.collate(recipe.plan(0)[0], 0)["pixels"]

@@ -19,11 +19,12 @@ from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.metrics import recall_at
-from shoplens.nn.similar import SimilarEmbedder, SimilarEncoder
+from shoplens.nn.similar import SimilarEncoder
 from shoplens.objectives.metric_learning import MetricConfig, MetricLoss
 from shoplens.packages.embedder import Embedder
 from shoplens.packages.photo_embedder import PhotoEmbedder
 from shoplens.recipes import eclip, similar
+from shoplens.recipes.similar import SimilarEmbedder
 from shoplens.registry.versions import checksums
 from shoplens.training import gradient_cache as streams
 from shoplens.training.loop import parameter_groups

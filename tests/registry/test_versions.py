@@ -21,9 +21,10 @@ from PIL import Image
 
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
-from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEmbedder, SimilarEncoder
+from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEncoder
 from shoplens.nn.towers import ImageTowerConfig
 from shoplens.packages.embedder import Embedder
+from shoplens.recipes.similar import SimilarEmbedder
 from shoplens.registry import runs
 from shoplens.registry.versions import ModelVersion, checksums, download, register, resolve
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import json
 import shutil
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -35,10 +37,11 @@ from shoplens.nn.clik import Clik, ClikConfig
 from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
 from shoplens.objectives.listwise import listwise
 from shoplens.objectives.local_gather import info_nce_with_local_gradients
+from shoplens.packages.capabilities import RANK_IMAGES
 from shoplens.packages.embedder import Embedder
 from shoplens.packages.embedding import embed_photos
 from shoplens.packages.pretrained import filled_in, read
-from shoplens.packages.ranker import Ranker
+from shoplens.packages.ranking import Place, Query, places, reasons
 from shoplens.recipes.base import Batch, Timeline, TrainingConfig
 from shoplens.registry.gates import Gates
 from shoplens.sampling.topics import Draw, TopicBatch, topic_plan
@@ -158,6 +161,63 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         here = merged.get(key)
         merged[key] = _over(here, value) if isinstance(here, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+class Ranker(Embedder):
+    """A trained CLIK. Texts are names of topics here; `rank` takes whole topics."""
+
+    capabilities = (*Embedder.capabilities, RANK_IMAGES)
+    Config = ClikConfig
+    Model = Clik
+    model: Clik
+    config: ClikConfig
+
+    @cached_property
+    def _write(self) -> TopicTokens:
+        return TopicTokens(self.tokenizer, self.config.topic_text)
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
+        """Names of topics -> float32 unit rows [n, dim]."""
+        return self.encode_topics([TopicText(name=text) for text in texts], batch_size=batch_size).topic
+
+    @torch.inference_mode()
+    def encode_topics(
+        self, topics: Sequence[TopicText], today: datetime.date | None = None, batch_size: int = 256
+    ) -> Query:
+        """Topics without a date open `today`, or in no season. Raises ShoplensError if a date is no date."""
+        device = self.device
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        for start in range(0, len(topics), batch_size):
+            written = self._write(topics[start : start + batch_size], today)
+            rows = self.model.encode_text(
+                **{name: torch.tensor(array, device=device) for name, array in written.items()}
+            )
+            found.append((rows.cpu().numpy(), self.model.query(rows).cpu().numpy()))
+        none = np.empty((0, self.dim), np.float32)
+        topic, query = zip(*found, strict=True) if found else ((none,), (none,))
+        return Query(np.concatenate(topic), np.concatenate(query))
+
+    def rank(
+        self,
+        topic: TopicText,
+        photos: Sequence[Image.Image] | np.ndarray,
+        top_n: int | None = None,
+        today: datetime.date | None = None,
+    ) -> list[Place]:
+        """The photos, or their vectors [n, dim], best first, `top_n` of them at most; a topic opens today unless it
+        says otherwise.
+
+        Raises ShoplensError if there is nothing to rank.
+        """
+        if not len(photos):
+            raise ShoplensError("there is no photo to rank")
+        vectors = (
+            photos
+            if isinstance(photos, np.ndarray)
+            else self.encode_images(np.stack([self.preprocess(photo) for photo in photos]))
+        )
+        asked = self.encode_topics([topic], today or datetime.date.today())
+        return places(reasons(asked.topic[0], asked.query[0], vectors), top_n)
 
 
 class ClikRecipe:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -31,10 +31,11 @@ from shoplens.evaluation.metrics import chance_recall, recall_at
 from shoplens.evaluation.ranking import Answers, Retrieval, nearest, rank
 from shoplens.evaluation.report import Card, Case, Showcase, render, thumbnail
 from shoplens.evaluation.results import Evaluation, Findings
-from shoplens.nn.similar import SimilarConfig, SimilarEmbedder, SimilarEncoder
+from shoplens.nn.similar import SimilarConfig, SimilarEncoder
 from shoplens.objectives import hyperbolic
 from shoplens.objectives.metric_learning import MetricConfig
 from shoplens.packages.embedding import embed_photos
+from shoplens.packages.photo_embedder import PhotoEmbedder
 from shoplens.packages.pretrained import filled_in, read_photos
 from shoplens.recipes.base import Batch, Timeline, TrainingConfig
 from shoplens.registry.gates import Gates
@@ -87,6 +88,30 @@ class SimilarRecipeConfig(Config):
         if training.setdefault("batch_size", size) != size or training.get("batch_sizes"):
             raise ValueError(f"training.batch_size and batch_sizes follow from batches: leave them out ({size})")
         return {**tree, "training": training}
+
+
+class SimilarEmbedder(PhotoEmbedder):
+    """A trained `SimilarEncoder`. Its vectors are the head's rows at unit length: photos are ranked by cosine.
+
+    Of the losses on the sphere that is the ranking they train. The hyperbolic one trains a ranking by distance in the
+    ball, whose exact form as an inner product (`hyperbolic.lift_items`, `lift_queries`) needs one vector to ask with
+    and another to be found by, neither of unit length. Index, endpoints and the mean over a product's photos
+    know one unit vector a photo, so what is served is the cosine of the head's rows. That is the same ranking where
+    the clip radius shortens every row; elsewhere each evaluation judges both, and so says what it costs.
+    """
+
+    Config: ClassVar[type[SimilarConfig]] = SimilarConfig
+    Model: ClassVar[type[SimilarEncoder]] = SimilarEncoder
+    model: SimilarEncoder
+    config: SimilarConfig
+
+    @property
+    def dim(self) -> int:
+        return self.model.served
+
+    def encode_rows(self, pixels: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """uint8 [n, 3, image_size, image_size] -> float32 [n, head.dim] as the head gives them."""
+        return self.in_batches(self.model.encode_rows, pixels, batch_size, self.config.head.dim)
 
 
 class SimilarRecipe:
@@ -278,7 +303,7 @@ def evaluate(
     if len(fitted_on) > config.pca_photos:
         fitted_on = np.sort(np.random.default_rng(0).choice(fitted_on, config.pca_photos, replace=False))
     every = np.concatenate([photos, fitted_on])
-    rows = embed_photos(dataset, every, package, method="encode_rows")
+    rows = embed_photos(dataset, every, package, encode=_head_rows)
     rows, others = rows[: len(photos)], rows[len(photos) :]
     found = judge(rows, label, objective, widths, embedder.dim, others)
     found.about["counts"] = {"photos": len(photos), "classes": len(np.unique(label[label >= 0]))}
@@ -297,6 +322,10 @@ def evaluate(
     )
     task = class_retrieval(_unit(rows[:, : embedder.dim]), label)
     return evaluation, render(evaluation, [shown(task, evaluation, photos, dataset)])
+
+
+def _head_rows(model: SimilarEmbedder, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    return model.encode_rows(columns["pixels"])
 
 
 def judge(
