@@ -30,7 +30,7 @@ def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Drawn:
-    """A random batch: float64 unit rows, catalogs of several offers, and categories that may contradict the catalogs."""
+    """A random batch: float64 unit rows, catalogs of several offers, categories that may contradict the catalogs."""
 
     def __init__(self, n: int, d: int, catalogs: int, seed: int) -> None:
         torch.manual_seed(seed)

@@ -26,8 +26,8 @@ class GroupQueryConfig(Config):
 
     reads: Literal["nothing", "mean", "attention"] = Field(
         "nothing",
-        description="The vector v beside the topic q: `nothing` (then g = normalise(W q + b)), the `mean` of the memory "
-        "bank, or the bank's photos weighted by `attention` to q.",
+        description="The vector v beside the topic q: `nothing` (then g = normalise(W q + b)), the `mean` of the "
+        "memory bank, or the bank's photos weighted by `attention` to q.",
     )
     residual: bool = Field(
         True,
@@ -86,7 +86,10 @@ class MemoryBank(nn.Module):
         self.written.zero_()
 
     def open_to(self, topic: Tensor, candidates: Tensor) -> Tensor:
-        """Mask bool [G, size]: valid rows whose topic differs from `topic` [G] and whose product is not in `candidates` [G, K]."""
+        """Mask bool [G, size] of the rows to attend to: valid, of other topics and of no candidate product.
+
+        topic, candidates   int64 [G] and [G, K]
+        """
         own = (self.topic == topic[:, None]) | (self.product[None, None, :] == candidates[:, :, None]).any(1)
         return self.valid & ~own
 
@@ -168,12 +171,12 @@ class ClikConfig(DualEncoderConfig):
     )
     learn_temperatures: bool = Field(
         True,
-        description="Whether training changes `rank_temperature` and `initial_temperature` (that of the matching loss).",
+        description="Whether training changes `rank_temperature` and `initial_temperature` (of the matching loss).",
     )
 
 
 class Ranked(NamedTuple):
-    """Unit rows `image` and `text` [m, dim] of the pairs to match, `scores` [g, k] of the lists, and both logit scales."""
+    """Unit rows `image` and `text` [m, dim] of the pairs, `scores` [g, k] of the lists, and both logit scales."""
 
     image: Tensor
     text: Tensor

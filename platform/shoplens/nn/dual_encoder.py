@@ -31,7 +31,7 @@ class DualEncoderConfig(PhotoEncoderConfig):
 
 
 class Encoded(NamedTuple):
-    """Unit rows `image` and `text` [n, dim], and the scalars of their logits: `logit_scale` = 1/temperature, `logit_bias`."""
+    """Unit rows `image` and `text` [n, dim], and the scalars `logit_scale` = 1/temperature and `logit_bias`."""
 
     image: Tensor
     text: Tensor

@@ -16,7 +16,7 @@ from shoplens.config import Config
 from shoplens.errors import ShoplensError
 
 Projection = Literal["linear", "affine", "mlp", "none"]
-"""`linear` has no bias, `affine` has one. `mlp` is two linear layers with a ReLU. `none` returns the trunk's vectors."""
+"""`linear` has no bias, `affine` has one. `mlp` is two layers with a ReLU. `none` returns the trunk's vectors."""
 
 
 class ImageTowerConfig(Config):
@@ -53,7 +53,7 @@ class ImageTowerConfig(Config):
             raise ValueError("`name`, `pretrained` and `options` are timm's: leave them out if you give `config`")
         if tree["config"].get("model_type") not in ("clip_vision_model", "siglip_vision_model"):
             raise ValueError(
-                "`config` needs model_type clip_vision_model or siglip_vision_model; name any other model by its timm `name`"
+                "`config` needs model_type clip_vision_model or siglip_vision_model; use `name` for timm models"
             )
         return tree
 
@@ -97,7 +97,7 @@ class TextTowerConfig(Config):
 
 
 class ImageTower(nn.Module):
-    """Trunk and projection. Raises ShoplensError if the trunk cannot be built, or does not fit `image_size` or `dim`."""
+    """Trunk and projection. Raises ShoplensError if the trunk cannot be built or does not fit `image_size` or `dim`."""
 
     def __init__(self, config: ImageTowerConfig, image_size: int, dim: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class TextTower(nn.Module):
     """Trunk, pooling and projection. Raises ShoplensError if the trunk cannot be built or does not fit `dim`."""
 
     def __init__(self, config: TextTowerConfig, vocab_size: int, dim: int, *, pretrained: bool = True) -> None:
-        """`pretrained=False` builds the architecture of a named model without its weights; a package loads them later."""
+        """`pretrained=False` builds a named model without its weights; a package loads them later."""
         super().__init__()
         self.pooling = config.pooling
         if config.config is not None:
@@ -205,6 +205,7 @@ def _projection(kind: Projection, width: int, dim: int, tower: str) -> nn.Module
         return nn.Linear(width, dim, bias=kind == "affine")
     if width != dim:
         raise ShoplensError(
-            f"the {tower} tower without a projection gives {width} numbers, but model.dim is {dim}: make them equal, or add a projection"
+            f"the {tower} tower without a projection gives {width} numbers, but model.dim is {dim}: make them equal, "
+            "or add a projection"
         )
     return nn.Identity()

@@ -119,7 +119,8 @@ def targets_of(objective: ObjectiveConfig, catalog: Tensor, category: Tensor | N
     if objective.kind == "graded":
         if category is None:
             raise ShoplensError(
-                "graded targets need the category of every product, but the dataset has none: choose another objective.kind"
+                "graded targets need the category of every product, but the dataset has none: choose another "
+                "objective.kind"
             )
         grades = list(zip(objective.grades, nested(catalog, category), strict=False))
     of_catalog = 1 - objective.own_pair - sum(weight for weight, _ in grades)

@@ -39,8 +39,8 @@ class MetricConfig(Config):
     kind: Kind = Field(
         "hyperbolic",
         description="The loss. `hyperbolic`: pairwise cross-entropy of -distance / `temperature` in the Poincaré ball "
-        "(Hyp-ViT). `spherical`: the same with cosine / `temperature`. `triplet`: on the unit sphere, the distance to a "
-        "photo of the same class must be smaller by `margin` than the distance to a photo of another class. `arcface`: "
+        "(Hyp-ViT). `spherical`: the same with cosine / `temperature`. `triplet`: on the unit sphere, the distance to "
+        "a photo of the same class must be smaller by `margin` than the distance to a photo of another class. `arcface`: "
         "cross-entropy of `scale` * cosine to a weight vector for each class, with `margin` added to the angle to the "
         "photo's own class.",
     )

@@ -19,7 +19,7 @@ FEATURES_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Level:
-    """One grouping of the rows: `group` int64 [N] numbers groups from 0 without gaps, `counts` [groups] are their sizes."""
+    """A grouping of the rows: `group` int64 [N] numbers the groups from 0 without gaps, `counts` [groups] are sizes."""
 
     weight: float
     group: Tensor
@@ -70,7 +70,7 @@ class Targets:
         ).sum(0)
 
     def entropy(self, own: slice) -> Tensor:
-        """Minimum of each row's loss, [n]: the entropy of its targets (sigmoid: the sum of the entropies of its pairs)."""
+        """Minimum of each row's loss, [n]: the entropy of its targets (sigmoid: summed over its pairs)."""
         sizes = [level.size[own].double() for level in self.levels]
         each = [level.weight / (size if self.share else 1) for level, size in zip(self.levels, sizes, strict=True)]
         total, inside = torch.zeros_like(sizes[0]), torch.zeros_like(sizes[0])

@@ -102,7 +102,7 @@ def _softmax_weights_kernel(
     EXCLUDES: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, BLOCK_FEATURES: tl.constexpr,
 ):  # fmt: skip
-    """exp(S - logsumexp of the row) + exp(S - logsumexp of the column) for rows [begin, stop), columns [left, right)."""
+    """exp(S - row logsumexp) + exp(S - column logsumexp) for rows [begin, stop), columns [left, right)."""
     row = begin + tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     column = left + tl.program_id(1) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
     scores = _scores(x, y, tl.load(scale), row, column, stop, right, d, BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_FEATURES)
@@ -220,7 +220,10 @@ def sigmoid_gradient(
 def _multiplied_away(
     x: Tensor, y: Tensor, fill: Callable[[Tensor, int, int, int, int, tuple[int, int]], None], along_y: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yields W Y, a stripe of rows at a time, and adds W^T X to `along_y`. `fill` writes a part of W in the type of the rows."""
+    """Yields W Y, a stripe of rows at a time, and adds W^T X to `along_y`.
+
+    fill   writes a part of W, in the type of the rows
+    """
     n, m = len(x), len(y)
     held = torch.empty((min(STRIPE, n), min(WEIGHT_COLUMNS, m)), dtype=x.dtype, device=x.device)
     for begin in range(0, n, STRIPE):

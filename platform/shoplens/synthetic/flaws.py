@@ -1,4 +1,4 @@
-"""Flaws in photos and titles, which curation should detect. A flawed offer has one flaw, recorded in `truth.parquet`."""
+"""Flaws in photos and titles for curation to detect. A flawed offer has one flaw, recorded in `truth.parquet`."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class SyntheticShop(BaseModel):
         default=0.0,
         ge=0,
         lt=1,
-        description="Share of offers, except the first of a catalog, that repeat an earlier offer with its photo and title.",
+        description="Share of offers, except a catalog's first, that repeat an earlier offer with its photo and title.",
     )
     flaws: float = Field(
         default=0.0, ge=0, le=1, description="Share of offers with a flaw in photos or title, such as a watermark."

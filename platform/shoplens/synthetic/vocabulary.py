@@ -30,7 +30,7 @@ class Colour:
 
 @dataclass(frozen=True)
 class Material:
-    """A material: `gloss` and `grain` in 0..1 are the strengths of highlights and texture; `premium` changes the price."""
+    """A material: strengths of highlights (`gloss`) and texture (`grain`) in 0..1, and its effect on the price (`premium`)."""
 
     word: Word
     texture: str

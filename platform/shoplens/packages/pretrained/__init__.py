@@ -37,7 +37,10 @@ def read(source: str) -> Pretrained:
 
 
 def read_photos(source: str) -> PretrainedPhotos:
-    """Reads the image tower of a package or checkpoint; the package needs no text tower. Raises ShoplensError like `read`."""
+    """Reads the image tower of a package, with or without a text tower, or of a checkpoint.
+
+    Raises ShoplensError like `read`.
+    """
     if (Path(source) / "preprocess.json").is_file():
         return package.read_photos(source)
     checkpoint = read(source)

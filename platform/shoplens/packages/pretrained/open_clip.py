@@ -191,7 +191,7 @@ def _tokenizer(source: str, config: Mapping[str, Any]) -> Tokenizer:
     if not bundled and not own:
         raise ShoplensError(
             f"{source} has no tokenizer.json: open_clip keeps its default vocabulary in its own package. Save the "
-            "same vocabulary beside the weights: transformers.CLIPTokenizer.from_pretrained('openai/clip-vit-base-patch32')"
+            "same one beside the weights: transformers.CLIPTokenizer.from_pretrained('openai/clip-vit-base-patch32')"
             ".save_pretrained(FOLDER)"
         )
     longest, fixed = config.get("context_length", 77), config.get("pool_type") == "last"

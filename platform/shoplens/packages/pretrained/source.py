@@ -34,7 +34,8 @@ class Pretrained:
         largest = max(self.tokenizer.get_vocab().values())
         if largest >= rows:
             raise ShoplensError(
-                f"the tokenizer has ids up to {largest}, but the text tower embeds {rows}: they belong to different models"
+                f"the tokenizer has ids up to {largest}, but the text tower embeds {rows}: they belong to different "
+                "models"
             )
 
 
@@ -73,7 +74,10 @@ def find_file(source: str, name: str) -> Path | None:
 
 
 def read_json(source: str, name: str) -> dict[str, Any] | None:
-    """A checkpoint's JSON object, or None if it has no such file. Raises ShoplensError if the file is no JSON object."""
+    """A checkpoint's JSON object, or None if it has no such file.
+
+    Raises ShoplensError if the file is no JSON object.
+    """
     file = find_file(source, name)
     if file is None:
         return None
