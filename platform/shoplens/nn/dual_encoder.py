@@ -21,7 +21,7 @@ class DualEncoderConfig(PhotoEncoderConfig):
 
     text: TextTowerConfig = Field(description="The text tower.")
     initial_temperature: float = Field(
-        0.07, description="Temperature of the logits before training; training learns the logit scale 1/temperature."
+        0.07, description="Temperature of the logits before training. Their scale is 1/temperature."
     )
     max_logit_scale: float = Field(100.0, description="Upper limit of the logit scale, as in CLIP.")
     logit_bias: bool = Field(

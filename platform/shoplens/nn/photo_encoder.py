@@ -20,8 +20,9 @@ class PhotoEncoderConfig(Config):
 
     start_from: str | None = Field(
         None,
-        description="Checkpoint to start from: hub name or folder of CLIP, SigLIP or open_clip, or folder of a "
-        "shoplens package. It fills in the towers, `dim`, the preprocessing and, with a text tower, the tokenizer.",
+        description="Checkpoint to start from: hub name or folder of CLIP, SigLIP or open_clip, folder of a shoplens "
+        "package, or a registered model such as `models:/eclip@champion`. It fills in the towers, `dim`, the "
+        "preprocessing and, with a text tower, the tokenizer.",
     )
     locked: tuple[str, ...] = Field(
         (),
@@ -29,7 +30,7 @@ class PhotoEncoderConfig(Config):
         "`image.trunk.patch_embed`, `text.trunk`.",
     )
     image: ImageTowerConfig = Field(ImageTowerConfig(), description="The image tower.")
-    dim: int = Field(256, description="Numbers in an embedding.")
+    dim: int = Field(256, description="Size of a tower's vectors, in numbers.")
 
 
 class PhotoEncoder(nn.Module):
