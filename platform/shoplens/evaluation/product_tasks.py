@@ -20,7 +20,7 @@ from shoplens.evaluation.attributes import Attributes, vocabularies
 from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.heads.extractor import Extractor, judge_hints
 from shoplens.evaluation.leaks import Leaks, leaks
-from shoplens.evaluation.report import report
+from shoplens.evaluation.product_report import report
 from shoplens.evaluation.results import Evaluation, Findings
 from shoplens.packages.embedding import embed_photos, embed_texts
 from shoplens.schema import Split
@@ -31,6 +31,10 @@ LEARNT: set[Task] = {"attributes", "categories", "restricted"}
 """Tasks whose heads are trained on the vectors of `train`."""
 HELD_OUT = 5
 """One in so many catalogs of `train` stands in for a development split that is not there."""
+CHANCE = (
+    "Chance is random scores (matching), one cluster for all or every offer alone (clustering), "
+    "the most frequent answers (attributes, categories)."
+)
 
 
 class EvaluationConfig(Config):
@@ -125,7 +129,7 @@ def measure(
 
     extractor   what is judged in place of attribute heads fitted anew
     """
-    found = Findings()
+    found = Findings(notes={"products": CHANCE})
     asked = set(config.tasks)
     if "retrieval" in asked:
         found.include(tasks.retrieve(split))
@@ -138,10 +142,11 @@ def measure(
         if "attributes" in asked:
             heads = None if extractor is None else extractor.heads
             prompt = config.attribute_prompt
-            found.include(attributes.extract(*learn, encode, prompt=prompt, precision=config.precision, heads=heads))
+            hints = None if extractor is None else judge_hints(extractor, split)
+            found.include(
+                attributes.extract(*learn, encode, prompt=prompt, precision=config.precision, heads=heads, beside=hints)
+            )
             found.about["attribute_heads"] = "fitted for this evaluation" if heads is None else "the package's own"
-            if extractor is not None:
-                found.include(judge_hints(extractor, split))
         if "categories" in asked:
             found.include(categories.classify(*learn, encode))
         if "restricted" in asked and restricted_below:
