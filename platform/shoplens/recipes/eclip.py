@@ -7,9 +7,10 @@ shared by the offers of a catalog), `filter` (near-duplicate pairs left out firs
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -27,11 +28,14 @@ from shoplens.datasets.preprocessing import Augmentation, Preprocessing
 from shoplens.datasets.samples import Samples
 from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_tokenizer
 from shoplens.datasets.training_photo import training_pixels
-from shoplens.evaluation.product_tasks import EvaluationConfig, evaluate_dual_encoder, fit_attribute_heads
+from shoplens.evaluation import product_tasks
+from shoplens.evaluation.attributes import Encode
+from shoplens.evaluation.product_tasks import EvaluationConfig
 from shoplens.evaluation.results import Evaluation
 from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
 from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
 from shoplens.packages.embedder import Embedder
+from shoplens.packages.embedding import embed_photos, embed_texts
 from shoplens.packages.pretrained import filled_in, read
 from shoplens.recipes.base import Batch, Timeline, TrainingConfig
 from shoplens.registry.gates import Gates
@@ -256,7 +260,9 @@ class EclipRecipe:
         shutil.rmtree(draft, ignore_errors=True)
         embedder.save(draft, self._card(model), about)
         most = self.config.attribute_heads
-        if extractor := fit_attribute_heads(draft, self.dataset, most=most) if most else None:
+        photos, encode = _embedding(draft, self.dataset)
+        fit = partial(product_tasks.fit_attribute_heads, draft, about, self.dataset, photos=photos, encode=encode)
+        if extractor := fit(most=most) if most else None:
             with (draft / "MODEL_CARD.md").open("a", encoding="utf-8") as card:
                 card.write(f"\nAttribute heads: {', '.join(extractor.keys)}.\n")
         draft.rename(folder)
@@ -310,5 +316,11 @@ def evaluate(
     about: Mapping[str, Any],
     overrides: Mapping[str, Any] | None = None,
 ) -> tuple[Evaluation, str]:
-    """See `evaluating.evaluate_dual_encoder`."""
-    return evaluate_dual_encoder(package, dataset, split, about, overrides)
+    """See `product_tasks.evaluate`."""
+    settings = json.loads((Path(package) / "config.json").read_text())
+    photos, encode = _embedding(package, dataset)
+    return product_tasks.evaluate(package, settings, dataset, split, about, overrides, photos=photos, encode=encode)
+
+
+def _embedding(package: str | Path, dataset: Dataset) -> tuple[product_tasks.Photos, Encode]:
+    return partial(embed_photos, dataset, package=package), partial(embed_texts, package=package)
