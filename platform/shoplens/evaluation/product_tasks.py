@@ -280,8 +280,8 @@ def _learn_from(
     split   the split that is judged, if any
     most    maximum of training photos; a larger training split is sampled at random
 
-    Raises ShoplensError if the training split is the split that is judged, or has only one catalog to learn from and to
-    hold out.
+    Raises ShoplensError if the training split is the split that is judged. Raises it too if a development split must
+    be held out of the training split, and that has only one catalog.
     """
     asked = set(config.tasks)
     if not asked & {*LEARNT, "clustering"}:

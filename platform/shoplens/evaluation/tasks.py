@@ -119,7 +119,7 @@ def text_to_image(split: EmbeddedSplit) -> Retrieval:
 def variants(split: EmbeddedSplit) -> Retrieval:
     """Each photo is a query for its own listing's text. Wrong items are the other texts of its catalog.
 
-    The task measures whether the model tells listings of one product apart.
+    The task measures whether the model distinguishes listings of one product.
     """
     catalog = split.catalog_of_product
     place: dict[str, int] = {}

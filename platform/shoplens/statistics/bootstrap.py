@@ -145,8 +145,8 @@ def ratio_intervals(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Percentile and studentised interval of sum(numerator) / sum(denominator), parts [n] resampled by `groups` [n].
 
-    The studentised interval (bootstrap-t, Davison & Hinkley 1997, section 5.2) divides the deviation of each draw by that
-    draw's own standard error of the linearised ratio. It is wider if a few large parts dominate. An end is infinite if
+    The studentised interval (bootstrap-t, Davison & Hinkley 1997, section 5.2) divides each draw's deviation by its
+    own standard error of the linearised ratio. It is wider if a few large parts dominate. An end is infinite if
     the draws do not bound that side: a draw without deviation among its groups has a standard error of 0.
     Both intervals are (nan, nan) if there is only one group.
     """
