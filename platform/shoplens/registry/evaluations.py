@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from shoplens.registry.runs import client, metric_key
 from shoplens.registry.versions import ModelVersion
 
 _LAST = "evaluation.json"
+HEADLINE = "headline."
+"""Prefix of the run tags that name the metrics which a list of models shows, by split."""
 
 
 def artifact_folder(version: ModelVersion, dataset_digest: str, split: str) -> str:
@@ -58,6 +61,7 @@ def store_evaluation(
             for name, metric in evaluation.metrics.items()
         ]
         tracking.log_batch(version.run_id, metrics=values)
+        tracking.set_tag(version.run_id, f"{HEADLINE}{about['split']}", json.dumps(evaluation.headline))
     return folder
 
 
