@@ -17,9 +17,9 @@ def main() -> None:
     given = parse(arguments)
 
     from shoplens import recipes
-    from shoplens.evaluation.table import table
     from shoplens.config import Config, override, validate
     from shoplens.datasets.format import Dataset
+    from shoplens.evaluation.table import table
     from shoplens.registry.evaluations import store_evaluation
     from shoplens.registry.versions import cache_dir, download, resolve
 

@@ -16,10 +16,10 @@ def main() -> None:
     given = parse(arguments)
 
     from shoplens import recipes
-    from shoplens.evaluation.table import table
     from shoplens.cluster.file import train_workers
     from shoplens.config import override, read_yaml
     from shoplens.errors import ShoplensError
+    from shoplens.evaluation.table import table
     from shoplens.registry import runs
     from shoplens.registry import versions as packages
     from shoplens.registry.evaluations import store_evaluation
