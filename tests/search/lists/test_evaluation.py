@@ -18,7 +18,8 @@ from shoplens.evaluation.results import Evaluation
 from shoplens.experiments.events import EVENTS
 from shoplens.search import deltas
 from shoplens.search.deltas import Changes
-from shoplens.search.index import ITEMS, Index, items
+from shoplens.search.index import Index
+from shoplens.search.items import ITEMS, items
 from shoplens.search.lists.evaluation import (
     ListsConfig,
     Log,

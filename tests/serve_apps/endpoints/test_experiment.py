@@ -18,7 +18,8 @@ from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEmbedder, SimilarEncoder
 from shoplens.nn.towers import ImageTowerConfig
 from shoplens.registry import versions as packages
-from shoplens.search.index import Index, items
+from shoplens.search.index import Index
+from shoplens.search.items import items
 from tests.serve_apps.conftest import make_index
 from tests.serve_apps.test_api import Service, error, running
 

@@ -131,7 +131,7 @@ def broken(index: Index, lists: Lists, rules: Rules) -> np.ndarray:
         cheaper = (price > rival) | (np.isnan(price) & np.isfinite(rival))
         wrong |= (offer >= 0) & (cheaper | (_before(np.where(here, offer, -1)) > 0))
     if rules.component_cap is not None:
-        component = np.where(here, products.component[place], -1)
+        component = np.where(here, products.photo_group[place], -1)
         wrong |= _before(component) >= rules.component_cap
     return wrong & here
 
