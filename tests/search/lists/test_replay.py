@@ -12,18 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from shoplens.errors import ShoplensError
-from shoplens.search.lists.replay import (
-    Clicks,
-    agreement,
-    centrality_ratio,
-    contents,
-    gini,
-    overlap,
-    places_of,
-    rank_biased_overlap,
-    replay,
-    rows_valid_at,
-)
+from shoplens.search.lists.agreement import agreement, overlap, rank_biased_overlap
+from shoplens.search.lists.contents import centrality_ratio, contents, gini
+from shoplens.search.lists.replay import Clicks, places_of, replay, rows_valid_at
 from shoplens.statistics.bootstrap import draw
 
 AT = (1, 3, 6)
