@@ -56,7 +56,7 @@ def append(folder: str | os.PathLike[str], changes: Changes) -> Path:
     the vectors and items beside the existing ones; then nothing is written.
     """
     folder = Path(folder)
-    with _alone(folder):
+    with _write_lock(folder):
         index = load(folder, verify=False)
         table = _table(changes, index)
         numbered = folder / "deltas" / f"{len(_delta_files(folder)) + 1:06d}.parquet"
@@ -106,7 +106,7 @@ def compact(folder: str | os.PathLike[str]) -> Index:
     ShoplensError if no product is left.
     """
     folder = Path(folder)
-    with _alone(folder):
+    with _write_lock(folder):
         index = load(folder)
         rows = _live_rows(index)
         if not len(rows):
@@ -305,6 +305,6 @@ def _snapshot(base: str, paths: Sequence[Path]) -> str:
     return f"{base}+{len(paths)}.{digest.hexdigest()[:8]}"
 
 
-def _alone(folder: Path) -> FileLock:
+def _write_lock(folder: Path) -> FileLock:
     """The write lock of an index. It lies beside the folder, because the folder is replaced."""
     return FileLock(folder.parent / f".{folder.name}.lock")

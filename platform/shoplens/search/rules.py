@@ -32,8 +32,9 @@ class SameProduct(Config):
 
     identifiers: Identifiers = Field(
         (("gtin",), ("brand", "mpn"), ("brand", "model code"), ("브랜드", "모델명")),
-        description="Attribute keys that name a product together, the maker's number last. Listings of one name are one "
-        "product beside their catalogs; the first identifier that a listing has whole counts. Empty: catalogs alone.",
+        description="Attribute keys that name a product together, the maker's number last, such as brand and mpn. The first "
+        "identifier that a listing has whole is its name. Listings of one name are one product, like those of one "
+        "catalog. Empty: catalogs alone.",
     )
     variants: tuple[str, ...] = Field(
         ("size", "quantity", "capacity", "사이즈", "수량", "용량"),

@@ -242,6 +242,6 @@ def _sums(vectors: Vectors, wide: np.ndarray, query: np.ndarray, rows: np.ndarra
     step = max(1, _NUMBERS_AT_ONCE // wide.shape[1])
     sums = []
     for at in range(0, len(rows), step):
-        asked = wide if len(wide) == 1 else wide.take(query[at : at + step], axis=0)
-        sums.append(np.vecdot(vectors.take(rows[at : at + step]).astype(np.float64), asked))
+        queries = wide if len(wide) == 1 else wide.take(query[at : at + step], axis=0)
+        sums.append(np.vecdot(vectors.take(rows[at : at + step]).astype(np.float64), queries))
     return sums[0] if len(sums) == 1 else np.concatenate([np.empty(0), *sums])

@@ -50,7 +50,7 @@ def contents(
         ("seed_item", seed_item, len(lists)),
     ):
         if codes is not None and np.shape(codes) != (size,):
-            raise ShoplensError(f"{name} is of shape {np.shape(codes)}, where {size} codes are needed")
+            raise ShoplensError(f"{name} is of shape {np.shape(codes)}, where {size} codes are needed: give one each")
     if seed_item is not None and len(seed_item) and not 0 <= seed_item.min() <= seed_item.max() < n_items:
         raise ShoplensError(f"seed_item names items outside the {n_items} of the catalog: give the code of each seed")
     if categories and seed_item is None:

@@ -30,5 +30,5 @@ def check_lists(lists: np.ndarray, n_items: int, at: Sequence[int]) -> None:
         raise ShoplensError("a list goes on after -1: move its items to the front")
     if not at or min(at) < 1 or max(at) > lists.shape[1]:
         raise ShoplensError(
-            f"K of {list(at)} asked of lists of {lists.shape[1]} places: choose from 1 to {lists.shape[1]}"
+            f"K {list(at)} does not fit lists of {lists.shape[1]} places: choose from 1 to {lists.shape[1]}"
         )

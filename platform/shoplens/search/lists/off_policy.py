@@ -50,7 +50,7 @@ class Log:
         _same_length(n, propensity=self.propensity, probability=self.probability, user=self.user)
         _finite(reward=self.reward, propensity=self.propensity, probability=self.probability)
         if not n:
-            raise ShoplensError("the log is empty: nothing can be learnt from no impression")
+            raise ShoplensError("the log is empty: give at least one impression")
         bad = (self.propensity <= 0) | (self.propensity > 1)
         if bad.any():
             raise ShoplensError(
@@ -60,9 +60,7 @@ class Log:
         if (self.probability < 0).any() or (self.probability > 1).any():
             raise ShoplensError("probabilities of the evaluated policy must lie in [0, 1]")
         if not self.probability.any():
-            raise ShoplensError(
-                "the evaluated policy shows nothing of what was logged: its value cannot be told from this log"
-            )
+            raise ShoplensError("the evaluated policy shows nothing of what was logged: use a log that holds its items")
 
     @property
     def weight(self) -> np.ndarray:
@@ -196,7 +194,7 @@ def cross_fitted(learn: Callable[[np.ndarray, np.ndarray], np.ndarray], fold: np
     """
     codes = np.unique(fold)
     if len(codes) < 2:
-        raise ShoplensError("cross-fitting needs two folds or more")
+        raise ShoplensError("cross-fitting needs two folds or more: make them with `folds`")
     rows = [np.flatnonzero(fold == code) for code in codes]
     predicted = np.concatenate(
         [learn(np.flatnonzero(fold != code), held_out) for code, held_out in zip(codes, rows, strict=True)]

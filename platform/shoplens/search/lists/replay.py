@@ -57,11 +57,13 @@ def rows_valid_at(seed: np.ndarray, time: np.ndarray, list_seed: np.ndarray, lis
     seed, time [e] of the events; list_seed, list_time [rows] of the lists. Times are of one sortable type.
     """
     moments, code = np.unique(np.concatenate([list_time, time]), return_inverse=True)
-    listed, asked = np.split(np.concatenate([list_seed, seed]).astype(np.int64) * len(moments) + code, [len(list_seed)])
+    listed, at_event = np.split(
+        np.concatenate([list_seed, seed]).astype(np.int64) * len(moments) + code, [len(list_seed)]
+    )
     if not len(listed):
         return np.full(len(seed), -1, np.int64)
     order = np.argsort(listed, kind="stable")
-    latest = np.searchsorted(listed[order], asked, side="right") - 1
+    latest = np.searchsorted(listed[order], at_event, side="right") - 1
     row = order[np.maximum(latest, 0)]
     return np.where((latest >= 0) & (list_seed[row] == seed), row, -1)
 
@@ -164,7 +166,7 @@ def _buckets(clicks: Clicks, popularity: np.ndarray | None, buckets: int) -> np.
         popularity = np.bincount(clicks.seed)
     elif clicks.seed.max() >= len(popularity):
         raise ShoplensError(
-            f"popularity is known of {len(popularity)} seeds, but seed {clicks.seed.max()} was clicked on"
+            f"popularity is known of {len(popularity)} seeds, but seed {clicks.seed.max()} was clicked on: give the popularity of every seed"
         )
     cuts = np.quantile(popularity[np.unique(clicks.seed)], np.arange(1, buckets) / buckets, method="inverted_cdf")
     return np.searchsorted(cuts, popularity[clicks.seed], side="left")
