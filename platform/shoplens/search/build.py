@@ -1,4 +1,4 @@
-"""Build of an index from a dataset, the vectors of its photos, and what both tell of products and categories."""
+"""Build of an index from a dataset and the vectors of its photos, with photo groups and similar categories."""
 
 from __future__ import annotations
 
