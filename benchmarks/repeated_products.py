@@ -90,7 +90,8 @@ def judged(shop: Path, vectors: np.ndarray) -> dict[str, dict[str, list[float]]]
     """Of each of `WAYS`, by `SHOWN`: the value, and its interval where it has one."""
     from shoplens.datasets.format import Dataset
     from shoplens.search.build import build
-    from shoplens.search.lists.evaluation import ListsConfig, LogConfig, Shop, judge, log_of_sessions, make
+    from shoplens.search.lists.evaluation import ListsConfig, LogConfig, judge, log_of_sessions, make
+    from shoplens.search.lists.shop import Shop
     from shoplens.search.rules import Rules
 
     dataset, found = Dataset(str(shop)), {}

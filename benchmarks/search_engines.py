@@ -57,7 +57,8 @@ class Shoplens:
     def build_index(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path, approximate: Any) -> None:
         import pyarrow as pa
 
-        from shoplens.search.index import ITEMS, Index
+        from shoplens.search.index import Index
+        from shoplens.search.items import ITEMS
 
         n = len(vectors)
         ids = pa.array(np.char.add("p", np.char.zfill(np.arange(n).astype(str), 8)))
@@ -108,7 +109,7 @@ class ShoplensLists(Shoplens):
         self.build_index(vectors, leaf, folder, Approximate())
 
     def search(self, queries: np.ndarray, where: Where, effort: int) -> np.ndarray:
-        self.index.lists.told["codes"] = effort
+        self.index.inverted_lists.max_codes = effort
         return super().search(queries, where, effort)
 
 

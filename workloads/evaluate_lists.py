@@ -1,7 +1,7 @@
-"""Judges the similar-product lists that a model's index makes: what they hold, and whether shoppers clicked what is in them.
+"""Evaluates the lists of similar products that a model's index makes: their content, and clicks on their products.
 
-Every product of the dataset is a seed. `k=20`, `rules.KEY=VALUE` and `widening.KEY=VALUE` are the list's settings,
-`seeds=5000` takes so many products at random. Figures, report and lists go to the run that trained the model.
+Every product of the dataset is a seed; `seeds=5000` draws 5000 of them at random. `k=20`, `rules.KEY=VALUE` and
+`widening.KEY=VALUE` are the settings of the lists. Metrics, report and lists go to the run that trained the model.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 def main() -> None:
     arguments = parser("workloads.evaluate_lists", __doc__)
     arguments.add_argument("--model", required=True, help="models:/similar@candidate, similar/3, ...")
-    arguments.add_argument("--against", help="another version with an index, such as eclip@champion")
-    arguments.add_argument("--events", metavar="ROOT", help="event log with clicks on lists, and their propensities")
+    arguments.add_argument("--against", help="another version with an index, to compare with: eclip@champion")
+    arguments.add_argument("--events", metavar="ROOT", help="event log with clicks on lists, and propensities")
     given = parse(arguments)
 
+    from pydantic import Field
     from rich.console import Console
     from rich.progress import Progress
 
@@ -41,13 +42,14 @@ def main() -> None:
     from shoplens.registry.evaluations import artifact_folder, store_evaluation
     from shoplens.registry.runs import client
     from shoplens.registry.versions import resolve
-    from shoplens.search.lists import evaluation as judged
-    from shoplens.search.lists import made as lists
+    from shoplens.search.lists import recommendations
+    from shoplens.search.lists.evaluation import ListsConfig, LogConfig, examples, judge, make
     from shoplens.search.lists.replay import SPLIT
     from shoplens.search.lists.report import differences, render, sentence
+    from shoplens.search.lists.shop import Shop
 
-    class Settings(judged.ListsConfig, judged.LogConfig):
-        dataset: str
+    class Settings(ListsConfig, LogConfig):
+        dataset: str = Field(description="Folder of the dataset whose products are the seeds.")
 
     settings = validate(Settings, override({}, given.assignments), "the command line")
     attach()
@@ -56,15 +58,15 @@ def main() -> None:
     versions = [resolve(reference) for reference in (given.model, given.against) if reference is not None]
     indexes = [index_of(version) for version in versions]
     names = names_of(versions)
-    shop = judged.Shop.of(dataset, indexes, settings.rules)
+    shop = Shop.of(dataset, indexes, settings.rules)
     console = Console(highlight=False)
     with Progress(console=console, transient=True) as bar:
-        made = []
+        systems = []
         for name, index in zip(names, indexes, strict=True):
-            task = bar.add_task(f"lists of {name}", total=len(shop.seeds(settings)))
-            made.append(judged.make(index, shop, settings, functools.partial(bar.advance, task)))
-    found: list[Evaluation] = []
-    for name, other, ours, theirs in zip(names, names[::-1], made, made[::-1], strict=True):
+            task = bar.add_task(f"lists of {name}", total=len(shop.seeds(settings.seeds)))
+            systems.append(make(index, shop, settings, functools.partial(bar.advance, task)))
+    evaluations: list[Evaluation] = []
+    for name, other, ours, theirs in zip(names, names[::-1], systems, systems[::-1], strict=True):
         about = {
             "model": name,
             "dataset": dataset.name,
@@ -72,32 +74,33 @@ def main() -> None:
             "dataset_digest": dataset.digest,
             "split": SPLIT,
         }
-        pair = {"against": other} if len(made) > 1 else {}
-        findings = judged.judge(ours, shop, settings, log, theirs if pair else None)
-        found.append(findings.evaluation(about | pair))
+        pair = {"against": other} if len(systems) > 1 else {}
+        findings = judge(ours, shop, settings, log, theirs if pair else None)
+        evaluations.append(findings.evaluation(about | pair))
     again = shlex.join(["python", "-m", "workloads.evaluate_lists", *sys.argv[1:]])
-    then = advice(versions, found[0], again)
-    for place, (version, evaluation) in enumerate(zip(versions, found, strict=True)):
+    following = advice(versions, evaluations[0], again)
+    for place, (version, evaluation) in enumerate(zip(versions, evaluations, strict=True)):
         order = slice(None, None, -1 if place else 1)
-        shown = dict(zip(names[order], made[order], strict=True))
-        compared = differences(evaluation, found[1 - place]) if len(found) > 1 else []
-        page = render(evaluation, then, judged.examples(shown, shop, dataset, settings.examples), compared)
+        shown = dict(zip(names[order], systems[order], strict=True))
+        compared = differences(evaluation, evaluations[1 - place]) if len(evaluations) > 1 else []
+        page = render(evaluation, following, examples(shown, shop, dataset, settings.examples), compared)
         store_evaluation(version, evaluation, page)
         folder = artifact_folder(version, dataset.digest, SPLIT)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch, "lists.parquet")
-            lists.write(path, made[place].index, made[place].lists, settings.rules, settings.widening)
+            system = systems[place]
+            recommendations.write(path, system.index, system.lists, settings.rules, settings.widening)
             client().log_artifact(version.run_id, str(path), folder)
-    console.print(table(found[0]), markup=False, soft_wrap=True)
-    console.print(sentence(found[0]), markup=False, style="bold", soft_wrap=True)
+    console.print(table(evaluations[0]), markup=False, soft_wrap=True)
+    console.print(sentence(evaluations[0]), markup=False, style="bold", soft_wrap=True)
     where = artifact_folder(versions[0], dataset.digest, SPLIT)
-    told = f"Report and lists: {where}/report.html and lists.parquet of run {versions[0].run_id}"
-    console.print(told, markup=False, soft_wrap=True)
-    console.print(f"Next: {then.words}\n  {then.command}", markup=False, soft_wrap=True)
+    stored = f"Report and lists: {where}/report.html and lists.parquet of run {versions[0].run_id}"
+    console.print(stored, markup=False, soft_wrap=True)
+    console.print(f"Next: {following.words}\n  {following.command}", markup=False, soft_wrap=True)
 
 
 def index_of(version: ModelVersion) -> Index:
-    """The version's index with its deltas. Raises ShoplensError if it has none, or one that is not of this version."""
+    """The version's index with its deltas. Raises ShoplensError if it has none, or the index of another version."""
     from shoplens.errors import ShoplensError
     from shoplens.search import deltas
 
@@ -113,6 +116,7 @@ def index_of(version: ModelVersion) -> Index:
 
 
 def names_of(versions: list[ModelVersion]) -> list[str]:
+    """`NAME/VERSION` of each. Raises ShoplensError if one version is named twice."""
     from shoplens.errors import ShoplensError
 
     names = [str(version) for version in versions]
@@ -122,6 +126,7 @@ def names_of(versions: list[ModelVersion]) -> list[str]:
 
 
 def logged(dataset: Dataset, settings: object, events: str | None) -> Log | None:
+    """The clicks that judge the lists, if there are any."""
     from shoplens.experiments.event_log import read
     from shoplens.search.lists.evaluation import LogConfig, log_of_events, log_of_sessions
 
@@ -133,26 +138,26 @@ def logged(dataset: Dataset, settings: object, events: str | None) -> Log | None
     return None
 
 
-def advice(versions: list[ModelVersion], found: Evaluation, again: str) -> Advice:
-    """What to do next, and how."""
+def advice(versions: list[ModelVersion], evaluation: Evaluation, again: str) -> Advice:
+    """The next step after an evaluation, with its command; `again` is the command of this one."""
     from shoplens.errors import ShoplensError
     from shoplens.registry.versions import resolve
     from shoplens.search.lists.report import Advice
 
-    version, k = versions[0], found.about["k"]
-    broken = found.metrics.get(f"lists/violations@{k}")
-    if broken is not None and broken.value:
-        build = f"python -m workloads.build_index --model {version} dataset={found.about['dataset_path']}"
-        return Advice("rules are broken, which must not be: build the index again, and judge it again", build)
+    version, k = versions[0], evaluation.about["k"]
+    violations = evaluation.metrics.get(f"lists/violations@{k}")
+    if violations is not None and violations.value:
+        build = f"python -m workloads.build_index --model {version} dataset={evaluation.about['dataset_path']}"
+        return Advice("some results break a rule: build the index again, then evaluate it again", build)
     if len(versions) == 1:
         try:
             champion = str(resolve(f"{version.name}@champion"))
         except ShoplensError:
             champion = str(version)
         if champion != str(version):
-            return Advice("compare it with what is served now", f"{again} --against {champion}")
+            return Advice("compare it with the champion", f"{again} --against {champion}")
     promote = f"shoplens promote {version.name} {version.version} --alias champion"
-    return Advice("look at the report's lists; gates may ask for its figures (`promotion:`)", promote)
+    return Advice("look at the lists in the report; gates can check its metrics (`promotion:`)", promote)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from shoplens.schema import CategoryTree
-from shoplens.search.index import ITEMS, Index
+from shoplens.search.index import Index
+from shoplens.search.items import ITEMS
 from shoplens.search.scan import Range
 from shoplens.search.storage import Storage
 
 SIZES = [["S"], ["S"], ["M"], ["S", "M"], ["M", "S"], []]
 NUMBERS = [["LG-109"], ["lg 109"], ["LG-108"], ["N/A"], ["LG-109", "LG-108"], []]
 PATHS = [("a",), ("a", "b"), ("a", "b", "c"), ("a", "d"), ("e",), ("e", "f")]
-AKIN: Mapping[str, Sequence[str]] = {}
+NONE: Mapping[str, Sequence[str]] = {}
 
 
 def tree_of(paths: Sequence[tuple[str, ...]]) -> CategoryTree:
@@ -76,8 +77,18 @@ class Shop:
     def items(self) -> pa.Table:
         return pa.Table.from_pylist(self.rows, schema=ITEMS)
 
-    def build(self, folder: Path, storage: Storage = "float32", akin: Mapping[str, Sequence[str]] = AKIN) -> Index:
-        return Index.build(folder, self.vectors, self.items, self.tree, {"model": "eclip"}, storage=storage, akin=akin)
+    def build(
+        self, folder: Path, storage: Storage = "float32", similar_categories: Mapping[str, Sequence[str]] = NONE
+    ) -> Index:
+        return Index.build(
+            folder,
+            self.vectors,
+            self.items,
+            self.tree,
+            {"model": "eclip"},
+            storage=storage,
+            similar_categories=similar_categories,
+        )
 
 
 class Hit(NamedTuple):

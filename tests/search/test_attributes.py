@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoplens.search.attributes import variants
-from shoplens.search.index import ITEMS
+from shoplens.search.items import ITEMS
 
 
 @settings(max_examples=200, deadline=None)

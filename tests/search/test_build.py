@@ -75,10 +75,10 @@ def test_rings_are_learned_of_every_category(shop: Dataset, built: Built) -> Non
     for node in tree:
         order = built.index.ring_order(node.id)
         assert order[0] == node.id
-        akin = set(built.index.akin[node.id])
-        assert len(akin) == min(20, len([leaf for leaf in leaves if tree[leaf].path[: node.level] != node.path]))
-        assert akin <= leaves
-        assert {tuple(tree[up].path) for up in order[1 + len(akin) :]} == {
+        learned = set(built.index.similar_categories[node.id])
+        assert len(learned) == min(20, len([leaf for leaf in leaves if tree[leaf].path[: node.level] != node.path]))
+        assert learned <= leaves
+        assert {tuple(tree[up].path) for up in order[1 + len(learned) :]} == {
             node.path[:up] for up in range(1, node.level)
         }
     assert built.counts["sessions"] > 100
@@ -95,7 +95,7 @@ def test_the_index_says_how_it_was_built(shop: Dataset, vectors: np.ndarray, bui
     config = validate(IndexConfig, override({}, given), "the command line")
     small = build(tmp_path / "index", shop, samples, vectors[samples], {"model": "similar"}, config)
     assert small.index.storage == "float16"
-    assert not small.index.akin
+    assert not small.index.similar_categories
     assert small.counts["in_components"] == 0
     assert small.counts["photos"] == len(samples) == small.index.items.num_rows
     assert str(small).endswith("0 show a photo of another, in 0 components; rings by the category tree")

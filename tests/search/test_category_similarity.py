@@ -25,8 +25,8 @@ from shoplens.search.category_similarity import (
     clicks_of,
     closeness,
     coclicks,
-    learned,
     nearest,
+    similar_categories,
     similarity,
     with_ancestors,
 )
@@ -116,8 +116,8 @@ def test_a_learned_order_makes_the_rings(tmp_path: Path) -> None:
     shop = Shop(4, 60, 90)
     d, f, c = (NAMES.index(name) for name in ("a/d", "e/f", "a/b/c"))
     clicks = Clicks(np.array([0, 0, 1, 1, 2]), np.array([d, f, d, f, c]))
-    akin = learned(shop.vectors, filed(shop), TREE, clicks, RingsConfig(alpha=0, beta=1, gamma=0.1))
-    assert akin == {
+    learned = similar_categories(shop.vectors, filed(shop), TREE, clicks, RingsConfig(alpha=0, beta=1, gamma=0.1))
+    assert learned == {
         "a": ["e/f"],
         "a/b": ["a/d", "e/f"],
         "a/b/c": ["a/d", "e/f"],
@@ -125,7 +125,7 @@ def test_a_learned_order_makes_the_rings(tmp_path: Path) -> None:
         "e": ["a/d", "a/b/c"],
         "e/f": ["a/d", "a/b/c"],
     }
-    index = shop.build(tmp_path / "index", akin=akin)
+    index = shop.build(tmp_path / "index", similar_categories=learned)
     shows_all = Rules(in_stock=False, cheapest=False)
     order = index.ring_order("a/d")
     assert order == ["a/d", "e/f", "a/b/c", "a"]
@@ -138,13 +138,13 @@ def test_a_learned_order_makes_the_rings(tmp_path: Path) -> None:
 def test_what_there_is_little_of_is_learned_from_too() -> None:
     """One photo in one leaf, or in none at all, and nobody who clicks."""
     nobody = Clicks(np.empty(0, np.int64), np.empty(0, np.int64))
-    one = learned(np.ones((1, 3), np.float32), np.array([NAMES.index("a/d")]), TREE, nobody)
+    one = similar_categories(np.ones((1, 3), np.float32), np.array([NAMES.index("a/d")]), TREE, nobody)
     assert one == {name: [] if name in ("a", "a/d") else ["a/d"] for name in NAMES}
-    inner = learned(np.ones((2, 3), np.float32), np.array([NAMES.index("a"), -1]), TREE, nobody)
+    inner = similar_categories(np.ones((2, 3), np.float32), np.array([NAMES.index("a"), -1]), TREE, nobody)
     assert inner == {name: [] for name in NAMES}
-    none = learned(np.ones((1, 3), np.float32), np.array([0]), TREE, nobody, RingsConfig(nearest=0))
+    none = similar_categories(np.ones((1, 3), np.float32), np.array([0]), TREE, nobody, RingsConfig(nearest=0))
     assert none == inner
-    assert learned(np.ones((1, 3), np.float32), np.array([-1]), CategoryTree(), nobody) == {}
+    assert similar_categories(np.ones((1, 3), np.float32), np.array([-1]), CategoryTree(), nobody) == {}
 
 
 def test_a_click_is_one_of_all_that_the_category_lies_in() -> None:

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from shoplens.errors import ShoplensError
 from shoplens.search.deltas import Changes, append, compact, load, stamp
-from shoplens.search.index import ITEMS, Index
+from shoplens.search.index import Index
+from shoplens.search.items import ITEMS
 from shoplens.search.rings import Widening, similar
 from shoplens.search.rules import Rules
 from shoplens.search.storage import STORAGES, Storage
 from tests.search.shops import TREE, Shop, nearest
 
-AKIN = {"a/b/c": ["e/f", "a/d"], "e": ["a/d"]}
+SIMILAR = {"a/b/c": ["e/f", "a/d"], "e": ["a/d"]}
 IDS = [f"p{number}" for number in range(12)]
 STEPS = st.lists(
     st.fixed_dictionaries(
@@ -66,7 +67,9 @@ class Ledger:
     def build(self, folder: Path, storage: Storage) -> Index:
         rows, vectors = zip(*(photo for photos in self.products.values() for photo in photos), strict=True)
         items = pa.Table.from_pylist(list(rows), schema=ITEMS)
-        return Index.build(folder, np.stack(vectors), items, TREE, {"model": "eclip"}, storage=storage, akin=AKIN)
+        return Index.build(
+            folder, np.stack(vectors), items, TREE, {"model": "eclip"}, storage=storage, similar_categories=SIMILAR
+        )
 
 
 def more(step: int, seed: int, n_products: int, n_photos: int) -> Shop:
@@ -117,7 +120,7 @@ def test_deltas_answer_as_an_index_built_from_scratch(
 ) -> None:
     folder = tmp_path_factory.mktemp("shop")
     shop = Shop(*base)
-    ledger, snapshots = Ledger(shop), [shop.build(folder / "index", storage, AKIN).snapshot]
+    ledger, snapshots = Ledger(shop), [shop.build(folder / "index", storage, SIMILAR).snapshot]
     for number, step in enumerate(steps):
         added = None if step["added"] is None else more(number, *step["added"])
         told = {"price": step["prices"], "stock": step["stocks"]}

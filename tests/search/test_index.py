@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
-from shoplens.search import index as module
-from shoplens.search import scan
-from shoplens.search.index import ITEMS, Index, UnknownCategory, UnknownProduct, items
+from shoplens.search import files, scan
+from shoplens.search.index import Index, UnknownCategory, UnknownProduct
+from shoplens.search.items import ITEMS, items
 from tests.search.shops import TREE, Hit, Shop, nearest
 
 
@@ -97,7 +97,7 @@ def test_items_are_those_of_the_dataset(tmp_path: Path) -> None:
     ]
     staging.write_chunk("0", {"products": products, "images": images})
     dataset = staging.finish("shop", {})
-    table = items(dataset, np.array([3, 0, 1]), component=pa.array([None, 7, None], pa.int64()))
+    table = items(dataset, np.array([3, 0, 1]), photo_group=pa.array([None, 7, None], pa.int64()))
     assert table.schema == ITEMS
     assert [tuple(row.values()) for row in table.to_pylist()] == [
         ("i3", "p1", "c1", "a/b", 10.0, 5, 7, [("size", ["M"])], 3),
@@ -207,25 +207,25 @@ def test_items_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_akin_categories_are_kept_and_may_be_missing(tmp_path: Path) -> None:
-    akin = {"a/b": ["e", "a/d"], "e": []}
-    told = Shop(9, 5, 20).build(tmp_path / "told", akin=akin)
+def test_similar_categories_are_kept_and_may_be_missing(tmp_path: Path) -> None:
+    similar = {"a/b": ["e", "a/d"], "e": []}
+    learned = Shop(9, 5, 20).build(tmp_path / "learned", similar_categories=similar)
     plain = Shop(9, 5, 20).build(tmp_path / "plain")
-    assert Index.load(tmp_path / "told").akin == told.akin == akin
-    assert not Index.load(tmp_path / "plain").akin
-    assert not (tmp_path / "plain" / module.AKIN_FILE).exists()
-    assert told.snapshot != plain.snapshot
+    assert Index.load(tmp_path / "learned").similar_categories == learned.similar_categories == similar
+    assert not Index.load(tmp_path / "plain").similar_categories
+    assert not (tmp_path / "plain" / files.AKIN_FILE).exists()
+    assert learned.snapshot != plain.snapshot
     query = np.ones(3, np.float32)
-    assert nearest(told, query, 5) == nearest(plain, query, 5)
+    assert nearest(learned, query, 5) == nearest(plain, query, 5)
     for wrong in ({"zzz": ["a"]}, {"a": ["e", "zzz"]}):
         with pytest.raises(ShoplensError, match="category 'zzz'"):
-            Shop(9, 5, 20).build(tmp_path / "wrong", akin=wrong)
+            Shop(9, 5, 20).build(tmp_path / "wrong", similar_categories=wrong)
     assert not (tmp_path / "wrong").exists()
 
 
-@pytest.mark.parametrize("name", [*module.FILES, module.AKIN_FILE])
+@pytest.mark.parametrize("name", [*files.FILES, files.AKIN_FILE])
 def test_a_damaged_index_is_refused(tmp_path: Path, name: str) -> None:
-    Shop(9, 5, 20).build(tmp_path / "index", akin={"a": ["e"]})
+    Shop(9, 5, 20).build(tmp_path / "index", similar_categories={"a": ["e"]})
     damaged = tmp_path / "index" / name
     data = bytearray(damaged.read_bytes())
     data[-5] ^= 1

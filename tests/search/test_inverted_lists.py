@@ -11,8 +11,10 @@ import pytest
 from shoplens.errors import ShoplensError
 from shoplens.search import deltas, rings
 from shoplens.search.deltas import Changes
-from shoplens.search.index import ITEMS, LISTS, Index
+from shoplens.search.files import INVERTED_LISTS
+from shoplens.search.index import Index
 from shoplens.search.inverted_lists import Approximate
+from shoplens.search.items import ITEMS
 from shoplens.search.rules import Rules
 from shoplens.search.scan import Range
 from shoplens.search.storage import Storage
@@ -53,7 +55,7 @@ def _others(m: int) -> np.ndarray:
 @pytest.mark.parametrize(("storage", "photos"), [("float32", 1), ("float16", 3), ("int8", 1)])
 def test_the_recall_asked_for_is_reached_and_scores_are_true(tmp_path: Path, storage: Storage, photos: int) -> None:
     exact, index = _pair(tmp_path, 12_000, photos, Approximate(least=3_000), storage)
-    assert index.lists is not None and 20 <= index.lists.told["codes"] < 6_000
+    assert index.inverted_lists is not None and 20 <= index.inverted_lists.max_codes < 6_000
     queries = _others(200)
     half = np.random.default_rng(1).random(len(index.products)) < 0.5
     low, high = index.slices("a")[0]
@@ -137,7 +139,7 @@ def test_what_deltas_add_is_found_and_what_they_remove_is_not(tmp_path: Path) ->
     for compacted in (False, True):
         if compacted:
             exact, index = (deltas.compact(tmp_path / folder) for folder in ("exact", "lists"))
-        assert index.lists is not None and index.lists.config.recall == 0.99
+        assert index.inverted_lists is not None and index.inverted_lists.config.recall == 0.99
         shared = []
         for query in vectors[:40]:
             want, found = (
@@ -152,16 +154,20 @@ def test_what_deltas_add_is_found_and_what_they_remove_is_not(tmp_path: Path) ->
 def test_lists_are_part_of_the_index(tmp_path: Path) -> None:
     _, index = _pair(tmp_path, 300, 1, ALWAYS, "float32")
     loaded = Index.load(tmp_path / "lists")
-    assert loaded.lists is not None and index.lists is not None and loaded.lists.told == index.lists.told
-    damaged = tmp_path / "lists" / LISTS
+    assert (
+        loaded.inverted_lists is not None
+        and index.inverted_lists is not None
+        and loaded.inverted_lists.parameters == index.inverted_lists.parameters
+    )
+    damaged = tmp_path / "lists" / INVERTED_LISTS
     data = bytearray(damaged.read_bytes())
     data[-9] ^= 1
     damaged.write_bytes(data)
     with pytest.raises(ShoplensError, match="is damaged"):
         Index.load(tmp_path / "lists")
     damaged.unlink()
-    with pytest.raises(ShoplensError, match=f"{LISTS} is missing"):
+    with pytest.raises(ShoplensError, match=f"{INVERTED_LISTS} is missing"):
         Index.load(tmp_path / "lists")
     vectors, items = _shop(300, 1)
-    assert Index.build(tmp_path / "lists", vectors, items, TREE, {}).lists is None
+    assert Index.build(tmp_path / "lists", vectors, items, TREE, {}).inverted_lists is None
     assert not damaged.exists()

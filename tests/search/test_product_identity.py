@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoplens.search.index import ITEMS
+from shoplens.search.items import ITEMS
 from shoplens.search.product_identity import UNLISTED, Identifiers, products_of
 
 GTIN_OR_MPN: Identifiers = (("gtin",), ("Brand", "mpn"))

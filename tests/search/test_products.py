@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from shoplens.search.index import ITEMS
+from shoplens.search.items import ITEMS
 from shoplens.search.products import Products, members, run_starts
 
 ROWS = [
@@ -32,7 +32,7 @@ def test_columns_are_those_of_the_first_photo(products: Products) -> None:
     assert products.start.tolist() == [0, 2, 4, 6, 8, 10]
     np.testing.assert_array_equal(products.price, [3, np.nan, 1, 3, 2])
     assert products.stock.tolist() == [-1, 0, -1, -1, -1]
-    assert products.component.tolist() == [-1, -1, 4, -1, -1]
+    assert products.photo_group.tolist() == [-1, -1, 4, -1, -1]
     assert [products.category(place) for place in (0, 4)] == [None, "x"]
     assert products.ids(np.array([4, 0, 0])) == ["B", "나", "나"]
     assert products.of_photos(np.array([9, 0, 1, 2])).tolist() == [4, 0, 0, 1]

@@ -173,7 +173,7 @@ def test_results_are_those_of_a_reference_and_keep_every_promise(
     own = seed["category_id"]
     asked = order or [own, *(own.rsplit("/", up)[0] for up in range(1, own.count("/") + 1))] if own else order or [None]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_FEW", few)
+        patch.setattr(module, "_LARGE", few)
         found = similar(index, seed["product_id"], k, order=order, rules=rules, widening=widening)
     query = index.vector_of(seed["product_id"])
     expected = reference(index, query, seed, k, asked, rules, widening)
@@ -229,7 +229,7 @@ def test_without_more_the_order_is_the_path_upwards(tmp_path: Path) -> None:
 
 def test_an_order_that_was_learned_comes_before_the_ancestors(tmp_path: Path) -> None:
     shop = Shop(1, 40, 90)
-    index = shop.build(tmp_path / "index", akin={"a/b/c": ["e/f", "a/d"], "a": []})
+    index = shop.build(tmp_path / "index", similar_categories={"a/b/c": ["e/f", "a/d"], "a": []})
     assert index.ring_order("a/b/c") == ["a/b/c", "e/f", "a/d", "a/b", "a"]
     assert index.ring_order("a") == ["a"]
     assert index.ring_order("e/f") == ["e/f", "e"]

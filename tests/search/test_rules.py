@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from shoplens.config import ConfigError, validate
-from shoplens.search.index import ITEMS, Index
+from shoplens.search.index import Index
+from shoplens.search.items import ITEMS
 from shoplens.search.rings import similar
 from shoplens.search.rules import Rules, under_cap
 from tests.search.shops import TREE

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoplens.search import scan
-from shoplens.search.scan import Range, best
+from shoplens.search.scan import Gallery, Range, best
 from shoplens.search.storage import Stored, Vectors
 
 
@@ -20,7 +20,7 @@ def test_scores_that_float32_confuses_are_told_apart(at_once: int, monkeypatch: 
     query = rng.normal(size=(5, 64)).astype(np.float32)
     vectors = rng.normal(size=64).astype(np.float32) * (1 + rng.integers(-2, 3, size=(3000, 64)) * np.float32(2**-23))
     vectors = np.concatenate([vectors, vectors[:100]]).astype(np.float32)
-    found = best(Vectors(Stored(vectors)), np.arange(3101), 20.0, query, 50, [Range(0, 3100)])
+    found = best(Gallery(Vectors(Stored(vectors)), np.arange(3101), 20.0), query, 50, [Range(0, 3100)])
     exact = (vectors[None].astype(np.longdouble) * query[:, None]).sum(axis=2)
     np.testing.assert_array_equal(found.rows, np.argsort(-exact, axis=1, kind="stable")[:, :50])
     scores = np.take_along_axis(exact, found.rows, axis=1).astype(np.float64)
@@ -31,7 +31,7 @@ def test_scores_that_float32_confuses_are_told_apart(at_once: int, monkeypatch: 
 def test_products_below_the_least_float32_are_told_apart() -> None:
     rng = np.random.default_rng(1)
     vectors, query = (rng.normal(size=(n, 64)).astype(np.float32) * np.float32(2.0**-74) for n in (3000, 50))
-    found = best(Vectors(Stored(vectors)), np.arange(3001), 20 * 2.0**-74, query, 50, [Range(0, 3000)])
+    found = best(Gallery(Vectors(Stored(vectors)), np.arange(3001), 20 * 2.0**-74), query, 50, [Range(0, 3000)])
     exact = query.astype(np.float64) @ vectors.T.astype(np.float64)
     np.testing.assert_array_equal(found.rows, np.argsort(-exact, axis=1)[:, :50])
 
@@ -59,7 +59,7 @@ def test_ranges_exclusions_and_order(
     ranges = [Range(cuts[0], cuts[1], barred[cuts[0] : cuts[1]]), Range(cuts[2], cuts[3])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "_SCORES_AT_ONCE", at_once)
-        found = best(Vectors(Stored(vectors)), start, 9.0, queries, k, ranges, order)
+        found = best(Gallery(Vectors(Stored(vectors)), start, 9.0, order), queries, k, ranges)
     asked = [p for p in range(cuts[0], cuts[1]) if not barred[p]] + list(range(cuts[2], cuts[3]))
     assert found.products.shape == found.rows.shape == found.scores.shape == (m, min(k, len(asked)))
     for query, products, rows, scores in zip(queries, *found, strict=True):

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from shoplens.errors import ShoplensError
-from shoplens.search.index import ITEMS, Index
+from shoplens.search.index import Index
+from shoplens.search.items import ITEMS
 from shoplens.search.scan import Range
 from shoplens.search.storage import STORAGES, Storage, Stored, Vectors, encode
 from tests.search.shops import TREE, Shop

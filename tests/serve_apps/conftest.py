@@ -20,7 +20,8 @@ from shoplens.datasets.tokenizers import train_tokenizer
 from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig
 from shoplens.packages.embedder import Embedder
 from shoplens.schema import Product
-from shoplens.search.index import Index, items
+from shoplens.search.index import Index
+from shoplens.search.items import items
 
 PATHS = [("Clothing", "Dresses"), ("Clothing", "Jeans"), ("Kitchen", "Mugs")]
 

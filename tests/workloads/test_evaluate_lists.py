@@ -15,7 +15,8 @@ from mlflow import MlflowClient
 
 from shoplens.datasets.format import Dataset
 from shoplens.registry import runs
-from shoplens.search.index import Index, items
+from shoplens.search.index import Index
+from shoplens.search.items import items
 from shoplens.synthetic.shop import SyntheticShop, synthesize
 
 Call = Callable[..., tuple[object, str, str]]

@@ -1,4 +1,4 @@
-"""What an index is built from: a dataset, the vectors of its photos, and what both tell of products and categories."""
+"""Build of an index from a dataset and the vectors of its photos, with photo groups and similar categories."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from shoplens.config import Config
 from shoplens.curation.shared_photos import ComponentsConfig, components
 from shoplens.datasets.format import Dataset
-from shoplens.search.category_similarity import RingsConfig, categories_of, clicks_of, learned
-from shoplens.search.index import Index, items
+from shoplens.search.category_similarity import RingsConfig, categories_of, clicks_of, similar_categories
+from shoplens.search.index import Index
 from shoplens.search.inverted_lists import Approximate
+from shoplens.search.items import items
 from shoplens.search.storage import Storage
 
 
 class IndexConfig(Config):
-    """How an index is built.
+    """Settings of an index build."""
 
-    storage         what a vector is kept as: float32, float16 or int8
-    components      what makes two photos the same, of products of different catalogs
-    rings           the order in which a search widens: the weights by which the similarity of categories is learned, or
-                `tree` for the ancestors only
-    approximate     which ranges of products are searched by inverted lists; null: none, every search is exact
-    """
-
-    storage: Storage = "float32"
-    components: ComponentsConfig = ComponentsConfig()
-    rings: RingsConfig | None = RingsConfig()
-    approximate: Approximate | None = None
+    storage: Storage = Field("float32", description="Number format of the stored vectors: float32, float16 or int8.")
+    components: ComponentsConfig = Field(
+        ComponentsConfig(), description="When two photos of different catalogs are the same photo."
+    )
+    rings: RingsConfig | None = Field(
+        RingsConfig(),
+        description="Weights of the category similarity that orders the rings of a search; `tree`: the ancestors only.",
+    )
+    approximate: Approximate | None = Field(
+        None, description="Search large ranges by inverted lists; null: every search is exact."
+    )
 
     @field_validator("rings", mode="before")
     @classmethod
@@ -43,23 +44,23 @@ class IndexConfig(Config):
 
 @dataclass(frozen=True)
 class Built:
-    """An index, and counts of what is in it: `str` says them in a sentence."""
+    """An index with counts of its content. `str` is one sentence with the counts."""
 
     index: Index
     counts: Mapping[str, int]
 
     def __str__(self) -> str:
-        said = {name: f"{count:,}" for name, count in self.counts.items()}
-        told = (
-            "{photos} photos of {products} products in {categories} categories; {sold_out} out of stock, of "
-            "{stock_unknown} it is not known; {in_components} show a photo of another, in {components} components; "
+        counts = {name: f"{count:,}" for name, count in self.counts.items()}
+        content = (
+            "{photos} photos of {products} products in {categories} categories; {sold_out} out of stock, the "
+            "stock of {stock_unknown} unknown; {in_components} show a photo of another, in {components} components; "
         )
         rings = "rings by the category tree"
-        if self.index.akin:
+        if self.index.similar_categories:
             rings = "rings by similar categories, learned from the photos" + (
                 " and {sessions} sessions" if self.counts["sessions"] else ""
             )
-        return (told + rings).format(**said)
+        return (content + rings).format(**counts)
 
 
 def build(
@@ -70,31 +71,31 @@ def build(
     about: Mapping[str, Any],
     config: IndexConfig = IndexConfig(),
 ) -> Built:
-    """The index in `folder` of the photos `samples` int64 [n] of a dataset, with their `vectors`, float32 unit rows [n, d].
+    """Builds the index in `folder` of the photos `samples` int64 [n] with their `vectors`, float32 unit rows [n, d].
 
-    `about` gains `built_with`, the configuration. Raises ShoplensError as `Index.build` does.
+    `about` gains `built_with`, the settings. Raises ShoplensError as `Index.build` does.
     """
     product = dataset.product_row[samples]
-    component = _components(dataset, samples, product, vectors, config.components)
-    akin: dict[str, list[str]] = {}
+    photo_group = _photo_groups(dataset, samples, product, vectors, config.components)
+    similar: dict[str, list[str]] = {}
     sessions = 0
     if config.rings is not None:
         clicks = clicks_of(dataset)
         sessions = len(np.unique(clicks.session))
-        filed = categories_of(dataset.products["category_id"], dataset.categories)[product]
-        akin = learned(vectors, filed, dataset.categories, clicks, config.rings)
+        category = categories_of(dataset.products["category_id"], dataset.categories)[product]
+        similar = similar_categories(vectors, category, dataset.categories, clicks, config.rings)
     index = Index.build(
         folder,
         vectors,
-        items(dataset, samples, component=pa.array(component, mask=component < 0)),
+        items(dataset, samples, photo_group=pa.array(photo_group, mask=photo_group < 0)),
         dataset.categories,
         {**about, "built_with": config.model_dump(mode="json")},
         storage=config.storage,
-        akin=akin,
+        similar_categories=similar,
         approximate=config.approximate,
     )
     products = index.products
-    shared = products.component[products.component >= 0]
+    shared = products.photo_group[products.photo_group >= 0]
     counts = {
         "photos": len(samples),
         "products": len(products),
@@ -108,10 +109,10 @@ def build(
     return Built(index, counts)
 
 
-def _components(
+def _photo_groups(
     dataset: Dataset, samples: np.ndarray, product: np.ndarray, vectors: np.ndarray, config: ComponentsConfig
 ) -> np.ndarray:
-    """int64 [products of the dataset]."""
+    """int64 [products of the dataset]: the number of each product's photo group, -1 for none."""
     codes = dataset.products["catalog_id"].combine_chunks().dictionary_encode().indices
     role = dataset.images["role"].to_numpy(zero_copy_only=False)[samples]
     by_shop = ~np.isin(role.astype(str), config.user_roles)

@@ -1,9 +1,9 @@
-"""How near one category is to another: by their photos, by who clicks both, and by the tree.
+"""Similarity of two categories: by their photos, by sessions that click both, and by the tree.
 
     s(a, b) = alpha cos(centroid a, centroid b) + beta coclicks(a, b) + gamma closeness(a, b)
 
-It makes the order of the rings (`rings`) in which a close sibling comes before a far one, and a cousin may come
-before either. Categories are numbered by their place in the depth-first order of the tree.
+It orders the rings of a search (`rings`): a close sibling comes before a far one, and a cousin may come before both.
+A category's number is its place in the depth-first order of the tree.
 """
 
 from __future__ import annotations
@@ -28,34 +28,43 @@ _CATEGORIES_IN_A_SESSION = 50
 
 
 class Weights(Config):
-    """`alpha` of the centroids' cosine, `beta` of the co-clicks, `gamma` of the closeness in the tree."""
+    """Weights of the three terms of the similarity."""
 
-    alpha: float = Field(1.0, ge=0, allow_inf_nan=False)
-    beta: float = Field(1.0, ge=0, allow_inf_nan=False)
-    gamma: float = Field(1.0, ge=0, allow_inf_nan=False)
+    alpha: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="Weight of the cosine between the centroids of the categories."
+    )
+    beta: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="Weight of the co-clicks, the share of sessions that click both."
+    )
+    gamma: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="Weight of the closeness in the tree (Wu and Palmer)."
+    )
 
 
 class RingsConfig(Weights):
-    """`nearest`: how many leaves a search widens to before it goes on with the ancestors."""
+    """Settings of the learned ring order."""
 
-    nearest: int = Field(20, ge=0)
+    nearest: int = Field(
+        20, ge=0, description="Most similar leaf categories that a search visits before the ancestors."
+    )
 
 
 class Clicks(NamedTuple):
-    """`session` and `category` int64 [clicks]: a category that was clicked in a session."""
+    """`session` and `category` int64 [clicks]: one clicked category of one session each."""
 
     session: np.ndarray
     category: np.ndarray
 
 
-def learned(
+def similar_categories(
     vectors: np.ndarray, category: np.ndarray, tree: CategoryTree, clicks: Clicks, config: RingsConfig = RingsConfig()
 ) -> dict[str, list[str]]:
-    """For each category of the tree the leaves most similar to it, nearest first: `akin` of an index.
+    """For each category of the tree the ids of its most similar leaves, nearest first.
 
-    vectors   float32 [n, d] of photos, `category` int64 [n]: the category that each is filed under, -1 for none
+    vectors   float32 [n, d] of photos
+    category  int64 [n]: each photo's category, -1 for none
 
-    Leaves without photos, and those below the category itself, are left out.
+    Leaves without photos and descendants of the category are excluded.
     """
     nodes = list(tree)
     table = ancestors([node.path for node in nodes])
@@ -67,12 +76,15 @@ def learned(
 
 
 def clicks_of(dataset: Dataset) -> Clicks:
-    """What the log of a dataset says: a session is all that a user clicked on one day, a click that of a product's own
-    category. Sessions of more than 50 categories are of robots, or of users that share an id, and left out."""
+    """The clicked categories of a dataset's log, each category once a session.
+
+    A session is one user on one day. A click counts for the product's own category. Sessions of more than 50 categories
+    are left out: they come from robots or from users that share an id.
+    """
     log = dataset.table("interactions", ["time", "user_id", "product_id", "kind"])
     log = log.filter(pc.equal(log["kind"], "click")).combine_chunks()
-    filed = dataset.products["category_id"].take(pc.index_in(log["product_id"], dataset.products["product_id"]))
-    category = categories_of(filed, dataset.categories)
+    clicked = dataset.products["category_id"].take(pc.index_in(log["product_id"], dataset.products["product_id"]))
+    category = categories_of(clicked, dataset.categories)
     day = pc.utf8_slice_codeunits(log["time"], 0, 10)
     names = pc.binary_join_element_wise(log["user_id"], day, "\n").combine_chunks()
     session = names.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -83,40 +95,42 @@ def clicks_of(dataset: Dataset) -> Clicks:
 
 
 def categories_of(ids: pa.ChunkedArray, tree: CategoryTree) -> np.ndarray:
-    """int64 [n]: the numbers of these categories, -1 of null."""
+    """int64 [n]: the number of each category id, -1 for null."""
     numbers = pc.index_in(ids, value_set=pa.array([node.id for node in tree], pa.string()))
     return numbers.fill_null(-1).to_numpy().astype(np.int64)
 
 
 def centroids(vectors: np.ndarray, category: np.ndarray, tree: CategoryTree) -> np.ndarray:
-    """float64 [c, d]: the mean of the photos of each category and all below it, at unit length; zero where it has none.
+    """float64 [c, d]: the mean of all photos in each category's subtree, at unit length; zero if there are none.
 
-    vectors [n, d], category int64 [n] as in `learned`
+    vectors [n, d], category int64 [n] as in `similar_categories`
     """
     sums = np.zeros((len(tree) + 1, vectors.shape[1]))
     for rows in blocks(*vectors.shape):
-        filed = category[rows]
-        one = sparse.csr_array((np.ones(len(filed)), (filed + 1, np.arange(len(filed)))), (len(sums), len(filed)))
-        sums += one @ vectors[rows].astype(np.float64)
-    so_far = np.cumsum(np.concatenate([np.zeros_like(sums[:1]), sums[1:]]), axis=0)
+        of_row = category[rows]
+        member = sparse.csr_array(
+            (np.ones(len(of_row)), (of_row + 1, np.arange(len(of_row)))), (len(sums), len(of_row))
+        )
+        sums += member @ vectors[rows].astype(np.float64)
+    running = np.cumsum(np.concatenate([np.zeros_like(sums[:1]), sums[1:]]), axis=0)
     ends = np.array([(node.order, node.last + 1) for node in tree], dtype=np.int64).reshape(-1, 2)
-    below = so_far[ends[:, 1]] - so_far[ends[:, 0]]
-    return below / np.maximum(np.linalg.norm(below, axis=1, keepdims=True), 1e-12)
+    subtree = running[ends[:, 1]] - running[ends[:, 0]]
+    return subtree / np.maximum(np.linalg.norm(subtree, axis=1, keepdims=True), 1e-12)
 
 
 def with_ancestors(clicks: Clicks, ancestors: np.ndarray) -> Clicks:
-    """A click of a category is one of all that it lies in. `ancestors` int64 [c, deepest] of all categories of the tree."""
+    """The clicks, repeated for every ancestor of the clicked category. `ancestors` int64 [c, deepest] of the whole tree."""
     above = ancestors[clicks.category]
     return Clicks(np.repeat(clicks.session, (above >= 0).sum(axis=1)), above[above >= 0])
 
 
 def coclicks(session: np.ndarray, category: np.ndarray, n_categories: int) -> sparse.csr_array:
-    """[c, c]: the sessions in which both categories were clicked, over the geometric mean of those of each.
+    """[c, c]: sessions that click both categories, over the geometric mean of the sessions that click each.
 
-    session, category   int64 [clicks]; how often one session clicks a category does not count
+    session, category   int64 [clicks]; a category counts once a session
 
-    Ochiai's coefficient, the cosine of two columns of the session-by-category table: 1 of a category that was clicked
-    with itself, 0 of one that was never clicked.
+    This is Ochiai's coefficient, the cosine of two columns of the session-by-category table. A clicked category has 1
+    with itself; a category that nobody clicked has 0.
     """
     _, row = np.unique(session, return_inverse=True)
     shape = (int(row.max(initial=-1)) + 1, n_categories)
@@ -128,7 +142,10 @@ def coclicks(session: np.ndarray, category: np.ndarray, n_categories: int) -> sp
 
 
 def ancestors(paths: Sequence[Sequence[str]]) -> np.ndarray:
-    """int64 [c, deepest]: a number for each category on the way from the root to each of `paths`, -1 behind its end."""
+    """int64 [c, deepest]: for each path the numbers of its categories from the root down, padded with -1.
+
+    These numbers only tell the categories of this table apart.
+    """
     numbers: dict[tuple[str, ...], int] = {}
     table = np.full((len(paths), max(map(len, paths), default=0)), -1, dtype=np.int64)
     for place, path in enumerate(paths):
@@ -138,9 +155,9 @@ def ancestors(paths: Sequence[Sequence[str]]) -> np.ndarray:
 
 
 def closeness(ancestors: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
-    """[r, c]: twice the depth of the lowest common ancestor over the depths of both (Wu and Palmer 1994).
+    """[r, c]: twice the depth of the lowest common ancestor over the sum of both depths (Wu and Palmer 1994).
 
-    `ancestors` int64 [c, deepest] as the function of that name makes it. 1 of a category with itself, 0 across roots.
+    `ancestors` int64 [c, deepest] comes from the function of that name. A category has 1 with itself, 0 across roots.
     """
     depth = (ancestors >= 0).sum(axis=1)
     mine = ancestors[rows]
@@ -157,9 +174,10 @@ def similarity(
     weights: Weights = Weights(),
     rows: slice = slice(None),
 ) -> np.ndarray:
-    """s(a, b) as above, float64 [r, c], of the categories `rows` with all.
+    """s(a, b) of the module docstring, float64 [r, c], of the categories `rows` with all.
 
-    centroids [c, d] of unit length, coclicks [c, c], ancestors [c, deepest]
+    centroids [c, d] of unit length, coclicks [c, c], ancestors [c, deepest]. Raises ShoplensError if they are of
+    different categories.
     """
     if not len(centroids) == coclicks.shape[0] == coclicks.shape[1] == len(ancestors):
         raise ShoplensError(
@@ -181,14 +199,14 @@ def nearest(
     weights: Weights = Weights(),
     among: np.ndarray | None = None,
 ) -> np.ndarray:
-    """int64 [c, 1 + limit]: each category itself, then the `limit` most similar ones, best first; equal ones by number.
+    """int64 [c, 1 + limit]: each category itself, then its `limit` most similar ones, best first; ties by number.
 
-    `among` bool [c]: those that come into question, all if it is left out; none that lies below the category does. -1
-    stands where there are fewer. Some hundred rows of the similarity are held at a time.
+    `among` bool [c] masks allowed candidates (default: all). Descendants are excluded; missing entries are -1. The
+    similarity is computed 256 rows at a time.
     """
     n = len(centroids)
     depth = (ancestors >= 0).sum(axis=1)
-    found = []
+    nearest_rows = []
     for first in range(0, n, _ROWS_AT_ONCE):
         rows = slice(first, min(first + _ROWS_AT_ONCE, n))
         scores = similarity(centroids, coclicks, ancestors, weights, rows)
@@ -199,5 +217,5 @@ def nearest(
             scores[:, ~among] = -np.inf
         scores[itself] = np.inf
         order = np.argsort(-scores, axis=1, kind="stable")[:, : 1 + limit]
-        found.append(np.where(np.take_along_axis(scores, order, axis=1) == -np.inf, -1, order))
-    return np.concatenate([np.empty((0, min(n, 1 + limit)), dtype=np.int64), *found])
+        nearest_rows.append(np.where(np.take_along_axis(scores, order, axis=1) == -np.inf, -1, order))
+    return np.concatenate([np.empty((0, min(n, 1 + limit)), dtype=np.int64), *nearest_rows])

@@ -1,8 +1,8 @@
-"""Changes of an index without a rebuild: products added or removed, prices and stock, as numbered files in its folder.
+"""Deltas: changes of an index without a rebuild (products added or removed, prices, stock), as files in its folder.
 
-`FOLDER/deltas/000001.parquet`, ... are each whole or not there, and never change. An index with its deltas
-answers as one built from scratch of what they leave: what was removed is passed over, what was added lies behind the
-base in an order of its own. `compact` makes a new base of both. Building an index anew replaces base and deltas.
+`FOLDER/deltas/000001.parquet`, ... are numbered. Each is complete or absent, and never changes. An index with its deltas
+answers as an index built from scratch would: removed products are skipped, added products follow the base in an order of
+their own. `compact` merges both into a new base. A rebuild of the index replaces base and deltas.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from shoplens.errors import ShoplensError
-from shoplens.search.index import ITEMS, Index, category_ranges, depth_first, sha256_of, write
+from shoplens.search import files
+from shoplens.search.index import Index
+from shoplens.search.items import ITEMS, category_ranges, depth_first
 from shoplens.search.products import Products, run_starts
 from shoplens.search.storage import Vectors, check_range, encode, longest
 
 DELTA = pa.schema([("what", pa.string()), *ITEMS, ("vector", pa.list_(pa.float32()))])
-"""One row a change, to be applied in this order. `what`: `remove`, `add` (one row a photo), `price` or `stock`."""
+"""One row a change, applied in this order. `what` is `remove`, `add` (one row a photo), `price` or `stock`."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What happens to a shop's products, in this order; of products that are not there nothing happens.
+    """Changes of a shop's products, applied in this order. Products that are not in the index are ignored.
 
-    removed  ids of products
-    items    `ITEMS` of products that are new or take the place of those of the same id, a row a photo
-    vectors  float32 [photos, d] of `items`
-    prices, stocks   by product id; None where it has become unknown
+    removed         product ids
+    items           `ITEMS` of new products, or of products that replace those of the same id, one row a photo
+    vectors         float32 [photos, d] of `items`
+    prices, stocks  by product id; None: no longer known
     """
 
     removed: Sequence[str] = ()
@@ -48,16 +50,16 @@ class Changes:
 
 
 def append(folder: str | os.PathLike[str], changes: Changes) -> Path:
-    """Writes the changes as the next delta of the index in `folder`; whoever loads it from then on sees them.
+    """Writes the changes as the next delta of the index in `folder`. Every later `load` applies them.
 
-    One writer at a time; others wait. Raises ShoplensError if there is no index, and on vectors and items that
-    `Index.build` would refuse beside those already there; then nothing is written.
+    One process writes at a time; others wait. Raises ShoplensError if there is no index, or if `Index.build` would refuse
+    the vectors and items beside the existing ones; then nothing is written.
     """
     folder = Path(folder)
-    with _alone(folder):
+    with _write_lock(folder):
         index = load(folder, verify=False)
         table = _table(changes, index)
-        numbered = folder / "deltas" / f"{len(_files(folder)) + 1:06d}.parquet"
+        numbered = folder / "deltas" / f"{len(_delta_files(folder)) + 1:06d}.parquet"
         numbered.parent.mkdir(exist_ok=True)
         handle, aside = tempfile.mkstemp(prefix=".", suffix=".partial", dir=numbered.parent)
         os.close(handle)
@@ -71,45 +73,45 @@ def append(folder: str | os.PathLike[str], changes: Changes) -> Path:
 
 
 def load(folder: str | os.PathLike[str], *, verify: bool = True) -> Index:
-    """Opens an index as its deltas have left it; `snapshot` names base and deltas.
+    """Opens an index with its deltas applied; `snapshot` names base and deltas.
 
-    `items` and `vectors` still hold what was removed (`products.gone`). Raises ShoplensError as `Index.load` does,
-    and if a delta is missing, damaged, or of another base.
+    `items` and `vectors` still hold removed products (`products.gone`). Raises ShoplensError as `Index.load` does, and if
+    a delta is missing, damaged, or belongs to another base.
     """
     folder = Path(folder)
     base = Index.load(folder, verify=verify)
-    files = _files(folder)
-    if not files:
+    paths = _delta_files(folder)
+    if not paths:
         return base
-    return _with_changes(base, _read(files, base.snapshot), _snapshot(base.snapshot, files))
+    return _with_changes(base, _read(paths, base.snapshot), _snapshot(base.snapshot, paths))
 
 
 def stamp(folder: str | os.PathLike[str]) -> str:
-    """Changes when the index is built anew and when a delta is appended; reads `index.json` only.
+    """An id that changes when the index is rebuilt or a delta is appended. Reads `index.json` alone.
 
-    Raises OSError if that cannot be read.
+    Raises OSError if it cannot be read.
     """
     folder = Path(folder)
     digest = sha256((folder / "index.json").read_bytes())
-    for path in _files(folder):
+    for path in _delta_files(folder):
         written = path.stat()
         digest.update(f"{path.name} {written.st_size} {written.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:12]
 
 
 def compact(folder: str | os.PathLike[str]) -> Index:
-    """Makes index and deltas one index without deltas, of the same answers, and puts it in their place.
+    """Merges index and deltas into a new base with the same answers, and replaces both.
 
-    Vectors are copied as they are stored. `about` gains `compacted_from`, the snapshot. Raises as `load` does, and
-    if no product is left.
+    Stored vectors are copied as they are. `about` gains `compacted_from`, the snapshot. Raises as `load` does, and
+    ShoplensError if no product is left.
     """
     folder = Path(folder)
-    with _alone(folder):
+    with _write_lock(folder):
         index = load(folder)
         rows = _live_rows(index)
         if not len(rows):
             raise ShoplensError(f"no product of {folder} is left: build the index again")
-        write(
+        files.write(
             folder,
             lambda some: index.vectors.pick(rows[some]),
             index.dim,
@@ -117,8 +119,8 @@ def compact(folder: str | os.PathLike[str]) -> Index:
             index.tree,
             {**index.about, "compacted_from": index.snapshot},
             index.storage,
-            index.akin,
-            None if index.lists is None else index.lists.config,
+            index.similar_categories,
+            None if index.inverted_lists is None else index.inverted_lists.config,
         )
         return Index.load(folder, verify=False)
 
@@ -132,18 +134,18 @@ def _table(changes: Changes, index: Index) -> pa.Table:
             f"not {vectors.dtype} {list(vectors.shape)}"
         )
     if not np.isfinite(vectors).all():
-        raise ShoplensError("some vectors are not finite: the model that made them has diverged")
+        raise ShoplensError("some vectors are not finite: the model has diverged, embed with another version")
     check_range(vectors, index.storage)
     depth_first(items, index.tree)
     _check_image_ids(items, changes.removed, index)
-    wrong = [id_ for id_, price in changes.prices.items() if price is not None and not 0 <= price < float("inf")]
-    wrong += [product_id for product_id, stock in changes.stocks.items() if stock is not None and stock < 0]
+    wrong = [name for name, price in changes.prices.items() if price is not None and not 0 <= price < float("inf")]
+    wrong += [name for name, stock in changes.stocks.items() if stock is not None and stock < 0]
     if wrong:
         raise ShoplensError(f"the price or stock of product {wrong[0]!r} is not a number from 0: give None if unknown")
     added = items.append_column("what", pa.repeat("add", len(items)))
     numbers = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), index.dim)
     added = added.append_column("vector", numbers.cast(DELTA.field("vector").type))
-    told = [
+    values = [
         *({"what": "price", "product_id": product_id, "price": price} for product_id, price in changes.prices.items()),
         *({"what": "stock", "product_id": product_id, "stock": stock} for product_id, stock in changes.stocks.items()),
     ]
@@ -152,25 +154,27 @@ def _table(changes: Changes, index: Index) -> pa.Table:
         [
             pa.Table.from_pylist(removed, schema=DELTA),
             added.select(DELTA.names).cast(DELTA),
-            pa.Table.from_pylist(told, schema=DELTA),
+            pa.Table.from_pylist(values, schema=DELTA),
         ]
     )
 
 
 def _check_image_ids(items: pa.Table, removed: Sequence[str], index: Index) -> None:
-    """Raises ShoplensError if an added photo's id is that of another product that stays."""
+    """Raises ShoplensError if an added photo has the image id of a product that stays."""
     known = pc.index_in(index.items["image_id"].combine_chunks(), value_set=items["image_id"].combine_chunks())
     rows = np.flatnonzero(pc.is_valid(known).to_numpy(zero_copy_only=False))
     leaving = {*items["product_id"].to_pylist(), *removed}
     places = index.products.of_photos(rows)
     for place, product_id in zip(places.tolist(), index.products.ids(places), strict=True):
         if product_id not in leaving and not (index.products.gone is not None and index.products.gone[place]):
-            raise ShoplensError(f"an added photo has the image id of a photo of product {product_id!r}")
+            raise ShoplensError(
+                f"an added photo has the image id of a photo of product {product_id!r}: give it another"
+            )
 
 
-def _read(files: Sequence[Path], base: str) -> list[pa.Table]:
+def _read(paths: Sequence[Path], base: str) -> list[pa.Table]:
     tables = []
-    for number, path in enumerate(files, start=1):
+    for number, path in enumerate(paths, start=1):
         if path.name != f"{number:06d}.parquet":
             raise ShoplensError(f"delta {number} of {path.parent} is missing: build the index again")
         try:
@@ -186,13 +190,16 @@ def _read(files: Sequence[Path], base: str) -> list[pa.Table]:
 
 
 class _State:
-    """What the deltas say in the end of each product that they name."""
+    """The final state of each product that the deltas name.
+
+    gone            ids of products of the base that were removed or replaced
+    added           rows of the concatenated deltas by product id, in the order of the latest addition
+    prices, stocks  the latest values by product id
+    """
 
     def __init__(self, tables: Sequence[pa.Table]) -> None:
         self.gone: set[str] = set()
-        """Of the base."""
         self.added: dict[str, list[int]] = {}
-        """Rows of the deltas, one behind the other; in the order of the latest addition."""
         self.prices: dict[str, float | None] = {}
         self.stocks: dict[str, int | None] = {}
         row = 0
@@ -214,8 +221,8 @@ class _State:
 
     def _forget(self, product_id: str) -> None:
         self.gone.add(product_id)
-        for told in (self.added, self.prices, self.stocks):
-            told.pop(product_id, None)
+        for known in (self.added, self.prices, self.stocks):
+            known.pop(product_id, None)
 
 
 def _with_changes(base: Index, tables: Sequence[pa.Table], snapshot: str) -> Index:
@@ -252,17 +259,17 @@ def _with_changes(base: Index, tables: Sequence[pa.Table], snapshot: str) -> Ind
         storage=base.storage,
         longest=max(base.longest, longest(added)),
         snapshot=snapshot,
-        akin=base.akin,
-        lists=base.lists,
+        similar_categories=base.similar_categories,
+        inverted_lists=base.inverted_lists,
         order=rank,
     )
 
 
 def _with_prices(items: pa.Table, state: _State) -> pa.Table:
-    """The items with the prices and stocks of the latest delta that names them."""
+    """The items with the prices and stocks of the latest delta that names their product."""
     for name, values in (("price", state.prices), ("stock", state.stocks)):
-        told = pa.array(values.keys(), pa.string())
-        which = pc.index_in(items["product_id"].combine_chunks(), value_set=told)
+        names = pa.array(values.keys(), pa.string())
+        which = pc.index_in(items["product_id"].combine_chunks(), value_set=names)
         given = pa.array(values.values(), ITEMS.field(name).type).take(which)
         column = pc.if_else(pc.is_valid(which), given, items[name].combine_chunks())
         items = items.set_column(items.column_names.index(name), ITEMS.field(name), column)
@@ -274,7 +281,7 @@ def _is_in(ids: pa.Array, some: set[str]) -> np.ndarray:
 
 
 def _live_rows(index: Index) -> np.ndarray:
-    """The rows of the photos that can be found, in the order of an index built from scratch."""
+    """The photo rows of the products that are not gone, in the order of an index built from scratch."""
     products = index.products
     places = np.arange(len(products)) if index.order is None else np.argsort(index.order)
     if products.gone is not None:
@@ -284,20 +291,20 @@ def _live_rows(index: Index) -> np.ndarray:
     return np.arange(int(photos.sum())) + np.repeat(products.start[places] - begin, photos)
 
 
-def _files(folder: Path) -> list[Path]:
+def _delta_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("deltas/[0-9]*.parquet"))
 
 
 def _base_of(folder: Path) -> str:
-    return sha256_of(folder / "index.json")[:16]
+    return files.sha256_of(folder / "index.json")[:16]
 
 
-def _snapshot(base: str, files: Sequence[Path]) -> str:
-    """`BASE+NUMBER.DIGEST`, the digest over all deltas."""
-    digest = sha256(json.dumps([sha256_of(path) for path in files]).encode())
-    return f"{base}+{len(files)}.{digest.hexdigest()[:8]}"
+def _snapshot(base: str, paths: Sequence[Path]) -> str:
+    """`BASE+NUMBER.DIGEST`; the digest covers all deltas."""
+    digest = sha256(json.dumps([files.sha256_of(path) for path in paths]).encode())
+    return f"{base}+{len(paths)}.{digest.hexdigest()[:8]}"
 
 
-def _alone(folder: Path) -> FileLock:
-    """Beside the index, whose folder is replaced."""
+def _write_lock(folder: Path) -> FileLock:
+    """The write lock of an index. It lies beside the folder, because the folder is replaced."""
     return FileLock(folder.parent / f".{folder.name}.lock")

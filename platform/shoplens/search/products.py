@@ -1,7 +1,7 @@
-"""The products of an index as columns: what filters and rules look at, and lookups by id, catalog and attribute.
+"""Product columns of an index: what filters and rules read, with lookups by id and by attribute.
 
-A product's place is its number in the order of the index. Ids stay in Arrow arrays and are found by bisection:
-opening an index of a million products makes no Python string.
+A product's *place* is its number in the order of the index. Ids stay in Arrow arrays and are looked up by bisection, so
+opening an index of a million products creates no Python strings.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ import pyarrow.compute as pc
 from shoplens.search.attributes import AttributePairs, attribute_pairs, variants
 from shoplens.search.product_identity import Identifiers, products_of
 
-_OFFERS_KEPT = 4
+_CACHED = 4
+"""Settings for which identities and offers are kept."""
 _COLUMNS = ["product_id", "catalog_id", "category_id", "price", "stock", "component", "attributes"]
 
 
 class Offers(NamedTuple):
-    """What is one thing to a shopper: listings of one product that agree in some attributes.
+    """Offer groups: listings of one product that agree in the variant attributes, one thing to a shopper.
 
-    code   int64 [n]: a number for each such group; -1 of a listing of which neither catalog nor number tells
-    order  int64 [n]: places by group, then price, then id, those of no group first; without a price last in their group
-    begin  int64 [groups + 1]: where each group's begin in `order`
+    code   int64 [n]: the group of each listing; -1 where neither catalog nor name identifies the product
+    order  int64 [n]: places by group (no group first), then price (unknown last), then id
+    begin  int64 [groups + 1]: where each group begins in `order`
     """
 
     code: np.ndarray
@@ -36,22 +37,22 @@ class Offers(NamedTuple):
 
 
 class Members(NamedTuple):
-    """Ragged groups one behind the other: `place` [t], and the group [t] that each belongs to."""
+    """Groups of different sizes, concatenated: the `place` [t] of each member and its `group` [t]."""
 
     group: np.ndarray
     place: np.ndarray
 
 
 class Products:
-    """The columns of n products, read from the first photo of each among the items (`index.ITEMS`).
+    """The columns of n products, read from the first photo of each product in the items (`items.ITEMS`).
 
-    all_ids    string [n]
-    start      int64 [n + 1]: the photos of product p are the rows start[p]..start[p + 1]
-    price      float64 [n], NaN where unknown
-    stock      int64 [n], pieces; -1 where unknown
-    component  int64 [n]: products with equal ones share a photo; -1 where unknown
-    catalog    int64 [n]: a number for each catalog; -1 where unknown
-    gone       bool [n] of those that must not be found, or None
+    all_ids      string [n]
+    start        int64 [n + 1]: the photos of product p are the rows start[p] to start[p + 1]
+    price        float64 [n], NaN where unknown
+    stock        int64 [n], pieces; -1 where unknown
+    photo_group  int64 [n]: products of one group share a photo; -1 for none (column `component`)
+    catalog      int64 [n]: the number of each catalog; -1 where unknown
+    gone         bool [n]: products that a search must not return; None: no product
     """
 
     def __init__(self, items: pa.Table, start: np.ndarray, gone: np.ndarray | None = None) -> None:
@@ -59,11 +60,11 @@ class Products:
         self._first = items.select(_COLUMNS).take(pa.array(start[:-1]))
         self.all_ids = _whole(self._first["product_id"])
         self.price = _whole(self._first["price"]).to_numpy(zero_copy_only=False)
-        self.stock, self.component = (
+        self.stock, self.photo_group = (
             _whole(self._first[name]).fill_null(-1).to_numpy(zero_copy_only=False) for name in ("stock", "component")
         )
         self._there = np.arange(len(start) - 1) if gone is None else np.flatnonzero(~gone)
-        """Places of what has not left the shop; that is more than can be found in `without`."""
+        """Places of the products that are still in the shop. Those hidden by `without` are among them."""
         self._identities: dict[Identifiers, np.ndarray] = {}
         self._offers: dict[tuple[tuple[str, ...], Identifiers], Offers] = {}
 
@@ -71,13 +72,13 @@ class Products:
         return len(self.all_ids)
 
     def without(self, hidden: np.ndarray) -> Products:
-        """The same columns, in which those `hidden` bool [n] must not be found either."""
+        """The same columns, with the products `hidden` bool [n] gone too."""
         other = copy(self)
         other.gone = hidden if self.gone is None else self.gone | hidden
         return other
 
     def of_photos(self, rows: np.ndarray) -> np.ndarray:
-        """The places of the products that the photos at these rows [p] are of."""
+        """int64 [p]: the product of each photo row [p]."""
         return np.searchsorted(self.start, rows, side="right") - 1
 
     def ids(self, places: np.ndarray) -> list[str]:
@@ -88,7 +89,7 @@ class Products:
         return self._first["category_id"][place].as_py()
 
     def place(self, product_id: object) -> int | None:
-        """Where the product is, None if it is not here."""
+        """The place of a product; None if it is not in the index or is gone."""
         places = self._by_id.equal_to(product_id)
         if self.gone is not None:
             places = places[~self.gone[places]]
@@ -100,7 +101,7 @@ class Products:
 
     @cached_property
     def id_rank(self) -> np.ndarray:
-        """int64 [n]: the place of each product's id among the sorted ids."""
+        """int64 [n]: the rank of each product's id."""
         rank = np.empty(len(self), dtype=np.int64)
         rank[self._by_id.order] = np.arange(len(self))
         return rank
@@ -114,30 +115,30 @@ class Products:
         return self._catalogs.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
 
     def identity(self, identifiers: Identifiers = ()) -> np.ndarray:
-        """int64 [n]: equal for listings of one product (`product_identity.products_of`), -1 where none is known.
+        """int64 [n]: equal for listings of one product (`product_identity.products_of`), -1 where unknown.
 
-        What has left the shop tells nothing of others, and is of no product itself.
+        Listings that left the shop get -1 and do not influence the others.
         """
-        if (kept := self._identities.get(identifiers)) is not None:
-            return kept
-        found, there = np.full(len(self), -1, dtype=np.int64), self._there
-        found[there] = products_of(self.catalog[there], self._attribute_column.take(pa.array(there)), identifiers)
-        if len(self._identities) < _OFFERS_KEPT:
-            self._identities[identifiers] = found
-        return found
+        if (cached := self._identities.get(identifiers)) is not None:
+            return cached
+        product, there = np.full(len(self), -1, dtype=np.int64), self._there
+        product[there] = products_of(self.catalog[there], self._attribute_column.take(pa.array(there)), identifiers)
+        if len(self._identities) < _CACHED:
+            self._identities[identifiers] = product
+        return product
 
     def offers(self, keys: tuple[str, ...] = (), identifiers: Identifiers = ()) -> Offers:
-        """The listings of a product whose values of the attributes `keys` are the same; of no keys, all of them."""
-        if (kept := self._offers.get((keys, identifiers))) is not None:
-            return kept
+        """Groups of the listings of a product that have equal values of the attributes `keys`; without keys: all of them."""
+        if (cached := self._offers.get((keys, identifiers))) is not None:
+            return cached
         product, variant = self.identity(identifiers), variants(self._attribute_column, keys)
         code = np.where(product >= 0, product * (variant.max(initial=0) + 1) + variant, -1)
         code = np.unique(code, return_inverse=True)[1] - int((product < 0).any())
         order = np.lexsort((self.id_rank, self.price, code))
-        found = Offers(code, order, np.searchsorted(code[order], np.arange(code.max(initial=-1) + 2)))
-        if len(self._offers) < _OFFERS_KEPT:
-            self._offers[keys, identifiers] = found
-        return found
+        offers = Offers(code, order, np.searchsorted(code[order], np.arange(code.max(initial=-1) + 2)))
+        if len(self._offers) < _CACHED:
+            self._offers[keys, identifiers] = offers
+        return offers
 
     @property
     def _attribute_column(self) -> pa.MapArray:
@@ -156,19 +157,19 @@ class Products:
         return _Sorted(self._attributes.values)
 
     def having(self, key: str, value: str) -> np.ndarray:
-        """The places, in order, of the products whose attribute `key` has this value among its values."""
-        codes, pairs = self._keys.equal_to(key), self._attributes
-        found = self._values.equal_to(value)
-        if not len(codes) or not len(found):
+        """The places, ascending, of the products whose values of the attribute `key` include this one."""
+        pairs = self._attributes
+        key_codes, value_codes = self._keys.equal_to(key), self._values.equal_to(value)
+        if not len(key_codes) or not len(value_codes):
             return np.empty(0, dtype=np.int64)
-        code = codes[0] * len(pairs.values) + found[0]
+        code = key_codes[0] * len(pairs.values) + value_codes[0]
         return pairs.row[np.searchsorted(pairs.code, code) : np.searchsorted(pairs.code, code, side="right")]
 
 
 def members(offers: Offers, codes: np.ndarray) -> Members:
-    """The products of each of these groups [g], cheapest first, then by id; those without a price stand last.
+    """The listings of the offer groups `codes` [g], cheapest first (unknown price last), then by id.
 
-    `group` counts along `codes`.
+    `group` is the position in `codes`.
     """
     begin = offers.begin
     count = begin[codes + 1] - begin[codes]
@@ -178,7 +179,7 @@ def members(offers: Offers, codes: np.ndarray) -> Members:
 
 
 def run_starts(ids: pa.ChunkedArray) -> np.ndarray:
-    """int64: where each run of equal neighbours begins."""
+    """int64: the rows where a run of equal ids begins."""
     whole = _whole(ids)
     if not len(whole):
         return np.empty(0, dtype=np.int64)
@@ -192,14 +193,14 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 class _Sorted:
-    """Strings in order: equal ones are found by bisection."""
+    """Strings sorted for lookup by bisection."""
 
     def __init__(self, strings: pa.Array) -> None:
         self._strings = strings
         self.order = pc.sort_indices(strings).to_numpy(zero_copy_only=False).astype(np.int64)
 
     def equal_to(self, string: object) -> np.ndarray:
-        """The places that hold the string."""
+        """The places of this string."""
         if not isinstance(string, str):
             return self.order[:0]
         low = high = bisect_left(range(len(self.order)), string, key=self._at)

@@ -1,8 +1,8 @@
-"""Search through the category tree: the seed's leaf first, then rings around it until enough may be shown.
+"""Search in rings around a category: the seed's leaf first, then wider rings until k products may be shown.
 
-A ring is a category without what the rings before it held: of the order leaf, parent, grandparent the second ring
-is the leaf's siblings and the third its cousins; of an order that was learned (`category_similarity.learned`) each is a
-leaf of its own, wherever it lies, until the ancestors follow with what is left.
+A ring is a category minus the rings before it. In the order leaf, parent, grandparent the second ring holds the leaf's
+siblings and the third its cousins. In a learned order (`category_similarity.similar_categories`) each ring is one
+leaf anywhere in the tree; the ancestors follow with the rest.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from shoplens.search.scan import Range
 
 
 class Widening(Config):
-    """How far a search goes where the leaf is too small.
+    """How far a search widens if its first category has too few products."""
 
-    rings    most rings beyond the leaf; null: all of the order
-    margin   a result stands above one of an inner ring only if its score is higher by more than this for each ring
-             between them; null: never
-    floor    results that score less are left out; a ring beyond the leaf in which all that may be shown score less
-             ends the search
-    """
-
-    rings: int | None = Field(None, ge=0)
-    margin: float | None = Field(None, ge=0, allow_inf_nan=False)
-    floor: float | None = Field(None, allow_inf_nan=False)
+    rings: int | None = Field(None, ge=0, description="Most rings beyond the first; null: all rings of the order.")
+    margin: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="A result moves above a result of an inner ring only if its score is higher by more than this, times "
+        "the number of rings between them; null: never.",
+    )
+    floor: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Least score of a result. The search ends at a ring beyond the first in which every product that "
+        "may be shown scores less.",
+    )
 
 
 class Result(NamedTuple):
-    """A product found: its best photo's row in the index and inner product, the ring (0: the leaf), the rules applied.
-
-    `rules` are names of `rules.NAMES`.
-    """
+    """A product of a list: row and inner product of its best photo, its ring (0: the first), and its `rules.NAMES`."""
 
     product_id: str
     row: int
@@ -50,19 +51,24 @@ class Result(NamedTuple):
 
 
 class Results(NamedTuple):
-    """At most k results, best first, and the snapshot of the index that they were found in."""
+    """At most k results, best first, and the snapshot of the searched index."""
 
     snapshot: str
     results: list[Result]
 
 
-_FEW = 16
-"""Of a ring of so many times as many products as are asked for, the nearest are judged by the rules, not all."""
+_LARGE = 16
+"""A ring is large if it has over 16 products for each one to fetch. Rules are then applied to the nearest products only."""
 
 
-class _Taken(NamedTuple):
-    """Of one ring: places, rows and scores [n], best first, and which stand for dearer listings; components that had
-    more than the cap; whether all that may be shown score below the floor."""
+class _RingResults(NamedTuple):
+    """Results of one ring, best first.
+
+    places, rows, scores  [n]
+    cheapest              bool [n], as in `rules.Shown`
+    capped                photo groups that had more than the cap
+    low                   every product that may be shown scores below the floor
+    """
 
     places: np.ndarray
     rows: np.ndarray
@@ -73,7 +79,7 @@ class _Taken(NamedTuple):
 
 
 def rings(index: Index, order: Iterable[str | None]) -> Iterator[list[tuple[int, int]]]:
-    """The ranges of products of each category of `order` that none before it held. Raises UnknownCategory."""
+    """The product ranges of each category of `order`, minus those of the categories before it. Raises UnknownCategory."""
     held: list[tuple[int, int]] = []
     for category in order:
         ring = list(_without(index.slices(category), held))
@@ -92,12 +98,12 @@ def similar(
 ) -> Results:
     """The products most similar to the product `seed`, its own category first.
 
-    `order`: the categories of the rings, where it is left out those of `Index.ring_order` for the seed's own. Raises
-    UnknownProduct, and what `search` raises.
+    `order` are the categories of the rings; default: `Index.ring_order` of the seed's category. Raises UnknownProduct, and
+    the errors of `search`.
     """
     place = index.products.place(seed)
     if place is None:
-        raise UnknownProduct(f"product {seed!r} is not in the index")
+        raise UnknownProduct(f"product {seed!r} is not in the index: ask for one of its products")
     if order is None:
         order = index.ring_order(index.products.category(place))
     return search(index, index.vector_at(place), k, order, rules=rules, widening=widening, seed=place)
@@ -113,12 +119,12 @@ def search(
     widening: Widening = Widening(),
     seed: int | None = None,
 ) -> Results:
-    """The k best products for `query` [d], ring by ring of `order` until there are k that may be shown.
+    """The k best products for `query` [d], ring by ring of `order` until k may be shown.
 
-    A ring is searched only if those before it hold fewer than k, and gives only as many as are missing: k are found
-    wherever k exist in the rings allowed. Equal scores of a ring stand in the order of the index. `seed` is the place of the
-    product that is looked at, if it is one. Raises UnknownCategory, and ShoplensError on an empty `order`, a k below 1
-    and a query of another dimension or not finite.
+    A ring is searched only if the rings before it gave fewer than k, and adds only the missing ones. So k results come back
+    whenever the allowed rings have k. Ties within a ring stand in the order of the index. `seed` is the place of the
+    product whose page shows the list, if there is one. Raises UnknownCategory, and ShoplensError if `order` is empty, k is
+    below 1, or the query has another dimension or is not finite.
     """
     if not order:
         raise ShoplensError("no category was given to search in: give at least the product's own")
@@ -127,21 +133,21 @@ def search(
     products = index.products
     last = len(order) if widening.rings is None else widening.rings + 1
     columns: list[tuple[np.ndarray, ...]] = []
-    of_component: Counter[int] = Counter()
+    group_sizes: Counter[int] = Counter()
     capped: set[int] = set()
     missing = k
     for number, ranges in enumerate(rings(index, order[:last])):
-        taken = _best_of_ring(index, query, missing, ranges, rules, widening, of_component, seed)
-        columns.append((np.full(len(taken.places), number), *taken[:4]))
-        of_component.update(products.component[taken.places].tolist())
-        capped |= taken.capped
-        missing -= len(taken.places)
-        if missing == 0 or (taken.low and number > 0):
+        best = _best_of_ring(index, query, missing, ranges, rules, widening, group_sizes, seed)
+        columns.append((np.full(len(best.places), number), *best[:4]))
+        group_sizes.update(products.photo_group[best.places].tolist())
+        capped |= best.capped
+        missing -= len(best.places)
+        if missing == 0 or (best.low and number > 0):
             break
     ring, places, rows, scores, cheapest = (np.concatenate(column) for column in zip(*columns, strict=True))
     if widening.margin is not None:
-        standing = np.argsort(widening.margin * ring - scores, kind="stable")
-        ring, places, rows, scores, cheapest = (column[standing] for column in (ring, places, rows, scores, cheapest))
+        rank = np.argsort(widening.margin * ring - scores, kind="stable")
+        ring, places, rows, scores, cheapest = (column[rank] for column in (ring, places, rows, scores, cheapest))
     facts = (products.ids(places), rows.tolist(), scores.tolist(), ring.tolist())
     names = named(products, places, rules, cheapest, capped)
     return Results(index.snapshot, [Result(*result) for result in zip(*facts, names, strict=True)])
@@ -156,43 +162,47 @@ def _best_of_ring(
     widening: Widening,
     before: Mapping[int, int],
     seed: int | None,
-) -> _Taken:
-    """`before`: how many results of each component the inner rings gave."""
+) -> _RingResults:
+    """The k best products of one ring that may be shown; `before` counts the results of each photo group so far.
+
+    Over-fetch 2k, then four times as many as long as rules, floor and cap leave fewer than k.
+    """
     products = index.products
     floor = -np.inf if widening.floor is None else widening.floor
-    judged: Shown | None = None
-    asked = 2 * k
+    of_ring: Shown | None = None
+    fetch = 2 * k
     while True:
-        if asked * _FEW < sum(high - low for low, high in ranges):
-            places, rows, scores = (column[0] for column in index.nearest(query, asked, [Range(*of) for of in ranges]))
-            whole = scores[-1] < floor
+        if fetch * _LARGE < sum(high - low for low, high in ranges):
+            pieces = [Range(low, high) for low, high in ranges]
+            places, rows, scores = (column[0] for column in index.nearest(query, fetch, pieces))
+            exhausted = scores[-1] < floor
             show = shown(products, places, rules, seed)
-            places, rows, scores, cheapest = (of[show.allowed] for of in (places, rows, scores, show.cheapest))
-            whole &= len(scores) > 0
+            places, rows, scores, cheapest = (column[show.allowed] for column in (places, rows, scores, show.cheapest))
+            exhausted &= len(scores) > 0
         else:
             every = np.concatenate([np.arange(0), *(np.arange(low, high) for low, high in ranges)])
-            judged = judged or shown(products, every, rules, seed)
+            of_ring = of_ring or shown(products, every, rules, seed)
             places, rows, scores = (
-                column[0] for column in index.nearest(query, asked, _pieces(ranges, ~judged.allowed))
+                column[0] for column in index.nearest(query, fetch, _pieces(ranges, ~of_ring.allowed))
             )
-            whole = len(scores) < asked or scores[-1] < floor
-            cheapest = judged.cheapest[np.searchsorted(every, places)]
-        high = int((scores >= floor).sum())
-        chosen, capped = under_cap(products.component[places[:high]].tolist(), k, rules.component_cap, before)
-        if len(chosen) == k or whole:
-            low = high == 0 < len(scores)
-            return _Taken(places[chosen], rows[chosen], scores[chosen], cheapest[chosen], capped, low)
-        asked *= 4
+            exhausted = len(scores) < fetch or scores[-1] < floor
+            cheapest = of_ring.cheapest[np.searchsorted(every, places)]
+        above = int((scores >= floor).sum())
+        chosen, capped = under_cap(products.photo_group[places[:above]].tolist(), k, rules.component_cap, before)
+        if len(chosen) == k or exhausted:
+            low = above == 0 < len(scores)
+            return _RingResults(places[chosen], rows[chosen], scores[chosen], cheapest[chosen], capped, low)
+        fetch *= 4
 
 
 def _pieces(ranges: Sequence[tuple[int, int]], excluded: np.ndarray) -> list[Range]:
-    """`excluded` bool of the ranges' products, one range behind the other."""
+    """The ranges with their part of `excluded` bool, which concatenates the products of all ranges."""
     ends = np.cumsum([high - low for low, high in ranges])
     return [Range(low, high, excluded[end - (high - low) : end]) for (low, high), end in zip(ranges, ends, strict=True)]
 
 
 def _without(ranges: Iterable[tuple[int, int]], held: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """What of the `ranges` lies in none of `held`, both in ascending order and disjoint."""
+    """The parts of `ranges` outside `held`; both are disjoint and in ascending order."""
     for low, high in ranges:
         for first, end in held:
             if end <= low or high <= first:

@@ -1,4 +1,4 @@
-"""The shop's rules: what may be shown, and what of the same product or photo is shown once."""
+"""Shop rules: which products may be shown, and which listings of one product or photo are shown once."""
 
 from __future__ import annotations
 
@@ -16,21 +16,31 @@ from shoplens.search.product_identity import Identifiers
 from shoplens.search.products import Products, members
 
 NAMES = ("in_stock", "price", "attributes", "cheapest", "shared_photo", "capped")
-"""What is said of a result: its stock is known and not zero; its price or attributes are those asked for; dearer
-listings of the product, of the same variant, were left out; another result shares a photo with it; more would have, but for the cap."""
+"""Rules that a result reports:
+
+in_stock      its stock is known and not zero
+price         its price is in the requested range
+attributes    it has the requested attributes
+cheapest      dearer listings of the same product and variant were left out
+shared_photo  another result shares a photo with it
+capped        more results would share the photo, but the cap removed them
+"""
 
 
 class SameProduct(Config):
-    """What makes listings one product.
+    """Settings of product identity: which listings are one product."""
 
-    identifiers  attributes that name a product together, the maker's number last: what makes listings one product
-                 beside their catalog (`product_identity.products_of`); none: the catalog alone
-    variants     attributes that make listings of one product different things, of which each is shown: those that
-                 differ in one of them, or of which only one has it; upper and lower case of a key are one
-    """
-
-    identifiers: Identifiers = (("gtin",), ("brand", "mpn"), ("brand", "model code"), ("브랜드", "모델명"))
-    variants: tuple[str, ...] = ("size", "quantity", "capacity", "사이즈", "수량", "용량")
+    identifiers: Identifiers = Field(
+        (("gtin",), ("brand", "mpn"), ("brand", "model code"), ("브랜드", "모델명")),
+        description="Attribute keys that name a product together, the maker's number last, such as brand and mpn. The first "
+        "identifier that a listing has whole is its name. Listings of one name are one product, like those of one "
+        "catalog. Empty: catalogs alone.",
+    )
+    variants: tuple[str, ...] = Field(
+        ("size", "quantity", "capacity", "사이즈", "수량", "용량"),
+        description="Attribute keys, in any case, that make listings of one product different things. Listings that "
+        "differ in one of them are all shown, and so is a listing that lacks it.",
+    )
 
     @field_validator("identifiers")
     @classmethod
@@ -41,24 +51,35 @@ class SameProduct(Config):
 
 
 class Rules(SameProduct):
-    """Which products may be shown; by default what `POST /v1/similar` shows beside a product.
+    """Rules of a list. The defaults are those of `POST /v1/similar` beside a product."""
 
-    in_stock        leave out products whose stock is known and zero
-    price_min, price_max   inclusive; with either, products without a price are left out
-    attributes      the value that a product must have, among others, of each of these attributes
-    seed_catalog    whether other listings of the seed's product may be shown; the seed itself never is
-    cheapest        of the listings of a product that may be shown, show the cheapest only, the first by id of equals;
-                    one without a price only where none has one
-    component_cap   most results that share a photo though they are different products; null: all
-    """
-
-    in_stock: bool = True
-    price_min: float | None = Field(None, ge=0, allow_inf_nan=False)
-    price_max: float | None = Field(None, ge=0, allow_inf_nan=False)
-    attributes: dict[str, str] = {}
-    seed_catalog: bool = True
-    cheapest: bool = True
-    component_cap: int | None = Field(None, ge=1)
+    in_stock: bool = Field(True, description="Leave out products whose stock is known and zero.")
+    price_min: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Least price, inclusive. Products without a price are left out.",
+    )
+    price_max: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Greatest price, inclusive. Products without a price are left out.",
+    )
+    attributes: dict[str, str] = Field(
+        {}, description="Required attributes: for each key a value that must be among the product's values."
+    )
+    seed_catalog: bool = Field(
+        True, description="Show other listings of the seed's product. The seed itself is never shown."
+    )
+    cheapest: bool = Field(
+        True,
+        description="Of the listings of a product that may be shown, show the cheapest alone; ties by id. A listing "
+        "without a price is shown only if none has one.",
+    )
+    component_cap: int | None = Field(
+        None, ge=1, description="Most results of different products that share a photo; null: no limit."
+    )
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> Self:
@@ -68,17 +89,17 @@ class Rules(SameProduct):
 
 
 class Shown(NamedTuple):
-    """`allowed` bool [p]: what may be shown of p places; `cheapest` bool [p]: what stands for dearer listings too."""
+    """Decisions on p places: `allowed` bool [p], and `cheapest` bool [p] where dearer listings were left out."""
 
     allowed: np.ndarray
     cheapest: np.ndarray
 
 
 def shown(products: Products, places: np.ndarray, rules: Rules, seed: int | None = None) -> Shown:
-    """What of the products at these places [p] may be shown beside the product at the place `seed`.
+    """Decides which products at these places [p] may be shown beside the product at the place `seed`.
 
-    The cheapest listing of a variant of a product is sought in the whole shop, wherever it is filed. The cap of a component is
-    not applied here: it depends on what else is shown.
+    The cheapest listing of a product's variant is searched for in the whole shop, in any category. The cap of a photo
+    group is not applied here, because it depends on the other results.
     """
     allowed = eligible(products, places, rules, seed)
     cheapest = np.zeros(len(places), dtype=bool)
@@ -86,17 +107,17 @@ def shown(products: Products, places: np.ndarray, rules: Rules, seed: int | None
         offers = products.offers(rules.variants, rules.identifiers)
         grouped = np.flatnonzero(allowed & (offers.code[places] >= 0))
         codes, group = np.unique(offers.code[places[grouped]], return_inverse=True)
-        of_code = members(offers, codes)
-        rivals = np.flatnonzero(eligible(products, of_code.place, rules, seed))
-        first = np.searchsorted(of_code.group[rivals], np.arange(len(codes) + 1))
-        stands = of_code.place[rivals[first[:-1]]][group] == places[grouped]
-        allowed[grouped] = stands
-        cheapest[grouped] = stands & (np.diff(first) > 1)[group]
+        listings = members(offers, codes)
+        rivals = np.flatnonzero(eligible(products, listings.place, rules, seed))
+        first = np.searchsorted(listings.group[rivals], np.arange(len(codes) + 1))
+        is_cheapest = listings.place[rivals[first[:-1]]][group] == places[grouped]
+        allowed[grouped] = is_cheapest
+        cheapest[grouped] = is_cheapest & (np.diff(first) > 1)[group]
     return Shown(allowed, cheapest)
 
 
 def eligible(products: Products, places: np.ndarray, rules: Rules, seed: int | None = None) -> np.ndarray:
-    """bool [p]: which of the products at these places [p] pass the filters, each judged by itself."""
+    """bool [p]: which products at these places [p] pass the filters that need no other product."""
     passes = np.ones(len(places), dtype=bool) if products.gone is None else ~products.gone[places]
     if rules.in_stock:
         passes &= products.stock[places] != 0
@@ -115,42 +136,42 @@ def eligible(products: Products, places: np.ndarray, rules: Rules, seed: int | N
 
 
 def under_cap(
-    component: Sequence[int], k: int, cap: int | None, before: Mapping[int, int]
+    photo_group: Sequence[int], k: int, cap: int | None, before: Mapping[int, int]
 ) -> tuple[list[int], set[int]]:
-    """The first k products, best first, of which at most `cap` are of a component; and which components had more.
+    """The positions of the first k products with at most `cap` of each photo group, and the groups that had more.
 
-    component  of each product; -1 belongs to none
-    before     how many of each component are shown already
+    photo_group  of each product, best first; -1 for none
+    before       number of results that each photo group has already
     """
     chosen: list[int] = []
     had_more: set[int] = set()
     count = Counter(before)
-    for number, code in enumerate(component):
+    for position, group in enumerate(photo_group):
         if len(chosen) == k:
             break
-        if cap is not None and code >= 0 and count[code] >= cap:
-            had_more.add(code)
+        if cap is not None and group >= 0 and count[group] >= cap:
+            had_more.add(group)
         else:
-            count[code] += 1
-            chosen.append(number)
+            count[group] += 1
+            chosen.append(position)
     return chosen, had_more
 
 
 def named(
     products: Products, places: np.ndarray, rules: Rules, cheapest: np.ndarray, capped: Collection[int]
 ) -> list[tuple[str, ...]]:
-    """The names (`NAMES`) of what was applied to each of the results at these places [p].
+    """The rules (`NAMES`) that each of the results at these places [p] reports.
 
-    `cheapest` as in `Shown`; `capped`: the components of which there were more than the cap.
+    `cheapest` as in `Shown`; `capped` are the photo groups that had more results than the cap.
     """
-    component = products.component[places].tolist()
-    of_component = Counter(component)
+    groups = products.photo_group[places].tolist()
+    size = Counter(groups)
     applied = (
         (products.stock[places] > 0) & rules.in_stock,
         np.full(len(places), rules.price_min is not None or rules.price_max is not None),
         np.full(len(places), bool(rules.attributes)),
         cheapest,
-        np.array([code >= 0 and of_component[code] > 1 for code in component], dtype=bool),
-        np.array([code in capped for code in component], dtype=bool),
+        np.array([group >= 0 and size[group] > 1 for group in groups], dtype=bool),
+        np.array([group in capped for group in groups], dtype=bool),
     )
     return [tuple(compress(NAMES, row)) for row in np.stack(applied, axis=1).tolist()]

@@ -1,7 +1,7 @@
-"""Vectors as they are stored: float32, float16, or int8 with a scale for each vector; read as float32.
+"""Stored vectors: float32, float16, or int8 with a scale for each vector; always read as float32.
 
-A vector of d numbers takes 4d, 2d or d + 4 bytes. Of the 20 nearest of 20,000 random unit vectors of 128 numbers
-float16 finds at least 998 in 1000 and int8 980.
+A vector of d numbers takes 4d, 2d or d + 4 bytes. On 20,000 random unit vectors of 128 numbers recall@20 is at least
+0.998 with float16 and 0.98 with int8.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NUMBERS_AT_ONCE = 1 << 23
 
 
 class Stored(NamedTuple):
-    """`codes` [n, d] and, of int8, `scale` float32 [n]: a vector is its codes times its scale."""
+    """`codes` [n, d], and for int8 `scale` float32 [n]. A vector is its codes times its scale."""
 
     codes: np.ndarray
     scale: np.ndarray | None = None
@@ -31,7 +31,7 @@ class Stored(NamedTuple):
         return n, dimension
 
     def read(self, rows: slice = slice(None)) -> np.ndarray:
-        """float32 [r, d]; of float32 it is the stored array itself."""
+        """float32 [r, d]. Codes that are float32 are returned without a copy."""
         codes = self.codes[rows]
         if self.scale is not None:
             return codes * self.scale[rows, None]
@@ -42,7 +42,7 @@ class Stored(NamedTuple):
 
 
 class Vectors:
-    """Stored vectors, one part behind the other, read as float32; read-only, safe from many threads."""
+    """Stored vectors in one or more parts, concatenated; read as float32. Read-only, safe from many threads."""
 
     def __init__(self, *parts: Stored) -> None:
         self.parts = parts
@@ -56,13 +56,13 @@ class Vectors:
         return self.shape[0]
 
     def block(self, start: int, end: int) -> np.ndarray:
-        """float32 [end - start, d]: the vectors from `start` to `end`, which lie in one part."""
+        """float32 [end - start, d]: the vectors from `start` to `end`, which must lie in one part."""
         which = int(np.searchsorted(self._ends, start, side="right")) if len(self.parts) > 1 else 0
         before = int(self._ends[which - 1]) if which else 0
         return self.parts[which].read(slice(start - before, end - before))
 
     def pick(self, rows: np.ndarray) -> Stored:
-        """The vectors of these rows [r], as they are stored."""
+        """The vectors of these rows [r], as stored."""
         if len(self.parts) == 1:
             return self.parts[0].pick(rows)
         which = np.searchsorted(self._ends, rows, side="right")
@@ -81,16 +81,16 @@ class Vectors:
         return self.pick(rows).read()
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        """All of them, float32 [n, d]."""
+        """All vectors, float32 [n, d]."""
         whole = np.concatenate([part.read() for part in self.parts])
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
 
 def encode(vectors: np.ndarray, storage: Storage) -> Stored:
-    """float32 [n, d] -> as `storage` keeps them.
+    """Encodes vectors float32 [n, d] in the number format `storage`.
 
-    int8 is symmetric: the greatest magnitude of a vector becomes 127, so that a number is off by at most a 254th of
-    it. float16 holds magnitudes up to 65504 (`check_range`).
+    int8 is symmetric: the greatest magnitude of a vector becomes 127, so the error of a number is at most 1/254 of it.
+    float16 holds magnitudes up to 65504 (`check_range`).
     """
     if storage == "float32":
         return Stored(vectors)
@@ -102,17 +102,17 @@ def encode(vectors: np.ndarray, storage: Storage) -> Stored:
 
 
 def blocks(n: int, dimension: int) -> Iterator[slice]:
-    """Consecutive slices of n rows, of some millions of numbers each."""
+    """Consecutive slices of n rows, each of at most some millions of numbers."""
     step = max(1, _NUMBERS_AT_ONCE // max(1, dimension))
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
 def longest(stored: Stored) -> float:
-    """The greatest length of a vector, in float64; 0 of none."""
+    """The greatest length of a vector, in float64; 0 without vectors."""
     return float(np.sqrt(np.square(stored.read(), dtype=np.float64).sum(axis=1)).max(initial=0))
 
 
 def check_range(vectors: np.ndarray, storage: Storage) -> None:
-    """Raises ShoplensError if numbers of the vectors [n, d] are too great for `storage`."""
+    """Raises ShoplensError if numbers of the vectors [n, d] are too great for the number format `storage`."""
     if storage == "float16" and any(np.abs(vectors[rows]).max() > 65504 for rows in blocks(*vectors.shape)):
         raise ShoplensError("some numbers of the vectors are above 65504, float16's greatest: store them as int8")

@@ -18,13 +18,13 @@ from shoplens.evaluation.results import Evaluation
 from shoplens.experiments.events import EVENTS
 from shoplens.search import deltas
 from shoplens.search.deltas import Changes
-from shoplens.search.index import ITEMS, Index, items
+from shoplens.search.index import Index
+from shoplens.search.items import ITEMS, items
 from shoplens.search.lists.evaluation import (
     ListsConfig,
     Log,
     LogConfig,
-    Made,
-    Shop,
+    System,
     examples,
     judge,
     log_of_events,
@@ -33,6 +33,7 @@ from shoplens.search.lists.evaluation import (
 )
 from shoplens.search.lists.log import CLICKS, NO_IMPRESSIONS
 from shoplens.search.lists.report import differences
+from shoplens.search.lists.shop import Shop
 from shoplens.search.rules import Rules
 
 PRODUCTS = [
@@ -84,7 +85,7 @@ def index(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 def judged(
     index: Index, dataset: Dataset, log: Log | None = None, against: Index | None = None, **settings: Any
-) -> tuple[Evaluation, Made, Shop]:
+) -> tuple[Evaluation, System, Shop]:
     config = ListsConfig(k=3, **{"rules": Rules(seed_catalog=False), **settings})
     shop = Shop.of(dataset, [index, *([against] if against else [])], config.rules)
     made = make(index, shop, config)
@@ -92,7 +93,7 @@ def judged(
     return found.evaluation({"model": "m/1"}), made, shop
 
 
-def ids(made: Made, shop: Shop) -> dict[str, str]:
+def ids(made: System, shop: Shop) -> dict[str, str]:
     names = shop.ids.to_pylist()
     return {
         seed: "".join(names[code] for code in row if code >= 0)

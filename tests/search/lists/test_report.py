@@ -84,4 +84,4 @@ def test_the_page_is_whole_and_runs_nothing() -> None:
     assert "0.0,200.0 100.0,60.0 200.0,0.0" in page, "the curve, from the lower left"
     assert not re.search(r">\s*nan", page)
     plain = render(evaluation([1, 1, 1, 1], [0.0] * 4), Advice("next", "command"))
-    assert "Lists to look at" not in plain and "Against" not in plain and "Clicks" not in plain
+    assert "Example lists" not in plain and "Against" not in plain and "Clicks" not in plain

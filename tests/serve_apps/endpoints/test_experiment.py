@@ -19,7 +19,8 @@ from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEncoder
 from shoplens.nn.towers import ImageTowerConfig
 from shoplens.recipes.similar import SimilarEmbedder
 from shoplens.registry import versions as packages
-from shoplens.search.index import Index, items
+from shoplens.search.index import Index
+from shoplens.search.items import items
 from tests.serve_apps.conftest import make_index
 from tests.serve_apps.test_api import Service, error, running
 

@@ -21,7 +21,8 @@ from shoplens.datasets.format import Dataset
 from shoplens.schema import Identifier
 from shoplens.search import deltas
 from shoplens.search.deltas import Changes
-from shoplens.search.index import ITEMS, Index
+from shoplens.search.index import Index
+from shoplens.search.items import ITEMS
 from tests.serve_apps.conftest import jpeg, make_index
 from tests.serve_apps.test_api import Service, error, photo_item, running
 

@@ -1,1 +1,1 @@
-"""Lists of similar products: what they hold, and what logs say of them."""
+"""Lists of similar products: how they are made, and their evaluation by content and by logs."""

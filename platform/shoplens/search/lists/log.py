@@ -1,4 +1,4 @@
-"""What a log says of the lists beside a product: which were clicked, and what was shown with which probability."""
+"""Clicks and impressions of the lists beside a product, from an event log or a dataset's log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from shoplens.errors import ShoplensError
 
 CLICKS = ["seed", "product", "user"]
-"""Ids: the product on whose page, what was clicked there, and by whom."""
+"""Columns of ids: the product of the page (seed), the clicked product, the user."""
 IMPRESSIONS = pa.schema(
     [
         *((name, pa.string()) for name in CLICKS),
@@ -18,31 +18,33 @@ IMPRESSIONS = pa.schema(
         ("clicked", pa.bool_()),
     ]
 )
-"""What was shown, at which place of the list (from 0) and with which probability, and whether it was clicked."""
+"""One row a shown product: its place in the list (from 0), its propensity, and whether it was clicked."""
 NO_IMPRESSIONS = IMPRESSIONS.empty_table()
 _PLACE_OF_PAGE = ["user_id", "request_id", "seed_product_id", "product_id"]
 
 
 def clicks_of(events: pa.Table, surface: str) -> pa.Table:
-    """`CLICKS` on the slot `surface` of product pages, out of events (`experiments.events.EVENTS`).
+    """`CLICKS` in the slot `surface` of product pages, from events (`experiments.events.EVENTS`).
 
-    A product counts once on a page view, however often it was clicked there.
+    Repeated clicks on a product in one page view count once.
     """
     clicks = _first(_of_slot(events, "click", surface), _PLACE_OF_PAGE)
     return clicks.select(["seed_product_id", "product_id", "user_id"]).rename_columns(CLICKS)
 
 
 def consecutive_clicks(interactions: pa.Table, minutes: float) -> pa.Table:
-    """`CLICKS` that stand in for those of a log without seeds: what a user clicked next, within so many minutes.
+    """`CLICKS` that stand in for clicks on lists: each click with the same user's next click within `minutes`.
 
-    Of `datasets.format.INTERACTIONS`, on whatever surface. Clicks of one moment count from the top of the page down; the
-    same product twice in a row is no pair. Raises ShoplensError if a time cannot be read.
+    From a log without seeds (`datasets.format.INTERACTIONS`), on any surface. Clicks of one moment count from the top of
+    the page down. Two clicks in a row on one product are no pair. Raises ShoplensError if a time cannot be read.
     """
     clicks = interactions.filter(pc.equal(interactions["kind"], "click")).combine_chunks()
     try:
         time = pc.cast(clicks["time"], pa.timestamp("us", "UTC"))
     except pa.ArrowInvalid as error:
-        raise ShoplensError(f"the times of the log are no ISO 8601 with a zone: {error}") from None
+        raise ShoplensError(
+            f"the times of the log are no ISO 8601 with a zone: {error}; write 2025-04-01T10:00:00Z"
+        ) from None
     clicks = clicks.set_column(clicks.column_names.index("time"), "time", time)
     order = pc.sort_indices(clicks, [("user_id", "ascending"), ("time", "ascending"), ("position", "ascending")])
     clicks = clicks.take(order).combine_chunks()
@@ -55,9 +57,9 @@ def consecutive_clicks(interactions: pa.Table, minutes: float) -> pa.Table:
 
 
 def impressions_of(events: pa.Table, surface: str) -> pa.Table:
-    """`IMPRESSIONS` of the slot whose propensity is known.
+    """`IMPRESSIONS` of the slot `surface` with a known propensity.
 
-    A product counts once at a place of a page view. It was clicked if it was clicked on that page view.
+    A product counts once at each place of a page view. It is clicked if it was clicked in that page view.
     """
     clicks, shown = (_of_slot(events, kind, surface) for kind in ("click", "impression"))
     known = pc.and_(pc.is_valid(shown["propensity"]), pc.is_valid(shown["position"]))
@@ -82,7 +84,7 @@ def _first(events: pa.Table, columns: list[str]) -> pa.Table:
 
 
 def _joined(events: pa.Table, columns: list[str]) -> pa.Array:
-    """One text a row; ids hold no control characters."""
+    """One text a row, joined by a control character that ids do not hold."""
     whole = events.select(columns).combine_chunks()
     texts = [pc.fill_null(whole[name].cast(pa.string()), "") for name in columns]
     joined = pc.binary_join_element_wise(*texts, "\x1f")

@@ -1,19 +1,19 @@
-"""The value of a policy from the log of another: what it would earn an impression, had it been served.
+"""Off-policy evaluation: the value an impression of one policy, estimated from the log of another.
 
-A log holds the propensity of what was shown. Where an item is likelier under the evaluated policy than it was
-under the logging one, its impressions count for more, by the weight `probability / propensity`. Lists are logged
-an impression a position: each row is an item at a place with the propensity of that item there, and the value is
-that of one place (the item-position model of Li et al. 2018, "Offline evaluation of ranking policies with click models").
+A log holds the propensity of each shown item. Each impression gets the weight `probability / propensity`, so items that
+the evaluated policy shows more often than the logging policy count more. A list is logged as one impression a position:
+each row is an item at a place with its propensity there, and the value is that of one place (the item-position model of
+Li et al. 2018, "Offline evaluation of ranking policies with click models").
 
-| estimator | unbiased if | breaks down where |
+| estimator | unbiased if | fails if |
 | --- | --- | --- |
-| `direct` | the reward model is right | it is not; its interval knows nothing of that |
+| `direct` | the reward model is right | it is not; its interval does not show that |
 | `inverse_propensity` | propensities are true | weights are large |
 | `self_normalised` | propensities are true, n large | weights are large, less so |
 | `doubly_robust` | propensities are true, or the model is | both are wrong, or weights are large where the model errs |
 
-No bootstrap knows of a weight that was not drawn. Where a dozen rewarded impressions or fewer decide, or `effective` is
-a few dozen, both intervals hold the truth less often than 95 %.
+No bootstrap can resample a weight that is not in the log. If a dozen rewarded impressions or fewer decide the value, or
+`effective` is a few dozen, both intervals cover the truth less often than 95 %.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from shoplens.statistics.bootstrap import ratio_intervals
 
 @dataclass(frozen=True)
 class Log:
-    """What a logging policy showed and what came of it, an entry an impression [n].
+    """The log of a policy, one entry an impression [n].
 
     reward        float: click, purchase, revenue
-    propensity    in (0, 1]: probability with which the logging policy showed that item at that place
+    propensity    in (0, 1]: probability with which the logging policy showed the item at its place
     probability   in [0, 1]: probability with which the evaluated policy shows it there
-    user          any integers; without it every impression is taken to be independent of the others
+    user          any integers; default: impressions are independent
 
-    Raises ShoplensError for arrays of unequal length, values out of these ranges, an empty log, and a log that holds
-    nothing that the evaluated policy would show.
+    Raises ShoplensError for arrays of unequal length, values outside these ranges, an empty log, and a log without a single
+    impression that the evaluated policy would show.
     """
 
     reward: np.ndarray
@@ -50,7 +50,7 @@ class Log:
         _same_length(n, propensity=self.propensity, probability=self.probability, user=self.user)
         _finite(reward=self.reward, propensity=self.propensity, probability=self.probability)
         if not n:
-            raise ShoplensError("the log is empty: nothing can be learnt from no impression")
+            raise ShoplensError("the log is empty: give at least one impression")
         bad = (self.propensity <= 0) | (self.propensity > 1)
         if bad.any():
             raise ShoplensError(
@@ -60,28 +60,26 @@ class Log:
         if (self.probability < 0).any() or (self.probability > 1).any():
             raise ShoplensError("probabilities of the evaluated policy must lie in [0, 1]")
         if not self.probability.any():
-            raise ShoplensError(
-                "the evaluated policy shows nothing of what was logged: its value cannot be told from this log"
-            )
+            raise ShoplensError("the evaluated policy shows nothing of what was logged: use a log that holds its items")
 
     @property
     def weight(self) -> np.ndarray:
-        """probability / propensity, float64 [n]; its mean is 1 but for chance where propensities are true."""
+        """probability / propensity, float64 [n]. Its expected mean is 1 if propensities are true."""
         return np.asarray(self.probability, np.float64) / self.propensity
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The value an impression, with its uncertainty, and what the weights it rests on are like.
+    """The value an impression with its intervals, and diagnostics of the weights.
 
-    interval       95 %, percentiles of the bootstrap over users, or over impressions where users are not known
-    studentised    95 %, bootstrap-t over the same draws: the one to trust where a few weights decide
+    interval       95 %, percentiles of the bootstrap over users, or over impressions if users are not known
+    studentised    95 %, bootstrap-t over the same draws; prefer it if a few weights decide
     n              impressions
-    effective      (sum of weights)^2 / sum of squared weights (Kish 1965): as many impressions of equal weight
-    mean_weight    before clipping; far from 1 says that propensities are wrong or that the log is too small
-    cut            the share of the evaluated policy's impressions that clipping takes away, 1 - mean(clipped weight).
-                   With rewards of 0 to 1 the clipped value is too low by at most that (Bottou et al. 2013);
-                   doubly robust is off, to either side, by at most that times the model's largest error
+    effective      (sum of weights)^2 / sum of squared weights (Kish 1965): impressions of equal weight with this variance
+    mean_weight    before clipping; far from 1: propensities are wrong or the log is too small
+    cut            share of the evaluated policy's impressions that clipping removes, 1 - mean(clipped weight). With
+                   rewards from 0 to 1 the clipped value is too low by at most that (Bottou et al. 2013). Doubly robust is
+                   off, to either side, by at most that times the model's largest error.
     """
 
     value: float
@@ -95,10 +93,10 @@ class Estimate:
 
 
 def direct(expected: np.ndarray, user: np.ndarray | None = None, *, seed: int = 0) -> Estimate:
-    """The mean of what a reward model expects of the evaluated policy, `expected` [n] as of `expected_reward`.
+    """Direct method: the mean of the reward model's `expected` [n] (`expected_reward`) for the evaluated policy.
 
-    The interval is that of the contexts alone. What the model may have learnt wrongly is not in it, so it is too
-    narrow unless the model is refitted in every draw.
+    The interval covers the choice of contexts, not errors of the model. So it is too narrow unless the model is refitted in
+    every draw. Raises ShoplensError if there is no context.
     """
     _same_length(len(expected), user=user)
     _finite(expected=expected)
@@ -110,8 +108,8 @@ def direct(expected: np.ndarray, user: np.ndarray | None = None, *, seed: int = 
 def inverse_propensity(log: Log, *, clip: float | None = None, seed: int = 0) -> Estimate:
     """IPS: mean(weight * reward) (Horvitz & Thompson 1952). `clip` is the largest weight allowed.
 
-    Clipping trades variance for a bias towards 0, bounded by `Estimate.cut`; a limit that grows as n**0.5 makes both
-    vanish with the size of the log (Ionides 2008, "Truncated importance sampling").
+    Clipping trades variance for a bias towards 0, bounded by `Estimate.cut`. A limit that grows as n**0.5 makes both vanish
+    as the log grows (Ionides 2008, "Truncated importance sampling").
     """
     weight = _clipped(log, clip)
     return _estimate(weight * log.reward, np.ones(len(weight)), weight, log.user, seed, log)
@@ -120,7 +118,7 @@ def inverse_propensity(log: Log, *, clip: float | None = None, seed: int = 0) ->
 def self_normalised(log: Log, *, clip: float | None = None, seed: int = 0) -> Estimate:
     """SNIPS: sum(weight * reward) / sum(weight) (Swaminathan & Joachims 2015).
 
-    Within the range of the rewards whatever the weights; biased by O(1 / n).
+    The value stays within the range of the rewards; its bias is O(1 / n).
     """
     weight = _clipped(log, clip)
     return _estimate(weight * log.reward, weight, weight, log.user, seed, log)
@@ -131,10 +129,10 @@ def doubly_robust(
 ) -> Estimate:
     """DR: mean(expected + weight * (reward - predicted)) (Dudík et al. 2014).
 
-    predicted   [n]: the reward model's value of what was shown
-    expected    [n]: its value of the evaluated policy there, as of `expected_reward`
+    predicted   [n]: the reward model's value of the shown item
+    expected    [n]: its value of the evaluated policy in the same context (`expected_reward`)
 
-    The model must not have learnt from the rows it predicts (`cross_fitted`); otherwise the residuals are too small.
+    The model must not be trained on the rows it predicts (`cross_fitted`); otherwise the residuals are too small.
     """
     _same_length(len(log.reward), predicted=predicted, expected=expected)
     _finite(predicted=predicted, expected=expected)
@@ -158,9 +156,9 @@ def expected_reward(policy: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def require_support(policy: np.ndarray, logging: np.ndarray) -> None:
-    """Raises ShoplensError if `policy` shows what `logging` never does, both probabilities [..., items].
+    """Raises ShoplensError if `policy` shows items that `logging` never shows, both probabilities [..., items].
 
-    Of such items a log says nothing, and every estimator here but `direct` would count them as worth 0.
+    A log holds nothing about such items, and every estimator here but `direct` would count their value as 0.
     """
     if policy.shape != logging.shape:
         raise ShoplensError(
@@ -176,7 +174,7 @@ def require_support(policy: np.ndarray, logging: np.ndarray) -> None:
 
 
 def folds(n: int, k: int, user: np.ndarray | None = None, *, seed: int = 0) -> np.ndarray:
-    """Fold codes 0 to k-1, int64 [n], drawn; all rows of a user are in one fold.
+    """int64 [n]: random fold codes 0 to k-1; all rows of a user are in one fold.
 
     Raises ShoplensError if there are fewer than k users (or rows).
     """
@@ -189,17 +187,17 @@ def folds(n: int, k: int, user: np.ndarray | None = None, *, seed: int = 0) -> n
 
 
 def cross_fitted(learn: Callable[[np.ndarray, np.ndarray], np.ndarray], fold: np.ndarray) -> np.ndarray:
-    """A reward model's predictions [n, ...] of rows that it has not learnt from (Chernozhukov et al. 2018).
+    """A reward model's predictions [n, ...] of rows that it was not trained on (Chernozhukov et al. 2018).
 
-    `learn(learnt_from, asked)` fits on the rows `learnt_from` and predicts the rows `asked`, indices both:
-    [len(asked), ...], one column an item for `expected_reward`.
+    `learn(training, held_out)` takes row numbers, fits on `training` and predicts `held_out`: [len(held_out), ...], one
+    column an item for `expected_reward`. Raises ShoplensError if there are fewer than two folds.
     """
     codes = np.unique(fold)
     if len(codes) < 2:
-        raise ShoplensError("cross-fitting needs two folds or more")
+        raise ShoplensError("cross-fitting needs two folds or more: make them with `folds`")
     rows = [np.flatnonzero(fold == code) for code in codes]
     predicted = np.concatenate(
-        [learn(np.flatnonzero(fold != code), asked) for code, asked in zip(codes, rows, strict=True)]
+        [learn(np.flatnonzero(fold != code), held_out) for code, held_out in zip(codes, rows, strict=True)]
     )
     return predicted[np.argsort(np.concatenate(rows))]
 

@@ -1,4 +1,4 @@
-"""The page on lists of similar products: one sentence, drawings of what was found, and lists to look at."""
+"""The report on lists of similar products, as one HTML page: summary, charts, and example lists."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ TITLES = {
     "violations": "places that break a rule",
     "duplicates": "places that repeat a listing",
     "duplicates_product": "places that repeat a product",
-    "duplicates_component": "places that repeat a duplicate component",
+    "duplicates_component": "places that repeat a photo group",
     "duplicates_photo": "places that repeat a photo (perceptual hash)",
     "duplicates_truth": "places that truly repeat a product",
     "itself": "places that hold the seed",
     "itself_product": "places of the seed's product",
-    "itself_component": "places of the seed's duplicate component",
+    "itself_component": "places of the seed's photo group",
     "itself_photo": "places with the seed's photo",
     "itself_truth": "places that are truly the seed's product",
     "leakage_leaf": "places outside the seed's category",
     "leakage_parent": "places outside the category above it",
     "leakage_section": "places outside its section",
 }
-"""Of `lists/NAME@K`, in the order of the page."""
+"""Titles of the metrics `lists/NAME@K`, in the order of the page."""
 RULES = {
     "in_stock": "in stock",
     "price": "in price range",
@@ -44,12 +44,12 @@ RULES = {
 }
 ESTIMATORS = {"ips": "inverse propensity", "snips": "self-normalised", "dr": "doubly robust"}
 BOX = 200
-"""Sides of the drawing of the spread, in its own units."""
+"""Side of the Lorenz chart, in SVG units."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A product as the page shows it; what is None is not known, and of a seed ring and score are not."""
+    """A product on the page. None is unknown; a seed has neither ring nor score."""
 
     title: str
     picture: str | None
@@ -62,7 +62,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Example:
-    """A seed, and by system the results it begins with; `length` of the judged system's whole list."""
+    """A seed and the first results of each system; `length` is that of the evaluated system's whole list."""
 
     seed: Card
     lists: Mapping[str, Sequence[Card]]
@@ -75,7 +75,10 @@ class Advice(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Judged less the other, with its paired interval; `better` None where that holds 0, or where more is not better."""
+    """The evaluated system minus the other, with a paired interval.
+
+    `better` is None if the interval contains 0, or if the metric has no better direction.
+    """
 
     name: str
     value: float
@@ -85,7 +88,7 @@ class Difference(NamedTuple):
 
 
 def sentence(evaluation: Evaluation) -> str:
-    """What was found, in a line."""
+    """The summary of an evaluation, in one line."""
     about, metrics = evaluation.about, evaluation.metrics
     k = about["k"]
     parts = [
@@ -106,36 +109,36 @@ def sentence(evaluation: Evaluation) -> str:
 
 
 def differences(evaluation: Evaluation, other: Evaluation) -> list[Difference]:
-    """Of every figure that both have and that can be paired, but for times and sizes.
+    """The differences of all metrics that both evaluations have and that can be paired, without times and sizes.
 
-    Outcomes are paired on clicks, impressions and seeds; those of seeds on the ones for which both have an outcome.
+    Outcomes are paired by click, impression or seed. With seeds only those count for which both have an outcome.
     """
     outcomes: dict[str, np.ndarray] = {}
     groups: dict[str, np.ndarray] = {}
     spans: dict[str, tuple[float, float, float]] = {}
     for name in evaluation.metrics.keys() & other.metrics.keys():
         ours, theirs = evaluation.groups[name], other.groups[name]
-        alike = np.array_equal(ours, theirs)
+        same_groups = np.array_equal(ours, theirs)
         if "latency" in name or "bytes" in name or "/agreement/" in name:
             continue
         if name in evaluation.draws and name in other.draws:
-            span = percentiles(evaluation.draws[name] - other.draws[name]) if alike else (math.nan, math.nan)
+            span = percentiles(evaluation.draws[name] - other.draws[name]) if same_groups else (math.nan, math.nan)
             spans[name] = (evaluation.metrics[name].value - other.metrics[name].value, *span)
-        elif alike:
+        elif same_groups:
             outcomes[name], groups[name] = evaluation.outcomes[name] - other.outcomes[name], ours
         elif len(np.unique(ours)) == len(ours) and len(np.unique(theirs)) == len(theirs):
             groups[name], a, b = np.intersect1d(ours, theirs, return_indices=True)
             outcomes[name] = evaluation.outcomes[name][a] - other.outcomes[name][b]
     paired = Evaluation.of(outcomes, groups).metrics
     spans |= {name: (metric.value, metric.low, metric.high) for name, metric in paired.items()}
-    found = []
+    compared = []
     for name, metric in evaluation.metrics.items():
         if name in spans:
             value, low, high = spans[name]
-            says = (low > 0 or high < 0) and "/ring_" not in name
-            better = (value < 0) == metric.lower_is_better if says else None
-            found.append(Difference(name, value, low, high, better))
-    return found
+            significant = (low > 0 or high < 0) and "/ring_" not in name
+            better = (value < 0) == metric.lower_is_better if significant else None
+            compared.append(Difference(name, value, low, high, better))
+    return compared
 
 
 def render(
@@ -144,7 +147,7 @@ def render(
     examples: Sequence[Example] = (),
     compared: Sequence[Difference] = (),
 ) -> str:
-    """The page as self-contained HTML; every text is escaped, and the page forbids itself scripts and loading."""
+    """The page as self-contained HTML. All text is escaped; its security policy allows neither scripts nor loading."""
     environment = Environment(
         loader=FileSystemLoader([Path(__file__).parent, *evaluation_room.__path__]),
         autoescape=True,
@@ -173,7 +176,7 @@ def render(
         ),
         box=BOX,
         clicks=_clicks(metrics),
-        parts=_parts(metrics, about, k),
+        buckets=_buckets(metrics, about, k),
         agreement=[(name.split("/")[-1], metric) for name, metric in metrics.items() if "/agreement/" in name],
         compared=compared,
         differing=differing,
@@ -199,9 +202,9 @@ def _clicks(metrics: Mapping[str, Metric]) -> list[tuple[str, Metric]]:
     return [(name.removeprefix(start).replace("_by_seed", ", mean over seeds"), metrics[name]) for name in names]
 
 
-def _parts(metrics: Mapping[str, Metric], about: Mapping, k: int) -> list[tuple[int, Metric]]:
-    """(seeds, hit ratio) of each part by popularity, the rarest first."""
+def _buckets(metrics: Mapping[str, Metric], about: Mapping, k: int) -> list[tuple[int, Metric]]:
+    """(seeds, hit rate) of each popularity bucket, the rarest first."""
     return [
-        (told["seeds"], metrics[f"lists/clicks/{part}/hit@{k}"])
-        for part, told in sorted(about.get("popularity", {}).items())
+        (counts["seeds"], metrics[f"lists/clicks/{bucket}/hit@{k}"])
+        for bucket, counts in sorted(about.get("popularity", {}).items())
     ]

@@ -15,7 +15,7 @@ from shoplens.errors import ShoplensError
 from shoplens.search import deltas
 from shoplens.search.deltas import Changes
 from shoplens.search.index import Index
-from shoplens.search.lists.made import Lists, broken, lists_of, table, write
+from shoplens.search.lists.recommendations import Recommendations, recommend, table, violations, write
 from shoplens.search.rings import Widening
 from shoplens.search.rules import NAMES, Rules
 from tests.search.shops import Shop
@@ -30,7 +30,7 @@ SHOPS = st.builds(
 random_shops = settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def wrong_by_hand(index: Index, lists: Lists, rules: Rules) -> list[list[bool]]:
+def wrong_by_hand(index: Index, lists: Recommendations, rules: Rules) -> list[list[bool]]:
     """Each result judged by itself and by those before it, in plain loops."""
     products = product_rows(index)
     found = []
@@ -64,8 +64,8 @@ def test_every_list_is_that_of_a_reference_and_breaks_no_rule(
 ) -> None:
     index = shop.build(tmp_path_factory.mktemp("index") / "index")
     products = {product["product_id"]: product for product in product_rows(index)}
-    lists = lists_of(index, [*products, "no such product"], k, rules=rules, widening=widening)
-    assert not broken(index, lists, rules).any()
+    lists = recommend(index, [*products, "no such product"], k, rules=rules, widening=widening)
+    assert not violations(index, lists, rules).any()
     assert not np.array(wrong_by_hand(index, lists, rules)).any()
     told = table(index, lists).to_pylist()
     assert [row["seed"] for row in told] == [*products, "no such product"]
@@ -96,31 +96,31 @@ def test_what_breaks_a_rule_is_found_wherever_it_stands(
     empty = np.full(place.shape, -1)
     ids = index.products.all_ids.to_pylist()
     own = rng.integers(n, size=6)
-    lists = Lists(
+    lists = Recommendations(
         [ids[at] for at in own], own, place, empty, empty, empty * np.nan, empty.astype(np.uint8), own * 1.0, "s"
     )
-    assert broken(index, lists, rules).tolist() == wrong_by_hand(index, lists, rules)
+    assert violations(index, lists, rules).tolist() == wrong_by_hand(index, lists, rules)
 
 
 def test_what_left_the_shop_is_no_seed_and_in_no_list(tmp_path: Path) -> None:
     shop = Shop(5, 30, 60)
     index = shop.build(tmp_path / "index")
-    before = lists_of(index, ["p1"], 30)
+    before = recommend(index, ["p1"], 30)
     gone = table(index, before)["product_ids"][0].as_py()[0]
     deltas.append(tmp_path / "index", Changes(removed=[gone]))
     left = deltas.load(tmp_path / "index")
-    after = lists_of(left, ["p1", gone], 30)
+    after = recommend(left, ["p1", gone], 30)
     assert gone not in table(left, after)["product_ids"][0].as_py()
     assert after.seed[1] == -1 and (after.place[1] == -1).all() and np.isnan(after.seconds[1])
     assert after.snapshot != before.snapshot
-    assert broken(left, before, Rules())[0].tolist() == [True] + [False] * 29
+    assert violations(left, before, Rules())[0].tolist() == [True] + [False] * 29
 
 
 def test_the_table_says_how_it_was_made_and_is_whole_or_not_there(tmp_path: Path) -> None:
     index = Shop(2, 20, 30).build(tmp_path / "index")
     rules, widening, done = Rules(price_max=5, component_cap=1), Widening(rings=1), []
     seeds = index.products.all_ids.to_pylist()
-    lists = lists_of(index, seeds, 3, rules=rules, widening=widening, done=done.append)
+    lists = recommend(index, seeds, 3, rules=rules, widening=widening, done=done.append)
     assert sum(done) == len(seeds)
     write(tmp_path / "out/lists.parquet", index, lists, rules, widening)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["lists.parquet"]
@@ -132,4 +132,4 @@ def test_the_table_says_how_it_was_made_and_is_whole_or_not_there(tmp_path: Path
     assert Widening.model_validate_json(made[b"widening"]) == widening
     assert set(kept["rules"].combine_chunks().flatten().flatten().to_pylist()) <= set(NAMES)
     with pytest.raises(ShoplensError, match="k is 0"):
-        lists_of(index, seeds, 0)
+        recommend(index, seeds, 0)

@@ -1,4 +1,4 @@
-"""The list of every page: the similar products of each seed, made in one go, checked against the rules, kept as a table."""
+"""Recommendations: the list of similar products of every seed, checked against the rules and stored as a table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shoplens.search.products import Products
 from shoplens.search.rings import Widening, similar
 from shoplens.search.rules import NAMES, Rules
 
-LISTS = pa.schema(
+RECOMMENDATIONS = pa.schema(
     [
         ("seed", pa.string()),
         ("product_ids", pa.list_(pa.string())),
@@ -30,23 +30,23 @@ LISTS = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
-"""One row a seed, best first. The schema's metadata says how they were made: `snapshot`, `k`, `rules`, `widening`."""
+"""One row a seed, results best first. The schema's metadata holds `snapshot`, `k`, `rules` and `widening`."""
 _BIT = {name: 1 << number for number, name in enumerate(NAMES)}
 
 
 @dataclass(frozen=True)
-class Lists:
-    """The lists of n seeds, of at most k results each.
+class Recommendations:
+    """The lists of n seeds, at most k results each.
 
-    seeds    ids of products, which need not be in the index: such a seed has an empty list
-    seed     int64 [n]: its place in the index, -1 where it is not there
-    place    int64 [n, k]: places of the results, best first, -1 from where a list ends
-    row      int64 [n, k]: the photo that was nearest, a row of `Index.items`; -1 there too
-    ring     int64 [n, k]: the ring it was found in; -1 there too
-    score    float64 [n, k]; nan there
-    applied  uint8 [n, k]: the rules applied, a bit for each of `rules.NAMES`
-    seconds  float64 [n]: what each search took; nan where there was none
-    snapshot of the index
+    seeds    ids of products; a seed that is not in the index has an empty list
+    seed     int64 [n]: the seed's place in the index, -1 if it is not there
+    place    int64 [n, k]: the results' places in the index, best first, padded with -1
+    row      int64 [n, k]: the result's best photo, a row of `Index.items`, padded with -1
+    ring     int64 [n, k]: the result's ring, padded with -1
+    score    float64 [n, k], padded with NaN
+    applied  uint8 [n, k]: the rules applied, one bit for each of `rules.NAMES`
+    seconds  float64 [n]: duration of each search, NaN if there was none
+    snapshot id of the index
     """
 
     seeds: Sequence[str]
@@ -67,7 +67,7 @@ class Lists:
         return self.place.shape[1]
 
 
-def lists_of(
+def recommend(
     index: Index,
     seeds: Sequence[str],
     k: int,
@@ -75,11 +75,11 @@ def lists_of(
     rules: Rules = Rules(),
     widening: Widening = Widening(),
     done: Callable[[int], object] = lambda n: None,
-) -> Lists:
-    """What `rings.similar` shows for each seed. `done` is told how many seeds more have their list.
+) -> Recommendations:
+    """The results of `rings.similar` for each seed. `done(1)` is called after each seed.
 
-    Searches run one after the other: they hold the interpreter for most of their time, so that threads would only make
-    each of them slower. Raises ShoplensError on a k below 1.
+    Searches run one after the other. They hold the interpreter lock most of the time, so threads would only slow down
+    each of them. Raises ShoplensError if k is below 1.
     """
     if k < 1:
         raise ShoplensError(f"k is {k}: ask for at least 1 product")
@@ -88,9 +88,9 @@ def lists_of(
     score, applied = np.full((n, k), np.nan), np.zeros((n, k), dtype=np.uint8)
     seconds, own = np.full(n, np.nan), np.full(n, -1, dtype=np.int64)
     for number, seed in enumerate(seeds):
-        found = index.products.place(seed)
-        if found is not None:
-            own[number] = found
+        at = index.products.place(seed)
+        if at is not None:
+            own[number] = at
             began = perf_counter()
             results = similar(index, seed, k, rules=rules, widening=widening).results
             seconds[number] = perf_counter() - began
@@ -102,42 +102,44 @@ def lists_of(
         done(1)
     here = row >= 0
     place[here] = index.products.of_photos(row[here])
-    return Lists(seeds, own, place, row, ring, score, applied, seconds, index.snapshot)
+    return Recommendations(seeds, own, place, row, ring, score, applied, seconds, index.snapshot)
 
 
-def broken(index: Index, lists: Lists, rules: Rules) -> np.ndarray:
-    """bool [n, k]: results that a rule forbids, each list looked at anew, whatever the search says it applied.
+def violations(index: Index, lists: Recommendations, rules: Rules) -> np.ndarray:
+    """bool [n, k]: results that a rule forbids. This check shares no code with the search.
 
-    A result breaks a rule if it is the seed itself or is gone; is of the seed's product, out of stock, outside the price
-    range or without an attribute where the rules ask for it; if a listing of its product and variant that could be shown is
-    cheaper, or stands before it; and if it is beyond the cap of its component.
+    A result violates the rules if
+    - it is the seed, or is gone from the shop
+    - it is of the seed's product, out of stock, outside the price range or without an attribute, if the rules filter so
+    - a listing of its product and variant that may be shown is cheaper, or stands before it
+    - it exceeds the cap of its photo group
     """
     products = index.products
     here = lists.place >= 0
     place = np.where(here, lists.place, 0)
     seed = lists.seed[:, None]
-    shows = _passing(index, rules)
-    wrong = (place == seed) | ~shows[place]
+    allowed = _passing(index, rules)
+    wrong = (place == seed) | ~allowed[place]
     if not rules.seed_catalog:
         product = products.identity(rules.identifiers)
         wrong |= (product[place] >= 0) & (seed >= 0) & (product[place] == product[seed])
     if rules.cheapest:
         code = products.offers(rules.variants, rules.identifiers).code
-        offer, of_seed = code[place], np.where(seed >= 0, code[seed], -1)
-        lowest, second = _two_lowest(products, code, shows)
+        offer, seed_offer = code[place], np.where(seed >= 0, code[seed], -1)
+        lowest, second = _two_lowest(products, code, allowed)
         price = products.price[place]
-        itself = (offer == of_seed) & shows[seed] & (products.price[seed] == lowest[offer])
-        rival = np.where(itself, second[offer], lowest[offer])
+        seed_is_lowest = (offer == seed_offer) & allowed[seed] & (products.price[seed] == lowest[offer])
+        rival = np.where(seed_is_lowest, second[offer], lowest[offer])
         cheaper = (price > rival) | (np.isnan(price) & np.isfinite(rival))
-        wrong |= (offer >= 0) & (cheaper | (_before(np.where(here, offer, -1)) > 0))
+        wrong |= (offer >= 0) & (cheaper | (_earlier(np.where(here, offer, -1)) > 0))
     if rules.component_cap is not None:
-        component = np.where(here, products.component[place], -1)
-        wrong |= _before(component) >= rules.component_cap
+        group = np.where(here, products.photo_group[place], -1)
+        wrong |= _earlier(group) >= rules.component_cap
     return wrong & here
 
 
-def table(index: Index, lists: Lists) -> pa.Table:
-    """`LISTS` of the lists."""
+def table(index: Index, lists: Recommendations) -> pa.Table:
+    """The lists as `RECOMMENDATIONS`."""
     here = lists.place >= 0
     ends = np.concatenate([[0], np.cumsum(here.sum(axis=1))])
 
@@ -154,18 +156,18 @@ def table(index: Index, lists: Lists) -> pa.Table:
             ragged(names.take(pa.array(lists.applied[here]))),
             pa.array(lists.seconds, from_pandas=True),
         ],
-        schema=LISTS,
+        schema=RECOMMENDATIONS,
     )
 
 
-def write(path: str | os.PathLike[str], index: Index, lists: Lists, rules: Rules, widening: Widening) -> None:
-    """Writes `table` as Parquet aside, then moves it to `path`."""
+def write(path: str | os.PathLike[str], index: Index, lists: Recommendations, rules: Rules, widening: Widening) -> None:
+    """Writes `table` as Parquet, aside and then moved to `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = {"rules": rules.model_dump_json(), "widening": widening.model_dump_json(), "k": json.dumps(lists.k)}
+    settings = {"rules": rules.model_dump_json(), "widening": widening.model_dump_json(), "k": json.dumps(lists.k)}
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        whole = table(index, lists).replace_schema_metadata({"snapshot": lists.snapshot, **made})
+        whole = table(index, lists).replace_schema_metadata({"snapshot": lists.snapshot, **settings})
         pq.write_table(whole, aside, compression="zstd")
         os.replace(aside, path)
     finally:
@@ -173,7 +175,7 @@ def write(path: str | os.PathLike[str], index: Index, lists: Lists, rules: Rules
 
 
 def _passing(index: Index, rules: Rules) -> np.ndarray:
-    """bool [products]: what the filters let through, from the columns as they are in the index."""
+    """bool [products]: products that pass the filters, from the columns of the index alone."""
     products = index.products
     passes = np.ones(len(products), dtype=bool) if products.gone is None else ~products.gone
     if rules.in_stock:
@@ -183,19 +185,19 @@ def _passing(index: Index, rules: Rules) -> np.ndarray:
     if rules.price_max is not None:
         passes &= products.price <= rules.price_max
     if rules.attributes:
-        said = index.items["attributes"].take(pa.array(products.start[:-1])).to_pylist()
-        asked = rules.attributes.items()
+        of_product = index.items["attributes"].take(pa.array(products.start[:-1])).to_pylist()
+        required = rules.attributes.items()
         passes &= np.array(
-            [all(value in dict(one or ()).get(key, ()) for key, value in asked) for one in said], dtype=bool
+            [all(value in dict(one or ()).get(key, ()) for key, value in required) for one in of_product], dtype=bool
         )
     return passes
 
 
-def _two_lowest(products: Products, code: np.ndarray, shows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The two lowest known prices among the listings of each code that may be shown; infinite where there is none."""
+def _two_lowest(products: Products, code: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two lowest known prices among the allowed listings of each offer group; inf where there is none."""
     n = int(code.max(initial=-1)) + 1
     lowest, second = np.full(n + 1, np.inf), np.full(n + 1, np.inf)
-    priced = np.flatnonzero(shows & (code >= 0) & ~np.isnan(products.price))
+    priced = np.flatnonzero(allowed & (code >= 0) & ~np.isnan(products.price))
     priced = priced[np.lexsort((products.price[priced], code[priced]))]
     group, price = code[priced], products.price[priced]
     first = np.flatnonzero(np.diff(group, prepend=-1))
@@ -205,8 +207,8 @@ def _two_lowest(products: Products, code: np.ndarray, shows: np.ndarray) -> tupl
     return lowest, second
 
 
-def _before(codes: np.ndarray) -> np.ndarray:
-    """How often each entry's code stands before it in its row, int64 [n, k]; 0 of codes below 0."""
+def _earlier(codes: np.ndarray) -> np.ndarray:
+    """int64 [n, k]: how often each entry's code occurs earlier in its row; 0 for codes below 0."""
     count = np.zeros(codes.shape, dtype=np.int64)
     for at in range(1, codes.shape[1]):
         count[:, at] = ((codes[:, :at] == codes[:, at, None]) & (codes[:, at, None] >= 0)).sum(axis=1)
