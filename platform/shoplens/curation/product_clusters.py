@@ -65,9 +65,9 @@ class ClassesConfig(Config):
         0,
         ge=0,
         le=6,
-        description="largest Hamming distance, in bits of 64, of perceptual hashes that join two products; null: photos "
-        "join nothing, and near-duplicates may lie in different splits. Above 0, different photos on white ground form "
-        "long chains of links, and whole chains leave the training: confirm links by vectors",
+        description="largest Hamming distance, in bits of 64, of perceptual hashes that join two products; null: "
+        "photos join nothing, and near-duplicates may lie in different splits. Above 0, different photos on white "
+        "ground form long chains of links, and whole chains leave the training: confirm links by vectors",
     )
     cosine: float = Field(
         0.75, ge=-1, le=1, description="least cosine of the vectors of two linked photos, if vectors are given"
@@ -75,14 +75,14 @@ class ClassesConfig(Config):
     most: int = Field(
         20,
         ge=2,
-        description="most products that photos join to one class, a catalog counting as one. A photo that more products "
-        "show is a placeholder and is left out",
+        description="most products that photos join to one class, a catalog counting as one. A photo that more "
+        "products show is a placeholder and is left out",
     )
     roles: tuple[str, ...] | None = Field(None, description='roles of the photos used, such as ["main"]; null: all')
     user_roles: tuple[str, ...] = Field(
         ("user",),
-        description="roles of photos that users took. They belong to the class of the product they were tagged with and "
-        "join no products; one that is near a photo of another class is left out",
+        description="roles of photos that users took. They belong to the class of the product they were tagged with "
+        "and join no products; one that is near a photo of another class is left out",
     )
     splits: SplitsConfig = Field(SplitsConfig(), description="how classes are split")
 
@@ -108,10 +108,10 @@ class ProductClusters:
     def __str__(self) -> str:
         counts = {name: f"{count:,}" for name, count in self.counts.items()}
         return (
-            "{classes} classes of {photos} photos of {products} products. Products joined: {by_catalog} by their catalog, "
-            "{by_photo} by a photo; not joined: {vetoed} because catalogs differ, {over_cap} because the class would be "
-            "too large. Photos left out: {placeholders} placeholders, {ambiguous} users' photos that match several "
-            "classes, {alone} alone in their class"
+            "{classes} classes of {photos} photos of {products} products. Products joined: {by_catalog} by their "
+            "catalog, {by_photo} by a photo; not joined: {vetoed} because catalogs differ, {over_cap} because the "
+            "class would be too large. Photos left out: {placeholders} placeholders, {ambiguous} users' photos that "
+            "match several classes, {alone} alone in their class"
         ).format(**counts)
 
 

@@ -36,8 +36,8 @@ class TopicsConfig(Config):
     )
     liked: Liked = Field(
         "review_count",
-        description="ranking target: `review_count` is log(1 + reviews), `click_rate` the click rate on the topic's pages, "
-        "`nothing` trains the fit to the topic alone",
+        description="ranking target: `review_count` is log(1 + reviews), `click_rate` the click rate on the topic's "
+        "pages, `nothing` trains the fit to the topic alone",
     )
     refinement: Literal["corrected", "reference"] = Field(
         "corrected", description="`reference` repeats the inverted filters of the reference implementation"
@@ -216,7 +216,8 @@ def impressions(log: pd.DataFrame, where: str) -> pd.DataFrame:
         clicked[row.dropna().to_numpy(np.int64)] = True
     if lost > len(clicks) / 2:
         raise ShoplensError(
-            f"{where}: {lost:,} of {len(clicks):,} clicks have no impression before them in the log: import the impressions too"
+            f"{where}: {lost:,} of {len(clicks):,} clicks have no impression before them in the log: import the "
+            f"impressions too"
         )
     return shown.assign(clicked=clicked)
 
@@ -280,10 +281,9 @@ def refine_as_reference(table: TopicProducts, names: Sequence[str], *, least: in
 
     names   of all topics
 
-    A topic is kept if fewer than five of its products are liked or if `counted` takes two values, and if no earlier topic
-    has its name. Products that an earlier topic took are removed. The topic is then dropped unless it has `least`
-    products, two values of `counted`, and five products that nobody liked. Of more than 100 products, the 75 most liked
-    are kept.
+    Of each name, the first topic is taken that has `least` products, and either fewer than five liked ones or two values
+    of `counted`. Products of topics kept before are removed. The topic is then kept if it still has `least` products,
+    two values of `counted`, and five products that nobody liked. Of more than 100 products, the 75 most liked stay.
     """
     kept: list[np.ndarray] = []
     claimed: set[int] = set()

@@ -1,8 +1,8 @@
 """The on-disk dataset: Parquet tables, WebDataset shards and a manifest.
 
 A folder is a dataset if it has a `manifest.json`, which is written last. Photos are members of
-`shards/SPLIT-000000.tar`: `IMAGE_ID.jpg` and `IMAGE_ID.json`. `images.parquet` has the byte offset of each photo, so one
-photo can be read by one ranged read.
+`shards/SPLIT-000000.tar`: `IMAGE_ID.jpg` and `IMAGE_ID.json`. `images.parquet` has the byte offset of each photo, so a
+single photo is one ranged read.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class Photo:
 def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, draft: int | None = None) -> Photo:
     """Decodes a photo.
 
-    draft   a JPEG may be decoded at 1/2, 1/4 or 1/8 scale, with a shorter side of at least `draft` pixels; several times
-            faster for large photos
+    draft   a JPEG may be decoded at 1/2, 1/4 or 1/8 scale, with a shorter side of at least `draft` pixels; this is
+            several times faster for large photos
 
     Raises ImageRejected with reason `empty`, `too_large`, `unreadable`, `format`, `animated`,
     `too_many_pixels` or `truncated`.
@@ -136,8 +136,8 @@ def _rgb_on_white(image: Image.Image) -> Image.Image:
 def perceptual_hash(image: Image.Image) -> int:
     """64-bit perceptual hash (pHash, DCT): similar photos differ in few bits.
 
-    Equals imagehash's `phash` but for at most a few bits near the median, because the photo is shrunk in two steps. That
-    makes it two to four times faster on photos of 256 pixels or more. Datasets store it, so it must not change.
+    Equals imagehash's `phash` but for at most a few bits near the median, because the photo is shrunk in two steps.
+    That makes it two to four times faster on photos of 256 pixels or more. Datasets store it, so it must not change.
     """
     gray = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=3.0))
     low = (_DCT @ gray @ _DCT.T).ravel()

@@ -34,8 +34,8 @@ class Preprocessing(Config):
     reducing_gap: float | None = Field(
         3.0,
         ge=1,
-        description="Pillow's reducing_gap: large photos are shrunk in two steps, and JPEGs are decoded at a reduced scale. "
-        "null: one full resampling, as models trained elsewhere expect",
+        description="Pillow's reducing_gap: large photos are shrunk in two steps, and JPEGs are decoded at a reduced "
+        "scale. null: one full resampling, as models trained elsewhere expect",
     )
     mean: tuple[float, float, float] = Field(
         (0.48145466, 0.4578275, 0.40821073), description="the model subtracts it from pixels in 0..1"

@@ -18,8 +18,8 @@ class Samples:
     sample    int64 [n]: row in `images.parquet`
     product   int64 [n]: row in `products.parquet`
     catalog   int64 [n]: catalog code; a product without a catalog id is a catalog of its own
-    category  int64 [n, levels]: category code at each level, root first. Below the product's deepest category its code is
-              repeated. All -1 if the product has no category
+    category  int64 [n, levels]: category code at each level, root first. Below the product's deepest category, the
+              code of that category is repeated. All -1 if the product has no category
     phash     uint64 [n]: perceptual hash of the photo
     """
 

@@ -54,8 +54,8 @@ class TopicTextConfig(Config):
     )
     words: Literal["any", "reference"] = Field(
         "any",
-        description="words that are kept: of `any` script, or those of the `reference` implementation, which keeps category "
-        "names unchanged",
+        description="words that are kept: of `any` script, or those of the `reference` implementation, which keeps "
+        "category names unchanged",
     )
     word_dropout: float = Field(
         0.1,

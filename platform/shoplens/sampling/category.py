@@ -19,8 +19,8 @@ class CategoryNegatives(Config):
     uniform_share: float = Field(0.25, ge=0, lt=1, description="share of the batch that is drawn uniformly")
     level: int = Field(
         -1,
-        description="level of the drawn categories (0: root, -1: leaf). A category with fewer than `catalogs` catalogs is "
-        "replaced by its parent",
+        description="level of the drawn categories (0: root, -1: leaf). A category with fewer than `catalogs` "
+        "catalogs is replaced by its parent",
     )
     start_step: int = Field(0, ge=0, description="first training step with such batches; batches before it are uniform")
 

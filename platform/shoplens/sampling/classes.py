@@ -24,8 +24,8 @@ class ClassBatches(Config):
     categories: int | None = Field(
         None,
         ge=2,
-        description="categories in a batch; each is drawn in proportion to its photos, at most once a batch. null: classes "
-        "of any category",
+        description="categories in a batch; each is drawn in proportion to its photos, at most once a batch. null: "
+        "classes of any category",
     )
     level: int = Field(
         -1,

@@ -41,7 +41,8 @@ class TopicBatch(NamedTuple):
         block = self.size // self.blocks
         if len(rows) % block:
             raise ShoplensError(
-                f"a batch of {self.blocks} blocks cannot be shared evenly: take a number of workers that divides {self.blocks}"
+                f"a batch of {self.blocks} blocks cannot be shared evenly: take a number of workers that divides "
+                f"{self.blocks}"
             )
         parts = rows.reshape(-1, block)
         pairs = self.matching // self.blocks
@@ -59,7 +60,7 @@ def topic_plan(
 ) -> np.ndarray:
     """Rows of `table`, int64 [steps, batch.size]. Every topic with enough products is ranked once an epoch.
 
-    The product of a pair is one that the topic lists, if it lists any. A list is drawn from all candidates of the topic.
+    The product of a pair is one that the topic lists, if it lists any. A list is drawn from all candidates of a topic.
 
     draw        how a list is drawn from a topic's products: `random`; `stratified`: evenly from the most, middle and
                 least liked thirds; `reference`: weighted by counts, as the reference implementation does
