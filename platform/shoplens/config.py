@@ -1,4 +1,4 @@
-"""Typed configuration: YAML in, a frozen pydantic model out, misspelt keys refused with the nearest known name."""
+"""Typed configuration: YAML becomes a frozen pydantic model. An unknown key is an error that names the nearest key."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from shoplens.errors import ShoplensError
 
 
 class ConfigError(ShoplensError):
-    """A configuration that cannot be used; the message names file, key and remedy."""
+    """An unusable configuration. The message names the file, the key and the remedy."""
 
 
 class Config(BaseModel):
-    """Base of every configuration: unknown keys are errors, values never change after loading."""
+    """Base of every configuration: unknown keys are errors, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,10 +27,11 @@ C = TypeVar("C", bound=Config)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ConfigError if the file is missing, is not YAML or holds no mapping."""
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"there is no file {path}") from None
+        raise ConfigError(f"there is no file {path}: check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
@@ -39,7 +40,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """Applies `key.sub=value` assignments (values are YAML) to a copy of `tree`."""
+    """A copy of `tree` with the assignments applied. Values are YAML: `training.epochs=3`, `splits=[train, val]`.
+
+    Raises ConfigError if an assignment has no key or no `=`, its value is not YAML, or a parent key is not a section.
+    """
     merged = yaml.safe_load(yaml.safe_dump(dict(tree)))
     for assignment in assignments:
         key, sign, value = assignment.partition("=")
@@ -52,7 +56,7 @@ def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
                 branch[parent] = {}
             branch = branch[parent]
             if not isinstance(branch, dict):
-                raise ConfigError(f"cannot set {key}: {parent} is a value, not a section")
+                raise ConfigError(f"cannot set {key}: {parent} is a value, not a section; set {parent} itself")
         try:
             branch[leaf] = yaml.safe_load(value)
         except yaml.YAMLError as error:
@@ -61,7 +65,10 @@ def override(tree: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
 
 
 def validate(model: type[C], tree: Mapping[str, Any], where: str) -> C:
-    """Raises ConfigError listing every mistake as one line: key, what is wrong, the nearest known key."""
+    """`tree` as a `model`. Raises ConfigError with one line a mistake: the key, the fault and the nearest known key.
+
+    `where` names the source of the tree in the message, for example the file.
+    """
     try:
         return model.model_validate(dict(tree))
     except ValidationError as error:
@@ -80,7 +87,7 @@ def _lines(model: type[BaseModel], error: ValidationError) -> Iterable[str]:
 
 
 def _known_keys(model: type[BaseModel], path: Iterable[str | int]) -> list[str]:
-    """Field names of the models that `path` may lead to; list positions and union tags are passed over."""
+    """Field names of every model that `path` can lead to. List positions and union tags are skipped."""
     models = [model]
     for part in path:
         inner = [

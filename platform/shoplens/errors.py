@@ -1,5 +1,5 @@
-"""Errors that are the user's to mend: printed as one sentence, never as a stack trace."""
+"""Errors that the user can fix. They are printed as one sentence, without a stack trace."""
 
 
 class ShoplensError(Exception):
-    """Something the user asked for cannot be done; the message says what was wrong and what to do."""
+    """A request that cannot be carried out. The message says what was wrong and what to do."""

@@ -1,4 +1,4 @@
-"""What a shop consists of: products, their photos, categories, topics and interactions."""
+"""The data model of a shop: products, categories, topics and interactions."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ Split = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
 
 
 class Product(BaseModel):
-    """One listing of a shop. Listings that are the same product share a `catalog_id`.
-
-    `texts` holds further text fields by name (a second language, the shop's long title);
-    `attributes` maps a key to one or more values. `stock` is in pieces, None where it is not known.
-    """
+    """One listing of a shop. Listings of the same product share a `catalog_id`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: Identifier
-    catalog_id: Identifier | None = None
+    id: Identifier = Field(description="unique among the products of the dataset")
+    catalog_id: Identifier | None = Field(
+        None, description="shared by listings of the same product; null: the listing is a catalog of its own"
+    )
     title: str = Field(min_length=1, max_length=2000)
     description: str = ""
-    texts: dict[str, str] = {}
-    category_path: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field((), max_length=8)
-    category_id: Identifier | None = None
-    attributes: dict[str, tuple[str, ...]] = {}
-    price: float | None = Field(None, ge=0, allow_inf_nan=False)
-    currency: str | None = None
+    texts: dict[str, str] = Field({}, description="more text fields by name, such as the title in a second language")
+    category_path: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        (), max_length=8, description='category names from root to leaf: ["Men", "T-Shirts"]'
+    )
+    category_id: Identifier | None = Field(None, description="id of the leaf category; made from the path if null")
+    attributes: dict[str, tuple[str, ...]] = Field({}, description='one or more values a key: {"color": ["Red"]}')
+    price: float | None = Field(None, ge=0, allow_inf_nan=False, description="price in `currency`")
+    currency: str | None = Field(None, description='ISO 4217 code, such as "USD"')
     seller: str | None = None
     review_count: int | None = Field(None, ge=0, lt=2**63)
-    stock: int | None = Field(None, ge=0, lt=2**63)
-    split: Split = "train"
+    stock: int | None = Field(None, ge=0, lt=2**63, description="pieces in stock; null: unknown")
+    split: Split = Field("train", description="split of the photos that name none of their own")
 
     @field_validator("attributes", mode="before")
     @classmethod
     def _values_are_lists(cls, attributes: Any) -> Any:
-        """`{"color": "Red", "sizes": ["S", "M"], "year": 2010}` -> lists of strings, empty values left out."""
+        """`{"color": "Red", "year": 2010, "note": ""}` -> `{"color": ("Red",), "year": ("2010",)}`."""
         if not isinstance(attributes, Mapping):
             return attributes
         normal: dict[str, tuple[str, ...]] = {}
@@ -60,10 +60,11 @@ class Product(BaseModel):
         return normal
 
     def text(self, fields: Sequence[str], separator: str = " ") -> str:
-        """The named fields (`title`, `description`, `category`, or a key of `texts`), joined; empty ones skipped."""
+        """The non-empty fields among `fields`, joined. A field is named as in `field`."""
         return separator.join(filter(None, (self.field(name) for name in fields)))
 
     def field(self, name: str) -> str:
+        """The text of `title`, `description`, `category` (the names of the path) or a key of `texts`; "" if absent."""
         match name:
             case "title":
                 return self.title
@@ -79,18 +80,18 @@ class Product(BaseModel):
 
 
 class TopicText(BaseModel):
-    """What is said of a shopping exhibition; anything may be left out."""
+    """The text of a shopping exhibition. Every field is optional."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = ""
-    desc: str = ""
+    name: str = Field("", description='for example "Winter coats under 100,000 won"')
+    desc: str = Field("", description="description")
     date: str | None = Field(None, description="ISO date on which the exhibition opens")
-    cat1: str = ""
-    cat2: str = ""
-    cat3: str = ""
-    cat4: str = ""
-    kwds: tuple[str, ...] = ()
+    cat1: str = Field("", description="name of the category, first level")
+    cat2: str = Field("", description="name of the category, second level")
+    cat3: str = Field("", description="name of the category, third level")
+    cat4: str = Field("", description="name of the category, fourth level")
+    kwds: tuple[str, ...] = Field((), description="keywords")
 
     @field_validator("date")
     @classmethod
@@ -101,35 +102,37 @@ class TopicText(BaseModel):
 
 
 class Topic(TopicText):
-    """A shopping exhibition that products are ranked for."""
+    """A shopping exhibition. Its products are ranked by how well they fit it and how much shoppers like them."""
 
     id: Identifier
-    name: str
-    product_ids: tuple[str, ...] = ()
+    name: str = Field(description="title of the exhibition")
+    product_ids: tuple[str, ...] = Field((), description="products that the shop chose for the exhibition")
 
 
 class Interaction(BaseModel):
-    """One logged event of a shopper; `propensity` is the probability with which it was shown there."""
+    """One logged event of a shopper."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    time: str
+    time: str = Field(description="ISO 8601, such as 2025-04-01T10:00:00")
     user_id: str
     product_id: str
     kind: Literal["impression", "click", "purchase"]
-    surface: str = ""
-    topic_id: str | None = None
-    position: int | None = Field(None, ge=0, le=100_000)
-    propensity: float | None = Field(None, gt=0, le=1)
+    surface: str = Field("", description='slot of the page, such as "similar"')
+    topic_id: str | None = Field(None, description="exhibition on whose page the product was shown")
+    position: int | None = Field(None, ge=0, le=100_000, description="place in the list, from 0")
+    propensity: float | None = Field(
+        None, gt=0, le=1, description="probability that the logging policy showed the product at this position"
+    )
 
 
 def slug(name: str) -> str:
-    """`"Hoodies & Sweatshirts"` -> `"hoodies-sweatshirts"`; letters of every script are kept."""
+    """`"Hoodies & Sweatshirts"` -> `"hoodies-sweatshirts"`. Letters of every script are kept."""
     return re.sub(r"[^\w]+", "-", name.casefold(), flags=re.UNICODE).strip("-_") or "x"
 
 
 def category_id_of(path: Sequence[str], taken: Collection[str] = ()) -> str:
-    """`("Men", "T-Shirts")` -> `"men/t-shirts"`, with a hash of the path behind it if that is `taken`."""
+    """`("Men", "T-Shirts")` -> `"men/t-shirts"`. A hash of the path is appended if that id is `taken`."""
     plain = "/".join(slug(name) for name in path)
     if plain not in taken:
         return plain
@@ -138,7 +141,7 @@ def category_id_of(path: Sequence[str], taken: Collection[str] = ()) -> str:
 
 @dataclass
 class Category:
-    """A node of the tree; `order` is its place in depth-first order, a subtree being `order..last`."""
+    """A node of the tree. Its subtree covers the places `order` to `last` of the depth-first order."""
 
     id: str
     parent_id: str | None
@@ -151,9 +154,9 @@ class Category:
 
 
 class CategoryTree:
-    """The shop's categories as a forest of paths, with ids checked to name one place each.
+    """The categories of a shop: a forest of paths in which every id names one path.
 
-    Depth-first order makes every subtree a contiguous range, which is what the search slices.
+    In depth-first order every subtree is a contiguous range, so a search slices it.
     """
 
     def __init__(self) -> None:
@@ -163,23 +166,25 @@ class CategoryTree:
         self._ordered = False
 
     def add(self, path: Sequence[str], category_id: str | None = None) -> str:
-        """Adds the path (root to leaf) and returns its leaf's id, made from the path where none is given.
+        """Adds a path (root to leaf) and returns the id of its leaf. A missing id is made from the path.
 
-        Raises ShoplensError if the id already names another place, or the path another id: not a tree.
+        Raises ShoplensError if the path is empty, if the id names another path, or if the path has another id.
         """
         path = tuple(path)
         if not path:
-            raise ShoplensError("the category path is empty")
+            raise ShoplensError("the category path is empty: give at least one name")
         parent_id = self.add(path[:-1]) if len(path) > 1 else None
         known = self._by_path.get(path)
         if known is not None:
             if category_id is not None and category_id != known:
-                raise ShoplensError(f"category {' > '.join(path)} has two ids, {known!r} and {category_id!r}")
+                raise ShoplensError(f"category {' > '.join(path)} has two ids, {known!r} and {category_id!r}: keep one")
             return known
         category_id = category_id or category_id_of(path, self._nodes.keys() | self._reserved)
         if category_id in self._nodes:
             other = " > ".join(self._nodes[category_id].path)
-            raise ShoplensError(f"category id {category_id!r} names two places, {other} and {' > '.join(path)}")
+            raise ShoplensError(
+                f"category id {category_id!r} names two places, {other} and {' > '.join(path)}: give each its own id"
+            )
         self._nodes[category_id] = Category(category_id, parent_id, len(path), path[-1], path)
         self._by_path[path] = category_id
         if parent_id is not None:
@@ -198,14 +203,14 @@ class CategoryTree:
         return self._nodes[category_id]
 
     def __iter__(self) -> Iterator[Category]:
-        """Every category, in depth-first order."""
+        """All categories in depth-first order."""
         self._order()
         return iter(sorted(self._nodes.values(), key=lambda node: node.order))
 
     def find(self, named: str) -> Category:
-        """The category with that id, name or `A > B` path.
+        """The category with this id, name or `A > B` path.
 
-        Raises ShoplensError if there is none, naming near ones, or if several bear the name.
+        Raises ShoplensError if no category matches (the message suggests near ones), or if several share the name.
         """
         exact = [node for node in self if named in (node.id, " > ".join(node.path))]
         found = exact or [node for node in self if node.name == named]
@@ -213,7 +218,7 @@ class CategoryTree:
             return found[0]
         if found:
             which = "; ".join(" > ".join(node.path) for node in found[:5])
-            raise ShoplensError(f"several categories are called {named!r}, name one by its path: {which}")
+            raise ShoplensError(f"several categories are called {named!r}, give the path of one of them: {which}")
         near = difflib.get_close_matches(named, {name for node in self for name in (node.id, node.name)}, n=3)
         raise ShoplensError(
             f"there is no category {named[:100]!r}" + (f"; did you mean {' or '.join(near)}?" if near else "")
@@ -238,7 +243,7 @@ class CategoryTree:
 
     @classmethod
     def of(cls, paths: Iterable[tuple[Sequence[str], str | None]]) -> CategoryTree:
-        """The tree of these places, the same in whatever order they come; raises as `add` does."""
+        """The tree of (path, id) pairs, whatever their order. Raises ShoplensError as `add` does."""
         places = [(tuple(path), category_id) for path, category_id in paths]
         tree = cls()
         tree._reserved = {category_id for _, category_id in places if category_id is not None}

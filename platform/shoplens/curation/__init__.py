@@ -1,1 +1,1 @@
-"""From raw image-text pairs to clean ones."""
+"""Curation: clean image-text pairs, classes of product photos, topics with candidates, click rates from logs."""

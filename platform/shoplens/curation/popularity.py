@@ -1,4 +1,4 @@
-"""How much a product was liked where it was shown: click-through rates from impression and click logs."""
+"""Popularity: click-through rates of products on pages, from impression and click logs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 
 class ClickThrough(NamedTuple):
-    """Of each pair of a page and a product that was shown on it.
+    """Click-through of every (page, product) pair with an impression, [n].
 
     page, product   int64 [n]
     rate            float64 [n]: smoothed clicks per examined impression
     exposure        float64 [n]: examined impressions
     clicks          int64 [n]
-    examination     float64 [positions]: how likely a shopper looks at a position, relative to the first
+    examination     float64 [positions]: probability that a shopper looks at a position, relative to the first
     """
 
     page: np.ndarray
@@ -32,15 +32,18 @@ def click_through(
     clicked: np.ndarray,
     propensity: np.ndarray | None = None,
 ) -> ClickThrough:
-    """One entry an impression [m]: where, what, at which place (from 0), and whether it was clicked.
+    """Click-through rates from m impressions by the position-based click model.
 
-    propensity   the probability with which that product was shown at that place; without it places are taken to
-                 hold equally attractive products, so that popularity and place are not told apart
+    page, product, position   int64 [m]; positions count from 0
+    clicked                   bool [m]
+    propensity                float64 [m]: probability that the product was shown at that position. Without it, all
+                              positions are assumed to hold equally attractive products: the effect of the position
+                              is then confounded with popularity
 
-    Position-based click model: P(click) = P(looks at the place) * P(likes the product). What a place does is the
-    click rate there, every impression weighted by 1 / propensity, which makes all places hold the same mix of
-    products. An impression counts as `examination[position]` of one. Rates are smoothed towards the overall rate
-    (beta-binomial, by the method of moments).
+    P(click) = P(the position is examined) * P(the product is attractive). The examination of a position is its click
+    rate with every impression weighted by 1 / propensity, which gives all positions the same mix of products.
+    An impression at position i counts as `examination[i]` impressions. Rates are smoothed towards the overall rate
+    (beta-binomial prior, method of moments).
     """
     weight = np.ones(len(page)) if propensity is None else 1 / propensity
     looked = np.bincount(position, weight * clicked)
@@ -56,7 +59,7 @@ def click_through(
 
 
 def _prior(clicks: np.ndarray, exposure: np.ndarray) -> tuple[float, float]:
-    """Beta(a, b) whose mean is the overall rate and whose variance is what the rates vary beyond their noise."""
+    """Beta(a, b): its mean is the overall rate, its variance that of the rates minus the binomial noise."""
     mean = float(clicks.sum() / max(exposure.sum(), 1e-12))
     mean = min(max(mean, 1e-6), 1 - 1e-6)
     noise = mean * (1 - mean) * len(clicks)

@@ -1,7 +1,7 @@
-"""Classes to learn similarity from: the photos of one product, over its listings, as far as the shop can tell.
+"""Product classes for metric learning: one class holds the photos of one product, over all its listings.
 
-A class holds all photos of a product, users' photos too, of every listing of its catalog, and of listings that
-show the same photo. What the shop says stands before what photos look like: two catalogs are never joined by a photo.
+Listings of one catalog are one class, and so are listings that show the same photo. Users' photos belong to the class
+of the product they were tagged with. Catalogs take precedence over photos: a photo never joins two catalogs.
 """
 
 from __future__ import annotations
@@ -15,32 +15,34 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from shoplens.config import Config
+from shoplens.curation.distinct import distinct
 from shoplens.curation.near_duplicates import Links, cosines, near_photos
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
 from shoplens.schema import Split
 
 LEFT_OUT = ""
-"""The split of photos that are in none."""
+"""The split name of photos that belong to no split."""
 _SPLITS = ("train", "val", "test")
 
 
 class SplitsConfig(Config):
-    """Which split a class is of: it is whole in one, with all photos that look like its own.
+    """Splits of classes. A class lies in one split, together with all near-duplicates of its photos.
 
-    The split of each photo is that of the dataset unless it is said otherwise. A class whose photos, or near-duplicates
-    of them, are of several splits belongs to a held-out one; what it has in the others is left out.
-
-    attribute   an attribute of products that says it, such as class_split, and in `values` what its values mean:
-                {base: train, novel: test}; products with none of them are left out
-    shares      of train, val and test, where they are drawn here, as whole classes, by `seed`, which stays the same
-                whatever the seed of the training
+    By default each photo keeps its split of the dataset. If a class or its near-duplicates span several splits, the
+    class goes to a held-out split, and its photos in the other splits are left out.
     """
 
-    attribute: str | None = None
-    values: dict[str, Split] = {}
-    shares: tuple[float, float, float] | None = None
-    seed: int = 0
+    attribute: str | None = Field(None, description="product attribute that gives the split, for example class_split")
+    values: dict[str, Split] = Field(
+        {},
+        description="split of each value of `attribute`: {base: train, novel: test}; products with other values are "
+        "left out",
+    )
+    shares: tuple[float, float, float] | None = Field(
+        None, description="shares of train, val and test; whole classes are drawn at random"
+    )
+    seed: int = Field(0, description="seed of that draw; it does not depend on the seed of the training")
 
     @model_validator(mode="after")
     def _one_way(self) -> SplitsConfig:
@@ -49,44 +51,50 @@ class SplitsConfig(Config):
                 "attribute and values go together: attribute=class_split values={base: train, novel: test}"
             )
         if self.attribute is not None and self.shares is not None:
-            raise ValueError("give either an attribute that says the split, or the shares that are drawn here")
+            raise ValueError("give either an attribute that says the split, or shares to draw, not both")
         if self.shares is not None and not (min(self.shares) >= 0 < sum(self.shares)):
-            raise ValueError("shares are not negative, and one of them is more than 0")
+            raise ValueError("shares must not be negative, and one of them must be more than 0")
         return self
 
 
 class ClassesConfig(Config):
-    """What makes the photos of several products one class.
+    """Rules that join the photos of several products to one class."""
 
-    catalogs        listings of one catalog are one class
-    duplicate_bits  products are joined by photos whose perceptual hashes differ in so many bits of 64 at most; null:
-                    photos join nothing, and splits are not kept apart by them. Beyond 0 unlike photos on white
-                    ground make long chains, which leave the training whole: confirm them by vectors
-    cosine          these photos' vectors have this cosine at least, where vectors are given
-    most            products that photos join to one class at most, a catalog being one; photos with one hash that
-                    more show are a placeholder and left out
-    roles           photos of these roles; null: of all
-    user_roles      photos that users took: they come in by the product they were tagged with and join no products,
-                    and one that is near to a photo of another class is of none
-    """
-
-    catalogs: bool = True
-    duplicate_bits: int | None = Field(0, ge=0, le=6)
-    cosine: float = Field(0.75, ge=-1, le=1)
-    most: int = Field(20, ge=2)
-    roles: tuple[str, ...] | None = None
-    user_roles: tuple[str, ...] = ("user",)
-    splits: SplitsConfig = SplitsConfig()
+    catalogs: bool = Field(True, description="whether listings of one catalog are one class")
+    duplicate_bits: int | None = Field(
+        0,
+        ge=0,
+        le=6,
+        description="largest Hamming distance, in bits of 64, of perceptual hashes that join two products; null: "
+        "photos join nothing, and near-duplicates may lie in different splits. Above 0, different photos on white "
+        "ground form long chains of links, and whole chains leave the training: confirm links by vectors",
+    )
+    cosine: float = Field(
+        0.75, ge=-1, le=1, description="least cosine of the vectors of two linked photos, if vectors are given"
+    )
+    most: int = Field(
+        20,
+        ge=2,
+        description="most products that photos join to one class, a catalog counting as one. A photo that more "
+        "products show is a placeholder and is left out",
+    )
+    roles: tuple[str, ...] | None = Field(None, description='roles of the photos used, such as ["main"]; null: all')
+    user_roles: tuple[str, ...] = Field(
+        ("user",),
+        description="roles of photos that users took. They belong to the class of the product they were tagged with "
+        "and join no products; one that is near a photo of another class is left out",
+    )
+    splits: SplitsConfig = Field(SplitsConfig(), description="how classes are split")
 
 
 @dataclass(frozen=True)
 class ProductClusters:
     """Classes of n photos.
 
-    label      int64 [n]: the class, 0 to `classes` - 1; -1 of a photo in no class of two photos or more
-    component  int64 [n]: photos that no split may part; -1 of a photo that is in no split: a placeholder, or a user's
-               that could be of several classes
-    counts     how many photos and products there were, and what became of them
+    label      int64 [n]: the class, 0 to `classes` - 1; -1 if the photo is in no class of at least two photos
+    component  int64 [n]: the connected component of near-duplicates and classes, which a split never divides; -1 if
+               the photo is in no split: a placeholder, or a user's photo that matches several classes
+    counts     counts of classes, photos and products, and of photos left out
     """
 
     label: np.ndarray
@@ -98,19 +106,19 @@ class ProductClusters:
         return self.counts["classes"]
 
     def __str__(self) -> str:
-        said = {name: f"{count:,}" for name, count in self.counts.items()}
+        counts = {name: f"{count:,}" for name, count in self.counts.items()}
         return (
-            "{classes} classes of {photos} photos of {products} products: {by_catalog} products joined by their "
-            "catalog, {by_photo} by a photo, {vetoed} not because of different catalogs, {over_cap} not because "
-            "too many would be one; {placeholders} photos are placeholders, {ambiguous} users' photos of several "
-            "classes, {alone} photos alone in their class"
-        ).format(**said)
+            "{classes} classes of {photos} photos of {products} products. Products joined: {by_catalog} by their "
+            "catalog, {by_photo} by a photo; not joined: {vetoed} because catalogs differ, {over_cap} because the "
+            "class would be too large. Photos left out: {placeholders} placeholders, {ambiguous} users' photos that "
+            "match several classes, {alone} alone in their class"
+        ).format(**counts)
 
 
 def clusters_of(dataset: Dataset, config: ClassesConfig, vectors: np.ndarray | None = None) -> ProductClusters:
-    """`product_clusters` of the photos of a dataset, n being all of them; those of other roles are in nothing.
+    """`product_clusters` of all n photos of a dataset. Photos of other roles get label and component -1.
 
-    vectors   float32 unit rows [n, d], by which near-duplicates are confirmed
+    vectors   float32 unit rows [n, d]: they confirm near-duplicates
     """
     codes = {catalog: code for code, catalog in enumerate(dict.fromkeys(dataset.products["catalog_id"].to_pylist()))}
     codes[None] = -1
@@ -140,16 +148,17 @@ def product_clusters(
     user: np.ndarray | None = None,
     vectors: np.ndarray | None = None,
 ) -> ProductClusters:
-    """Of n photos.
+    """Classes of n photos.
 
-    product  int64 [n], catalog int64 [n] of the product, negative where unknown
-    phash    uint64 [n]
+    product  int64 [n]: product of each photo
+    catalog  int64 [n]: catalog of that product, negative if unknown
+    phash    uint64 [n]: perceptual hashes
     user     bool [n]: photos that users took
     vectors  [n, d] unit rows
 
-    Products are joined by the photos that are most alike first: of all that photos up to one distance link, none is
-    joined if that would join two catalogs or more than `most` products, so the order of the photos says nothing. A link
-    that joins nothing still keeps both photos in one split. Raises ShoplensError if vectors are not one a photo.
+    Links join products by rising Hamming distance. Links of one distance that would join two catalogs, or more than
+    `most` products, are dropped together, so the order of the photos does not matter. A dropped link still keeps both
+    photos in one split. Raises ShoplensError if there is not one vector a photo.
     """
     n = len(product)
     user = np.zeros(n, bool) if user is None else user
@@ -161,14 +170,14 @@ def product_clusters(
     """The class of each photo before photos join any."""
     links = _links(phash, config, user, vectors)
     stands_for = np.unique(phash, return_inverse=True)[1]
-    shown_by = np.bincount(np.unique(np.stack([stands_for, listed]), axis=1)[0], minlength=1)
+    shown_by = np.bincount(distinct(stands_for * len(first) + listed) // max(1, len(first)), minlength=1)
     placeholder = np.zeros(n, bool) if config.duplicate_bits is None else shown_by[stands_for] > config.most
     links = Links(*(part[~placeholder[links.pairs].any(axis=1)] for part in links))
     into, vetoed, over_cap = joined(listed, known[first], links, user, config.most)
     cluster = into[listed]
 
     alike = _components(n, links.pairs)
-    shown_in = np.bincount(np.unique(np.stack([alike, cluster]), axis=1)[0], minlength=1)
+    shown_in = np.bincount(distinct(alike * len(first) + cluster) // max(1, len(first)), minlength=1)
     ambiguous = user & ~placeholder & (shown_in[alike] > 1)
     usable = ~(placeholder | ambiguous)
     photos = np.bincount(cluster[usable], minlength=len(first) + 1)
@@ -179,9 +188,9 @@ def product_clusters(
     counts = {
         "classes": len(classes),
         "photos": int((label >= 0).sum()),
-        "products": len(np.unique(product[label >= 0])),
+        "products": len(distinct(product[label >= 0])),
         "by_catalog": len(known) - len(first),
-        "by_photo": len(first) - len(np.unique(into)),
+        "by_photo": len(first) - len(distinct(into)),
         "vetoed": vetoed,
         "over_cap": over_cap,
         "placeholders": int(placeholder.sum()),
@@ -194,10 +203,10 @@ def product_clusters(
 def splits_of(
     dataset: Dataset, component: np.ndarray, config: SplitsConfig, trained: Sequence[str] = ("train",)
 ) -> np.ndarray:
-    """The split of every photo, str [n], in which no component is parted.
+    """The split of every photo, str [n]; a component is never divided between splits.
 
-    trained   splits that are learnt from: a component that touches any other leaves them
-    Raises ShoplensError if no product has a value of the attribute.
+    trained   splits that the model trains on: a component that touches another split leaves them
+    Raises ShoplensError if no product has one of the attribute's values.
     """
     if config.shares is not None:
         return drawn_splits(component, config.shares, config.seed)
@@ -210,16 +219,16 @@ def splits_of(
         if not (split != LEFT_OUT).any():
             raise ShoplensError(
                 f"no product of {dataset.path} has {config.attribute} {' or '.join(config.values)}, which "
-                "classes.splits asks for"
+                "classes.splits asks for: check its attribute and values"
             )
     return whole_splits(component, split, trained)
 
 
 def whole_splits(component: np.ndarray, split: np.ndarray, trained: Sequence[str] = ("train",)) -> np.ndarray:
-    """`split` str [n] with `LEFT_OUT` where a photo's component, int64 [n], also lies in another one that precedes it.
+    """`split` str [n] with every component, int64 [n], in one split; its photos in other splits become `LEFT_OUT`.
 
-    test precedes val, val the others by name, and those precede the `trained` ones, which are as one. Photos of no
-    component are left out.
+    A component stays in the first split of: test, val, other held-out splits by name, the `trained` splits (which count
+    as one). Photos of no component (-1) are left out.
     """
     names, code = np.unique(split, return_inverse=True)
     held_out = sorted({*names.tolist()} - {*trained, LEFT_OUT}, key=lambda name: (name != "test", name != "val", name))
@@ -232,8 +241,11 @@ def whole_splits(component: np.ndarray, split: np.ndarray, trained: Sequence[str
 
 
 def drawn_splits(component: np.ndarray, shares: tuple[float, float, float], seed: int) -> np.ndarray:
-    """train, val or test for each photo, str [n]: whole components, int64 [n], in these shares of the photos as nearly
-    as that allows. Photos of no component are left out."""
+    """train, val or test for each photo, str [n].
+
+    Whole components, int64 [n], are drawn, so the shares of photos are met only approximately. Photos of no component
+    (-1) are left out.
+    """
     codes, sizes = np.unique(component[component >= 0], return_counts=True)
     rng = np.random.default_rng((seed, 6))
     order = rng.permutation(len(codes))
@@ -247,7 +259,7 @@ def drawn_splits(component: np.ndarray, shares: tuple[float, float, float], seed
 
 
 def _links(phash: np.ndarray, config: ClassesConfig, user: np.ndarray, vectors: np.ndarray | None) -> Links:
-    """Near-duplicates among the photos; of one hash a photo of the shop stands for all where there is one."""
+    """Near-duplicates among the photos. Among equal hashes, a photo of the shop comes before users' photos."""
     if vectors is not None and len(vectors) != len(phash):
         raise ShoplensError(f"{len(vectors)} vectors for {len(phash)} photos: give one for each")
     if config.duplicate_bits is None:
@@ -269,22 +281,25 @@ def joined(
     most: int,
     own: np.ndarray | None = None,
 ) -> tuple[np.ndarray, int, int]:
-    """The class that each of c classes becomes part of, int64 [c], and how many classes were not joined because of
-    their catalogs, and because there were too many.
+    """Joins c classes along `links`: the first class of each joined group, int64 [c], and two counts.
 
-    listed   int64 [n]: class of each photo; catalog int64 [c], negative where unknown
+    The counts are the classes not joined because their catalogs differ, and because the group would exceed `most`.
+
+    listed   int64 [n]: class of each photo
+    catalog  int64 [c]: catalog of each class, negative if unknown
     user     bool [n]: photos that join nothing
-    own      int64 [c], below c: classes that count as one among the `most`; each counts if it is left out
+    own      int64 [c], below c: classes with equal values count as one towards `most`; each counts if it is None
     """
     into = np.arange(len(catalog))
     own = into if own is None else own
+    code = np.unique(catalog, return_inverse=True)[1]
     by_shop = ~user[links.pairs].any(axis=1)
     refused = np.zeros((2, len(catalog)), bool)
     for distance in np.unique(links.distance[by_shop]).tolist():
         pairs = into[listed[links.pairs[by_shop & (links.distance <= distance)]]]
         together = _components(len(catalog), pairs)[into]
-        known = np.unique(np.stack([together, catalog])[:, catalog >= 0], axis=1)[0]
-        counted = np.unique(together * len(catalog) + own) // len(catalog)
+        known = distinct((together * len(catalog) + code)[catalog >= 0]) // len(catalog)
+        counted = distinct(together * len(catalog) + own) // len(catalog)
         catalogs, members = (np.bincount(of, minlength=len(catalog)) for of in (known, counted))
         linked = np.isin(into, pairs[pairs[:, 0] != pairs[:, 1]])
         refused |= linked & np.stack([catalogs > 1, (catalogs <= 1) & (members > most)])[:, together]
@@ -295,7 +310,7 @@ def joined(
 
 
 def _components(n: int, pairs: np.ndarray, further: np.ndarray | None = None) -> np.ndarray:
-    """Connected components int64 [n] of nodes that `pairs` [m, 2] and node -> `further`[node] [n] link."""
+    """Connected components int64 [n] of n nodes with the edges `pairs` [m, 2] and (node, `further`[node])."""
     if further is not None:
         pairs = np.concatenate([pairs, np.stack([np.arange(n), further], 1)])
     graph = sparse.coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))

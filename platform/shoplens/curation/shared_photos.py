@@ -1,6 +1,6 @@
-"""Different products that show the same photo: what a list may want to show once, though it is not one product.
+"""Components of different products that show the same photo. A list may cap how many of a component it shows.
 
-Listings of one catalog are one product and are never told from each other here; they make no component of their own.
+Listings of one catalog count as one product: alone they form no component.
 """
 
 from __future__ import annotations
@@ -9,31 +9,40 @@ import numpy as np
 from pydantic import Field
 
 from shoplens.config import Config
+from shoplens.curation.distinct import distinct
 from shoplens.curation.near_duplicates import Links, cosines, near_photos
 from shoplens.curation.product_clusters import joined
 from shoplens.errors import ShoplensError
 
 ALONE = -1
-"""The component of a product that shares no photo with a product of another catalog."""
+"""The component number of a product that shares no photo with a product of another catalog."""
 _LOOKS = 64
-"""Different photos of one hash that are told apart; any further ones share with nothing."""
+"""Most distinct photos with equal hashes. Further ones are linked to nothing."""
 
 
 class ComponentsConfig(Config):
-    """What makes two photos the same.
+    """Rules for when two photos count as the same photo."""
 
-    duplicate_bits  bits of 64 in which their perceptual hashes differ at most; null: products share no photos. Beyond 0
-                    unlike photos have near hashes too
-    cosine          what their vectors have at least, where vectors are given; null: the hash alone decides
-    most            products that share photos at most, a catalog being one: a photo that more show is a placeholder and
-                    left out, and photos that would chain more together join none of them
-    user_roles      photos that users took, which are left out
-    """
-
-    duplicate_bits: int | None = Field(0, ge=0, le=6)
-    cosine: float | None = Field(0.9, ge=-1, le=1)
-    most: int = Field(20, ge=2)
-    user_roles: tuple[str, ...] = ("user",)
+    duplicate_bits: int | None = Field(
+        0,
+        ge=0,
+        le=6,
+        description="largest Hamming distance of the perceptual hashes, in bits of 64; null: no photo is shared. "
+        "Above 0, different photos may match too",
+    )
+    cosine: float | None = Field(
+        0.9,
+        ge=-1,
+        le=1,
+        description="least cosine of the photos' vectors, if vectors are given; null: hashes alone decide",
+    )
+    most: int = Field(
+        20,
+        ge=2,
+        description="most products in a component, a catalog counting as one. A photo that more products show is a "
+        "placeholder and is ignored. Links that would make a larger component are dropped",
+    )
+    user_roles: tuple[str, ...] = Field(("user",), description="roles of photos that users took; they are ignored")
 
 
 def components(
@@ -44,15 +53,15 @@ def components(
     *,
     vectors: np.ndarray | None = None,
 ) -> np.ndarray:
-    """int64 [p]: a number that products share if photos link them to products of other catalogs, else `ALONE`.
+    """int64 [p]: the component of each product, or `ALONE` if photos link it to no product of another catalog.
 
-    product  int64 [n]: of each photo, 0 to p - 1
-    catalog  int64 [p], negative where unknown
-    phash    uint64 [n]
-    vectors  [n, d] unit rows, by which photos of near or equal hashes are confirmed to be the same
+    product  int64 [n]: product of each photo, 0 to p - 1
+    catalog  int64 [p]: catalog of each product, negative if unknown
+    phash    uint64 [n]: perceptual hashes
+    vectors  [n, d] unit rows: they confirm matches by hash
 
-    The photos most alike join first; of all that one distance links, none is joined if more than `most` products would
-    be. Raises ShoplensError if vectors are not one a photo.
+    Links are added by rising Hamming distance. Links of one distance that would join more than `most` products are
+    dropped together. Raises ShoplensError if there is not one vector a photo.
     """
     if vectors is not None and len(vectors) != len(phash):
         raise ShoplensError(f"{len(vectors)} vectors for {len(phash)} photos: give one for each")
@@ -64,22 +73,22 @@ def components(
     if config.cosine is None:
         vectors = None
     same = same_photo(phash, vectors, config.cosine or 0.0)
-    showing = np.unique(same * n_products + own[product]) // n_products
+    showing = distinct(same * n_products + own[product]) // n_products
     placeholder = np.bincount(showing, minlength=len(phash)) > config.most
     rows = np.flatnonzero(~placeholder[same])
     links = _links(rows, same, phash, vectors, config)
     group = joined(product, np.full(n_products, -1), links, np.zeros(len(phash), bool), config.most, own)[0]
-    several = np.bincount(np.unique(group * n_products + own) // n_products, minlength=n_products) > 1
+    several = np.bincount(distinct(group * n_products + own) // n_products, minlength=n_products) > 1
     found = np.full(n_products, ALONE, np.int64)
     found[several[group]] = np.unique(group[several[group]], return_inverse=True)[1]
     return found
 
 
 def same_photo(phash: np.ndarray, vectors: np.ndarray | None = None, cosine: float = 0.9) -> np.ndarray:
-    """int64 [n]: of each photo the first one that it is the same as, which may be itself.
+    """int64 [n]: for each photo, the first photo that is the same (possibly itself).
 
-    Photos of one hash are, or, where vectors [n, d] of unit length are given, those of them that have this cosine with
-    the first.
+    Photos with equal hashes are the same. If unit vectors [n, d] are given, they must also have at least this `cosine`
+    with the first.
     """
     if vectors is None:
         _, first, of_row = np.unique(phash, return_index=True, return_inverse=True)
@@ -99,7 +108,7 @@ def same_photo(phash: np.ndarray, vectors: np.ndarray | None = None, cosine: flo
 def _links(
     rows: np.ndarray, same: np.ndarray, phash: np.ndarray, vectors: np.ndarray | None, config: ComponentsConfig
 ) -> Links:
-    """Photos `rows` with the one that each is the same as, and, of those, the ones of near hashes with each other."""
+    """Links of the photos `rows` to the photo each one equals, and links between near hashes among the latter."""
     equal = np.stack([same[rows], rows], axis=1)
     first = rows[same[rows] == rows]
     near = near_photos(phash[first], config.duplicate_bits or 0)

@@ -1,4 +1,4 @@
-"""Topics with their candidate products, made fit to learn from: refined, split by topic, without leaks (CLIK)."""
+"""Topics with their candidate products for training a ranker: refined, split by topic, free of leaks (CLIK)."""
 
 from __future__ import annotations
 
@@ -24,41 +24,44 @@ SPLITS = ("train", "val", "test")
 
 
 class TopicsConfig(Config):
-    """Which topics there are to learn from and to be judged by, and which products are their candidates.
+    """Topics to train and evaluate on, and their candidate products."""
 
-    made_of      topics made where the shop lists none: of the products that share the values of these attributes
-                 (`category_1`, `category_2`, ...: the levels of their category)
-    candidates   `listed` by the topic, or also those that the log shows on its pages
-    liked        what is ranked by: log(1 + reviews), the click rate on the topic's pages, or nothing (fit alone)
-    refinement   `corrected`, or with the inverted filters of the `reference`
-    least, least_liked, most   products that a topic needs, of them liked at all, and keeps at most (0: all)
-    stratum      the field of a topic that all splits hold in equal shares
-    shares       of train, val and test
-    seed         of the split, which stays the same whatever the seed of the training
-    """
-
-    made_of: tuple[str, ...] = ()
-    candidates: Candidates = "listed"
-    liked: Liked = "review_count"
-    refinement: Literal["corrected", "reference"] = "corrected"
-    least: int = Field(12, ge=2)
-    least_liked: int = Field(5, ge=0)
-    most: int = Field(0, ge=0)
-    stratum: Literal["cat1", "cat2"] = "cat1"
-    shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    seed: int = 0
+    made_of: tuple[str, ...] = Field(
+        (),
+        description="make topics from these product attributes: one topic for the products that share their values. "
+        "`category_1`, `category_2`, ... are the levels of the category. Empty: the topics of the dataset",
+    )
+    candidates: Candidates = Field(
+        "listed", description="`listed`: the products of the topic; `shown`: also products logged on its pages"
+    )
+    liked: Liked = Field(
+        "review_count",
+        description="ranking target: `review_count` is log(1 + reviews), `click_rate` the click rate on the topic's "
+        "pages, `nothing` trains the fit to the topic alone",
+    )
+    refinement: Literal["corrected", "reference"] = Field(
+        "corrected", description="`reference` repeats the inverted filters of the reference implementation"
+    )
+    least: int = Field(12, ge=2, description="least number of products of a topic")
+    least_liked: int = Field(5, ge=0, description="least number of products of a topic with a review or click")
+    most: int = Field(0, ge=0, description="most products of a topic, drawn at random; 0: all")
+    stratum: Literal["cat1", "cat2"] = Field(
+        "cat1", description="topic field by which the split is stratified: each value has the same shares"
+    )
+    shares: tuple[float, float, float] = Field((0.7, 0.1, 0.2), description="shares of train, val and test")
+    seed: int = Field(0, description="seed of the split; it does not depend on the seed of the training")
 
     @model_validator(mode="after")
     def _made_topics_have_no_log(self) -> TopicsConfig:
         if self.made_of and (self.candidates == "shown" or self.liked == "click_rate"):
-            raise ValueError("no log tells of topics that are made: choose candidates=listed and another `liked`")
+            raise ValueError("made topics have no log: choose candidates=listed, and liked=review_count or nothing")
         return self
 
 
 def topics_of(dataset: Dataset, made_of: Sequence[str] = ()) -> list[Topic]:
-    """The dataset's topics in the order of `topics.parquet`, or topics made of attributes, by name.
+    """The dataset's topics in the order of `topics.parquet`, or topics made of attributes, sorted by their values.
 
-    Raises ShoplensError if there is none.
+    Raises ShoplensError if there are no topics.
     """
     if made_of:
         topics = _made(dataset, made_of)
@@ -69,7 +72,7 @@ def topics_of(dataset: Dataset, made_of: Sequence[str] = ()) -> list[Topic]:
         ]
     if not topics:
         lacking = f"no product with {', '.join(made_of)}" if made_of else "no topics to rank products for"
-        raise ShoplensError(f"{dataset.path} has {lacking}: topics.made_of can make topics of attributes")
+        raise ShoplensError(f"{dataset.path} has {lacking}: topics.made_of must name attributes that products have")
     return topics
 
 
@@ -77,8 +80,8 @@ def _made(dataset: Dataset, keys: Sequence[str]) -> list[Topic]:
     members: dict[tuple[str, ...], list[str]] = defaultdict(list)
     columns = dataset.products.select(["product_id", "attributes", "category_path"]).to_pydict()
     for product_id, attributes, path in zip(*columns.values(), strict=True):
-        said = {**dict(attributes or ()), **{f"category_{n}": [name] for n, name in enumerate(path or (), 1)}}
-        for values in combinations(*(dict.fromkeys(said.get(key, ())) for key in keys)):
+        values_of = {**dict(attributes or ()), **{f"category_{n}": [name] for n, name in enumerate(path or (), 1)}}
+        for values in combinations(*(dict.fromkeys(values_of.get(key, ())) for key in keys)):
             members[values].append(product_id)
     return [
         Topic(id=" | ".join(values), name=" ".join(values), product_ids=tuple(ids))
@@ -88,13 +91,13 @@ def _made(dataset: Dataset, keys: Sequence[str]) -> list[Topic]:
 
 @dataclass(frozen=True)
 class TopicProducts:
-    """Candidate products of topics, in order of the topics.
+    """Candidate products of topics: n (topic, product) pairs, sorted by topic.
 
-    topic    int64 [n]: place in `topics_of(dataset)`
+    topic    int64 [n]: row in `topics_of(dataset)`
     product  int64 [n]: row in `products.parquet`
-    liked    float64 [n]: how much shoppers liked the product there; NaN where nothing is known of it
-    counted  float64 [n]: what liking was made of, reviews or clicks per impression: 0 where nobody liked it
-    listed   bool [n]: the topic names the product itself, rather than that it was shown on its pages
+    liked    float64 [n]: ranking target, how much shoppers liked the product; NaN if unknown
+    counted  float64 [n]: the raw figure behind `liked`: reviews, or clicks per impression
+    listed   bool [n]: true if the topic lists the product, false if it was only shown on the topic's pages
     """
 
     topic: np.ndarray
@@ -108,15 +111,16 @@ class TopicProducts:
 
     @property
     def topics(self) -> np.ndarray:
-        """Places in `topics_of(dataset)`, in order."""
+        """int64: the distinct topics, as sorted rows in `topics_of(dataset)`."""
         return np.unique(self.topic)
 
     def keep(self, mask: np.ndarray) -> TopicProducts:
+        """The rows selected by a bool mask [n] or by int64 indices."""
         columns = (self.topic, self.product, self.liked, self.counted, self.listed)
         return TopicProducts(*(column[mask] for column in columns))
 
     def groups(self) -> list[np.ndarray]:
-        """The rows of each of `topics`."""
+        """For each of `topics`, its rows of this table, int64."""
         return np.split(np.arange(len(self)), np.flatnonzero(np.diff(self.topic)) + 1) if len(self) else []
 
     @classmethod
@@ -127,10 +131,10 @@ class TopicProducts:
         candidates: Candidates = "listed",
         liked: Liked = "review_count",
     ) -> TopicProducts:
-        """The products that topics list and, with `shown`, those that the log shows on their pages.
+        """The products that topics list and, with `candidates="shown"`, the products logged on their pages.
 
         liked   `review_count`: log(1 + reviews); `click_rate`: clicks per examined impression on the topic's pages
-        Raises ShoplensError if the dataset has not what `liked` and `candidates` ask for.
+        Raises ShoplensError if the dataset lacks the log or the figures that `candidates` and `liked` need.
         """
         row_of = {product: row for row, product in enumerate(dataset.products["product_id"].to_pylist())}
         topic_of = {topic.id: row for row, topic in enumerate(topics)}
@@ -146,7 +150,9 @@ class TopicProducts:
             pairs += [(*pair, False) for pair in clicks if pair not in listed]
         pairs.sort()
         if not pairs:
-            raise ShoplensError(f"{dataset.path} has none of the products that its topics list")
+            raise ShoplensError(
+                f"{dataset.path} has none of the products that its topics list: import topics and products together"
+            )
         place, row, named = (np.array(column) for column in zip(*pairs, strict=True))
         if liked == "review_count":
             counts = dataset.products["review_count"].to_pandas().to_numpy(dtype=np.float64)
@@ -158,18 +164,20 @@ class TopicProducts:
         else:
             values = counted = np.full(len(pairs), np.nan)
         if liked != "nothing" and np.isnan(values).all():
-            raise ShoplensError(f"{dataset.path} does not say how its products were liked: choose liked=nothing")
+            raise ShoplensError(f"{dataset.path} does not say how its products were liked: set topics.liked=nothing")
         return cls(place, row, values, counted, named)
 
 
 def _click_rates(
     dataset: Dataset, row_of: dict[str, int], topic_of: dict[str, int]
 ) -> dict[tuple[int, int], tuple[float, float]]:
-    """Smoothed click rate, and clicks per impression as counted, of each (topic, product) that the log shows together."""
+    """(smoothed click rate, raw clicks per examined impression) of each logged (topic, product) pair."""
     log = dataset.table("interactions").to_pandas()
     log = log[log["topic_id"].isin(topic_of) & log["product_id"].isin(row_of) & (log["kind"] != "purchase")]
     if log.empty:
-        raise ShoplensError(f"{dataset.path} has no log of what was shown with its topics: choose candidates=listed")
+        raise ShoplensError(
+            f"{dataset.path} has no log of what was shown with its topics: choose candidates=listed and another `liked`"
+        )
     shown = impressions(log, dataset.path)
     known = shown["propensity"].notna().all()
     placed = shown["position"].max()
@@ -186,15 +194,15 @@ def _click_rates(
 
 
 def impressions(log: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The impressions of a log, in order of time, and whether each was `clicked`.
+    """The impressions of a log in order of time, with a bool column `clicked`.
 
-    A click belongs to the last impression of its product that the shopper had on that topic's page before it, at
-    its position if it tells one. Raises ShoplensError if times are none, or most clicks have no impression.
+    A click belongs to the last earlier impression with the same shopper, topic and product, and with the same position
+    if the click has one. Raises ShoplensError if a time cannot be parsed, or if most clicks have no impression.
     """
     try:
         log = log.assign(when=pd.to_datetime(log["time"], utc=True, format="ISO8601"))
     except ValueError as error:
-        raise ShoplensError(f"{where}: the log has a time that is none ({error}): write 2025-04-01T10:00:00") from error
+        raise ShoplensError(f"{where}: a time in the log is not valid ({error}): write 2025-04-01T10:00:00") from error
     log = log.sort_values("when", kind="stable")
     shown = log[log["kind"] == "impression"].reset_index(drop=True)
     clicks = log[log["kind"] == "click"]
@@ -207,17 +215,23 @@ def impressions(log: pd.DataFrame, where: str) -> pd.DataFrame:
         lost += int(row.isna().sum())
         clicked[row.dropna().to_numpy(np.int64)] = True
     if lost > len(clicks) / 2:
-        raise ShoplensError(f"{where}: {lost:,} of {len(clicks):,} clicks have no impression before them in the log")
+        raise ShoplensError(
+            f"{where}: {lost:,} of {len(clicks):,} clicks have no impression before them in the log: import the "
+            f"impressions too"
+        )
     return shown.assign(clicked=clicked)
 
 
 def topics_by_split(
     dataset: Dataset, topics: Sequence[Topic], config: TopicsConfig, catalog: np.ndarray
 ) -> dict[str, TopicProducts]:
-    """Refined, split, and nothing of `test` in `val`, nor of either in `train`.
+    """train, val and test: refined, split by topic, and free of leaks.
 
-    topics    `topics_of(dataset, config.made_of)`; catalog int64 of every product
-    Raises ShoplensError if a split is left without a topic.
+    Nothing of `test` is in `val`, and nothing of either is in `train` (`without_leaks`).
+
+    topics    `topics_of(dataset, config.made_of)`
+    catalog   int64 [products]
+    Raises ShoplensError if a split has no topic left.
     """
     table = TopicProducts.of(dataset, topics, config.candidates, config.liked)
     seed = config.seed
@@ -237,17 +251,17 @@ def topics_by_split(
     found = {"train": train, "val": val, "test": test}
     if empty := [name for name, split in found.items() if not len(split)]:
         raise ShoplensError(
-            f"{dataset.path}: of {len(left)} topics with {config.least} products or more none is left for "
+            f"{dataset.path}: of {len(left)} topics with {config.least} products or more, none is left for "
             f"{', '.join(empty)}: lower topics.least, or give more topics"
         )
     return found
 
 
 def refine(table: TopicProducts, *, least: int, least_liked: int = 5, most: int = 0, seed: int = 0) -> TopicProducts:
-    """Topics with at least `least` products of which `least_liked` were liked at all, and not all equally.
+    """Keeps topics with at least `least` products, `least_liked` of them liked, and at least two values of `liked`.
 
-    most   products a topic keeps, drawn at random (0: all)
-    Products of which nothing is known are left out, unless nothing is known of any.
+    most   products that a topic keeps, drawn at random (0: all)
+    Products with unknown `liked` are left out, unless it is unknown for all products.
     """
     if not np.isnan(table.liked).all():
         table = table.keep(~np.isnan(table.liked))
@@ -263,11 +277,13 @@ def refine(table: TopicProducts, *, least: int, least_liked: int = 5, most: int 
 
 
 def refine_as_reference(table: TopicProducts, names: Sequence[str], *, least: int = 50) -> TopicProducts:
-    """The reference implementation's last steps, its inverted filters included (to repeat its data, not to use).
+    """The last filters of the reference implementation, inverted ones included. Only for repeating its data.
 
-    names   of all topics. A topic stays with fewer than five liked products or with two different values, is cut
-            by the claims of topics before it, dropped with fewer than five products that nobody liked, and of more
-            than a hundred products keeps the 75 most liked.
+    names   of all topics
+
+    Of each name, the first topic is taken that has `least` products, and either fewer than five liked ones or two values
+    of `counted`. Products of topics kept before are removed. The topic is then kept if it still has `least` products,
+    two values of `counted`, and five products that nobody liked. Of more than 100 products, the 75 most liked stay.
     """
     kept: list[np.ndarray] = []
     claimed: set[int] = set()
@@ -294,10 +310,10 @@ def split_topics(
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Rows of topics by split: those of one name stay together, each stratum divided in the same shares as nearly
-    as that allows.
+    """The topics of each split, int64. Topics of one name stay together, so shares are met only approximately.
 
-    names, stratum   of each of `topics`: what it is called, and its category for instance
+    names     [n] name of each of `topics`
+    stratum   [n] for example its category: every stratum is divided in the same shares
     """
     rng = np.random.default_rng((seed, 2))
     bounds = np.cumsum(np.array(shares) / sum(shares))
@@ -306,10 +322,10 @@ def split_topics(
         members[value][name.casefold()].append(topic)
     found: dict[str, list[int]] = {name: [] for name in SPLITS}
     for _, by_name in sorted(members.items()):
-        alike = [by_name[name] for name in rng.permutation(sorted(by_name)).tolist()]
-        sizes = np.array([len(group) for group in alike])
+        same_name = [by_name[name] for name in rng.permutation(sorted(by_name)).tolist()]
+        sizes = np.array([len(group) for group in same_name])
         place = (np.cumsum(sizes) - sizes + rng.random()) / sizes.sum() % 1
-        for group, split in zip(alike, np.searchsorted(bounds, place, "right"), strict=True):
+        for group, split in zip(same_name, np.searchsorted(bounds, place, "right"), strict=True):
             found[SPLITS[min(int(split), 2)]].extend(group)
     return {name: np.array(sorted(rows), dtype=np.int64) for name, rows in found.items()}
 
@@ -317,9 +333,10 @@ def split_topics(
 def without_leaks(
     learnt: TopicProducts, held_out: TopicProducts, catalog: np.ndarray, names: Sequence[str]
 ) -> TopicProducts:
-    """`learnt` without the topics that are called like one held out, and without the products of its catalogs.
+    """`learnt` without topics that have the name of a held-out topic, and without products of held-out catalogs.
 
-    catalog   int64 of every product; names of every topic
+    catalog   int64 [products]
+    names     of all topics; case is ignored
     """
     called = {names[topic].casefold() for topic in held_out.topics.tolist()}
     same_name = np.array([names[topic].casefold() in called for topic in learnt.topic.tolist()], dtype=bool)

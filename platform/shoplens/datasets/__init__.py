@@ -1,1 +1,1 @@
-"""Datasets of products: the on-disk format, and what fills it (importers, the synthetic shop)."""
+"""Datasets of products: the on-disk format, importers, photos, preprocessing and tokenizers."""

@@ -1,4 +1,4 @@
-"""A page of photos with their categories and titles: the quickest look at what a dataset holds."""
+"""Contact sheets: one page of photos with their categories and titles, for a quick look at a dataset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FONTS = (
     "AppleSDGothicNeo.ttc",
     "malgun.ttf",
 )
-"""Fonts with Korean letters, looked for on the machine; without one Pillow's own is used, which has none."""
+"""Fonts with Korean letters. The first that is installed is used; Pillow's own font, the fallback, has none."""
 
 
 def contact_sheet(
@@ -29,9 +29,10 @@ def contact_sheet(
     seed: int = 0,
     split: str | None = None,
 ) -> Image.Image:
-    """`columns` x `rows` photos of `side` pixels, spread evenly over the leaf categories.
+    """A sheet of `columns` x `rows` photos, each `side` x `side` pixels, spread evenly over the leaf categories.
 
-    Raises ImageRejected if a photo of the dataset cannot be decoded (an imported one always can).
+    split   draws from this split only; None: from all
+    Raises ImageRejected if a photo cannot be decoded (imported photos always can).
     """
     leaf = np.array(dataset.products["category_id"].to_pylist(), dtype=object)[dataset.product_row]
     samples = np.arange(len(leaf))
@@ -58,7 +59,7 @@ def contact_sheet(
 
 
 def _in_turn(samples: np.ndarray, group: np.ndarray) -> list[int]:
-    """The first of every group, then the second of every group, and so on."""
+    """The samples in round-robin order over their groups: the first of every group, then the second, and so on."""
     seen: dict[object, int] = {}
     turn = []
     for sample in samples:
@@ -68,6 +69,7 @@ def _in_turn(samples: np.ndarray, group: np.ndarray) -> list[int]:
 
 
 def _fit(text: str, width: int, keep_end: bool = False) -> str:
+    """`text`, cut with an ellipsis to `width` pixels."""
     shown = text
     while shown and _font(12).getlength(f"…{shown}") > width:
         shown = shown[1:] if keep_end else shown[:-1]

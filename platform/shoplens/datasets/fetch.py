@@ -1,8 +1,8 @@
-"""Photos from URLs that strangers chose: fetched from public addresses only, within bounds of size and time.
+"""Fetching photos from untrusted URLs: from public addresses only, with limits on size and time.
 
-Every name is resolved here and the connection is made to the very address that was checked, so a name that
-resolves differently the second time (DNS rebinding) gains nothing. Redirects are followed by hand and checked
-alike. Proxies of the environment are not used: through them the address could not be checked.
+This module resolves every host name itself and connects to the address that it checked. So a name that resolves
+differently the second time (DNS rebinding) does no harm. Every redirect is checked in the same way. Proxies of the
+environment are ignored, because the address behind a proxy cannot be checked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HOST = re.compile(r"[a-z0-9._:-]+")
 
 
 class UrlRejected(ShoplensError):
-    """The URL was not fetched; `reason` is a short code, the message a sentence.
+    """A URL that was not fetched. `reason` is a short code, the message a sentence.
 
     Reasons: `url` (malformed), `url_scheme`, `url_host` (not allowed), `url_private` (not a public address),
     `url_unresolved`, `url_unreachable`, `url_timeout`, `url_status`, `url_redirects`, `too_large`.
@@ -49,13 +49,14 @@ def fetch_image(
     timeout_s: float = 10.0,
     allow_private: bool = False,
 ) -> bytes:
-    """The body that `url` answers with, its encoding untouched.
+    """The bytes of the image at `url`.
 
-    `allow_hosts` are the hosts that may be asked (`"img.shop.kr"`, or `".shop.kr"` for all below it), None
-    for any public one. `timeout_s` bounds the whole, redirects included (save the resolver's own).
-    `allow_private` lets loopback and private addresses through, for a shop's own network.
+    allow_hosts     hosts that may be fetched from: `"img.shop.kr"`, or `".shop.kr"` for all its subdomains; None: any
+                    public host
+    timeout_s       limit in seconds for the whole fetch, redirects included; name resolution is not limited
+    allow_private   allow loopback and private addresses, for a shop's own network
 
-    Raises UrlRejected.
+    Raises UrlRejected if the URL is not allowed or cannot be fetched.
     """
     deadline = time.monotonic() + timeout_s
     backend = _CheckedBackend(deadline, allow_private)
@@ -65,7 +66,9 @@ def fetch_image(
             try:
                 body_or_location = _get(pool, target, max_bytes, deadline)
             except (httpcore.TimeoutException, TimeoutError) as error:
-                raise UrlRejected("url_timeout", f"{target.host} took longer than {timeout_s:g} s") from error
+                raise UrlRejected(
+                    "url_timeout", f"{target.host} took longer than {timeout_s:g} s: try again, or raise the time limit"
+                ) from error
             except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
                 raise UrlRejected("url_unreachable", f"{target.host} cannot be reached ({error})") from error
             if isinstance(body_or_location, bytes):
@@ -85,11 +88,11 @@ def _checked_url(url: str, allow_hosts: Collection[str] | None, base: httpx.URL 
     except (httpx.InvalidURL, ValueError, TypeError) as error:
         raise UrlRejected("url", f"this is not a URL ({error})") from error
     if parsed.scheme not in ("http", "https"):
-        raise UrlRejected("url_scheme", f"{parsed.scheme or 'no scheme'} is not taken; use http or https")
+        raise UrlRejected("url_scheme", f"the scheme {parsed.scheme!r} is not supported; use http or https")
     if not _HOST.fullmatch(host) or parsed.userinfo or not 0 < (port or 80) < 2**16:
-        raise UrlRejected("url", "the URL must name a host, and no user or password")
+        raise UrlRejected("url", "the URL must name a host, and must not contain a user or password")
     if allow_hosts is not None and not any(_names(allowed.lower(), host) for allowed in allow_hosts):
-        raise UrlRejected("url_host", f"{host} is not among the hosts that images are fetched from")
+        raise UrlRejected("url_host", f"{host} is not among the allowed hosts; allow it, or use another URL")
     return parsed
 
 
@@ -98,7 +101,7 @@ def _names(allowed: str, host: str) -> bool:
 
 
 def _get(pool: httpcore.ConnectionPool, url: httpx.URL, max_bytes: int, deadline: float) -> bytes | str:
-    """The body of a good answer, or where a redirect leads."""
+    """The body (bytes) of a response with status 200, or the target (str) of a redirect."""
     left = max(0.001, deadline - time.monotonic())
     request = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
     headers = [
@@ -126,7 +129,7 @@ def _get(pool: httpcore.ConnectionPool, url: httpx.URL, max_bytes: int, deadline
 
 
 class _CheckedBackend(httpcore.NetworkBackend):
-    """Opens connections to addresses that passed the check, under one deadline for everything."""
+    """Network backend that connects only to checked addresses, with one deadline for the whole fetch."""
 
     def __init__(self, deadline: float, allow_private: bool) -> None:
         self._deadline, self._allow_private = deadline, allow_private
@@ -142,7 +145,9 @@ class _CheckedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         addresses = _resolve(host, port)
         if not self._allow_private and not all(is_public(address) for address in addresses):
-            raise UrlRejected("url_private", f"{host} is not a public address; no image is fetched from it")
+            raise UrlRejected(
+                "url_private", f"{host} is not a public address; images are fetched from public addresses only"
+            )
         refused: httpcore.ConnectError | None = None
         for address in addresses:
             try:
@@ -151,11 +156,11 @@ class _CheckedBackend(httpcore.NetworkBackend):
                 return _TimedStream(stream, self._deadline)
             except httpcore.ConnectError as error:
                 refused = error
-        raise refused or UrlRejected("url_unresolved", f"the name {host} does not resolve")
+        raise refused or UrlRejected("url_unresolved", f"the name {host} does not resolve; check its spelling")
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """A connection whose every wait ends at the deadline, however slowly bytes drip in."""
+    """A connection on which every read and write ends at the deadline, even if bytes arrive slowly."""
 
     def __init__(self, inner: httpcore.NetworkStream, deadline: float) -> None:
         self._inner, self._deadline = inner, deadline
@@ -181,24 +186,24 @@ class _TimedStream(httpcore.NetworkStream):
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise TimeoutError("the time for this URL is used up")
+        raise TimeoutError("the time limit for this URL has passed")
     return left
 
 
 def _resolve(host: str, port: int) -> list[str]:
-    """The addresses of a name, or of an address in any of its spellings (`127.1`, `0x7f000001`)."""
+    """The IP addresses of a host name, or of an address in any notation (`127.1`, `0x7f000001`)."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise UrlRejected("url_unresolved", f"the name {host} does not resolve") from error
+        raise UrlRejected("url_unresolved", f"the name {host} does not resolve; check its spelling") from error
     return list(dict.fromkeys(str(place[4][0]) for place in found))
 
 
 def is_public(address: str) -> bool:
-    """Whether the address belongs to the open internet, also behind the IPv6 forms that carry an IPv4 one."""
+    """Whether an IP address is globally routable. IPv4 addresses inside IPv6 forms are checked too."""
     try:
         ip = ipaddress.ip_address(address)
-    except ValueError:  # with a scope, `fe80::1%eth0`: a link's own
+    except ValueError:  # a scoped address, `fe80::1%eth0`, is link-local
         return False
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1]) or _nat64(ip)
@@ -210,5 +215,5 @@ def is_public(address: str) -> bool:
 
 
 def _nat64(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address in a translated one (RFC 6052, 64:ff9b::/96)."""
+    """The IPv4 address in a NAT64 address (RFC 6052, 64:ff9b::/96), else None."""
     return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in ipaddress.ip_network("64:ff9b::/96") else None

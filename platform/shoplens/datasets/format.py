@@ -1,8 +1,8 @@
-"""The on-disk dataset: parquet tables beside WebDataset shards, described by a manifest.
+"""The on-disk dataset: Parquet tables, WebDataset shards and a manifest.
 
-A folder is a dataset once it holds `manifest.json`, which is written last. Every photo lies in
-`shards/SPLIT-000000.tar` as `IMAGE_ID.jpg` + `IMAGE_ID.json` and, through its byte offset in
-`images.parquet`, can be read alone by a ranged read.
+A folder is a dataset if it has a `manifest.json`, which is written last. Photos are members of
+`shards/SPLIT-000000.tar`: `IMAGE_ID.jpg` and `IMAGE_ID.json`. `images.parquet` has the byte offset of each photo, so a
+single photo is one ranged read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shoplens.errors import ShoplensError
 from shoplens.schema import CategoryTree
@@ -117,31 +117,28 @@ TABLES: dict[str, pa.Schema] = {
 
 
 class Manifest(BaseModel):
-    """What `manifest.json` says: counts, the SHA-256 of every file, where the data came from.
-
-    `digest` identifies the content: it is the SHA-256 over the sorted `files`.
-    """
+    """The content of `manifest.json`."""
 
     model_config = ConfigDict(extra="forbid")
 
     format_version: int
     name: str
-    digest: str
-    counts: dict[str, int]
+    digest: str = Field(description="identifies the content: SHA-256 over the sorted `files`")
+    counts: dict[str, int] = Field(description="rows of each table")
     photos_by_split: dict[str, int]
     rejects_by_reason: dict[str, int]
-    files: dict[str, str]
-    provenance: dict[str, Any]
+    files: dict[str, str] = Field(description="SHA-256 of every file, by its path in the folder")
+    provenance: dict[str, Any] = Field(description="where the data came from, and the versions that made the dataset")
 
 
 class Dataset:
-    """Read access to one dataset folder, local or on any fsspec filesystem (`s3://`, `gs://`, ...).
+    """Read access to a dataset folder, local or on any fsspec filesystem (`s3://`, `gs://`, ...).
 
-    Instances pickle as their path. Reading photos is safe from many threads.
+    An instance pickles as its path. Photos can be read from several threads at once.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises ShoplensError if the folder holds no finished dataset of a format this version reads."""
+        """Raises ShoplensError if the folder has no complete dataset, or one of another format version."""
         self.path = os.path.abspath(path) if "://" not in str(path) else str(path).rstrip("/")
         self._fs, self._root = fsspec.core.url_to_fs(self.path)
         try:
@@ -158,7 +155,7 @@ class Dataset:
                 "`shoplens dataset import` or `shoplens dataset synthesize`"
             ) from None
         except (json.JSONDecodeError, ValidationError, AttributeError) as error:
-            raise ShoplensError(f"{self.path}/manifest.json is damaged: {error}") from error
+            raise ShoplensError(f"{self.path}/manifest.json is damaged ({error}): import the dataset again") from error
         self._local = self._fs.protocol in ("file", ("file", "local"))
         self._descriptors: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -179,7 +176,7 @@ class Dataset:
         return self.manifest.digest
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A table, whole or these columns of it; a column of `TABLES` that it was written without is null."""
+        """A table, or the given columns of it. A column of `TABLES` that the file lacks is null."""
         with self._fs.open(f"{self._root}/{name}.parquet") as file:
             return pq.read_table(file, columns=list(columns) if columns else None, schema=TABLES.get(name))
 
@@ -189,19 +186,19 @@ class Dataset:
 
     @cached_property
     def images(self) -> pa.Table:
-        """Photos, grouped by split and ordered as in the shards; a photo's row number is its *sample id*."""
+        """One row a photo, grouped by split, in the order of the shards. The row number is the photo's *sample id*."""
         return self.table("images")
 
     @cached_property
     def product_row(self) -> np.ndarray:
-        """Row in `products` of each photo's product, int64 [photos]."""
+        """int64 [photos]: the row in `products` of each photo's product."""
         row_of = {product: row for row, product in enumerate(self.products["product_id"].to_pylist())}
         return np.array([row_of[product] for product in self.images["product_id"].to_pylist()], dtype=np.int64)
 
     def texts(self, fields: Sequence[str]) -> list[str]:
-        """One text a product: the named fields joined; the title where all of them are empty.
+        """One text a product: its non-empty fields joined by spaces, or its title if all are empty.
 
-        A field is `title`, `description`, `category` (the path's names) or a key of `texts`.
+        A field is `title`, `description`, `category` (the names of the path) or a key of `texts`.
         """
         products = self.products
         titles = products["title"].to_pylist()
@@ -227,7 +224,7 @@ class Dataset:
         return images["shard"].to_pylist(), images["offset"].to_numpy(), images["length"].to_numpy()
 
     def read_image(self, sample: int) -> bytes:
-        """The bytes of photo `sample` (a row of `images`) as they came, by one ranged read."""
+        """The encoded bytes of the photo with sample id `sample`, by one ranged read."""
         shards, offsets, lengths = self._places
         shard, offset, length = shards[sample], int(offsets[sample]), int(lengths[sample])
         if not self._local:

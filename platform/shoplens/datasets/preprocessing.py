@@ -1,4 +1,4 @@
-"""From a decoded photo to the pixels a model takes, and the augmentation used in training."""
+"""Preprocessing of decoded photos to model pixels, and augmentation in training."""
 
 from __future__ import annotations
 
@@ -11,41 +11,48 @@ from pydantic import Field, model_validator
 from shoplens.config import Config
 
 LONGEST_STRIP = 16
-"""Of photos that are longer than this in widths, a `crop` resamples the centre only: scaled up whole, a strip of
-a few bytes would fill the memory."""
+"""If the aspect ratio of a photo is larger, `resize: crop` resamples its centre only. Otherwise a long strip of a few
+bytes would be scaled up to fill the memory."""
 
 
 class Preprocessing(Config):
-    """How a photo becomes `size` x `size` pixels; goes into every package as `preprocess.json`.
+    """Conversion of a photo to `size` x `size` pixels. Every package stores it as `preprocess.json`."""
 
-    resize         `longest` fits the whole photo and pads it with white (nothing of the product is cut off),
-                   `shortest` resamples the centre square, `squash` changes the aspect ratio, `crop` brings the
-                   shortest side to `edge`, rounds to whole pixels and cuts out the centre (CLIP)
-    edge           shortest side before a `crop`; `size` if not set
-    centre         where an odd margin puts a `crop`: `floor` as in transformers, `round` as in torchvision
-    reducing_gap   Pillow's: large photos are shrunk in two steps, and JPEGs decoded at a reduced scale; null for
-                   the pixels of one full resampling, which models trained elsewhere have seen
-    mean, std      applied by the model to pixels in 0..1
-    """
-
-    size: int = 64
-    resize: Literal["longest", "shortest", "squash", "crop"] = "longest"
-    edge: int | None = None
-    centre: Literal["floor", "round"] = "floor"
+    size: int = Field(64, description="side of the model's input, in pixels")
+    resize: Literal["longest", "shortest", "squash", "crop"] = Field(
+        "longest",
+        description="`longest` fits the whole photo and pads it with white, so no part of the product is cut off; "
+        "`shortest` resamples the centre square; `squash` changes the aspect ratio; `crop` scales the shorter side to "
+        "`edge`, rounds the size to whole pixels and cuts out the centre, as CLIP does",
+    )
+    edge: int | None = Field(None, description="shorter side in pixels before a `crop`; null: `size`")
+    centre: Literal["floor", "round"] = Field(
+        "floor",
+        description="offset of a `crop` if the margin is odd: `floor` as in transformers, `round` as in torchvision",
+    )
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
-    reducing_gap: float | None = Field(3.0, ge=1)
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    reducing_gap: float | None = Field(
+        3.0,
+        ge=1,
+        description="Pillow's reducing_gap: large photos are shrunk in two steps, and JPEGs are decoded at a reduced "
+        "scale. null: one full resampling, as models trained elsewhere expect",
+    )
+    mean: tuple[float, float, float] = Field(
+        (0.48145466, 0.4578275, 0.40821073), description="the model subtracts it from pixels in 0..1"
+    )
+    std: tuple[float, float, float] = Field(
+        (0.26862954, 0.26130258, 0.27577711), description="the model divides by it after `mean`"
+    )
 
     @model_validator(mode="after")
     def _crop_lies_within(self) -> Preprocessing:
         if self.edge is not None and (self.resize != "crop" or self.edge < self.size):
-            raise ValueError("`edge` goes with `resize: crop` and is at least `size`")
+            raise ValueError("`edge` needs `resize: crop` and must be at least `size`")
         return self
 
     @property
     def draft(self) -> int | None:
-        """The side that a JPEG may be decoded down to (`images.decode`)."""
+        """The `draft` of `images.decode`: least shorter side of a decoded JPEG, in pixels; None: full size."""
         return self.size if self.reducing_gap else None
 
     def __call__(self, image: Image.Image) -> np.ndarray:
@@ -84,13 +91,18 @@ class Preprocessing(Config):
 
 
 class Augmentation(Config):
-    """Random crop (`crop` = smallest share of the side kept), mirror and brightness, drawn per photo and epoch."""
+    """Random crop, mirror and brightness, drawn for each photo and epoch.
 
-    crop: float = 0.8
-    mirror: bool = True
-    brightness: float = 0.1
+    Not torchvision's v2: its transforms draw from PyTorch's global generator only, so the draws of a photo could not
+    depend on seed, epoch and sample alone.
+    """
+
+    crop: float = Field(0.8, description="smallest share of each side that a random crop keeps")
+    mirror: bool = Field(True, description="whether half of the photos are mirrored left to right")
+    brightness: float = Field(0.1, description="largest change of brightness: 0.1 scales pixels by 0.9 to 1.1")
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """RGB photo -> RGB photo, at most as large."""
         share_x, share_y, at_x, at_y, brightness = rng.uniform(size=5)
         mirrored = self.mirror and rng.uniform() < 0.5
         width = max(1, round(image.width * (self.crop + (1 - self.crop) * share_x)))

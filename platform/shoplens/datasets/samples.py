@@ -1,4 +1,4 @@
-"""The metadata table that samplers plan from: one row a photo, as plain arrays, no image read."""
+"""The metadata table of the samplers: one row a photo, as plain arrays. No image is read."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Samples:
 
     sample    int64 [n]: row in `images.parquet`
     product   int64 [n]: row in `products.parquet`
-    catalog   int64 [n]: catalog code; a product without catalog id is a catalog of its own
-    category  int64 [n, levels]: code of the category at each level, root first; deeper than the product's
-              own path the code of its deepest category is repeated; -1 everywhere without a category
+    catalog   int64 [n]: catalog code; a product without a catalog id is a catalog of its own
+    category  int64 [n, levels]: category code at each level, root first. Below the product's deepest category, the
+              code of that category is repeated. All -1 if the product has no category
     phash     uint64 [n]: perceptual hash of the photo
     """
 
@@ -38,9 +38,9 @@ class Samples:
 
     @classmethod
     def of(cls, dataset: Dataset, splits: Sequence[str], roles: Sequence[str] | None = None) -> Samples:
-        """Every photo of `splits` (and of `roles`, if given).
+        """All photos of `splits`, or only those with a role in `roles`.
 
-        Raises ShoplensError naming the splits there are if that leaves nothing.
+        Raises ShoplensError if no photo is left; the message lists the splits of the dataset.
         """
         images, products = dataset.images, dataset.products
         chosen = np.isin(images["split"].to_numpy(zero_copy_only=False), list(splits))

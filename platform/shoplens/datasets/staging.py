@@ -1,9 +1,8 @@
-"""Writing a dataset aside and moving it into place in one step.
+"""Staging of a dataset: it is written to `OUT.partial` and moved to `OUT` in one step.
 
-Work is cut into chunks. A chunk writes one tar and its rows of the tables into `OUT.partial`, the rows
-last; a chunk whose rows are there is done. A run that was killed is continued by the same command: chunks
-that are done stay, if `fingerprint` (source, options, versions) and the format's columns are the same, else
-everything starts anew.
+The work is divided into chunks. A chunk writes one tar and then its table rows to `OUT.partial`. It is done once a
+`.done` file exists. The same command resumes a killed run and keeps the chunks that are done, if the `fingerprint`
+(source, options, versions) and the columns of the format are unchanged. Otherwise it starts from scratch.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _FIXED_TIME = 0
 
 
 class Shard:
-    """A tar being written in WebDataset's layout; it appears under its name only when closed whole."""
+    """A tar in WebDataset layout that is being written. It gets its final name only when it is complete."""
 
     def __init__(self, fs: fsspec.AbstractFileSystem, path: str) -> None:
         self._fs, self._path = fs, path
@@ -52,7 +51,7 @@ class Shard:
             self._fs.mv(f"{self._path}.part", self._path)
 
     def add(self, image_id: str, image: bytes, suffix: str, product_json: str) -> int:
-        """Adds `IMAGE_ID.suffix` and `IMAGE_ID.json`; returns the byte offset of the image in the tar."""
+        """Adds `IMAGE_ID.suffix` and `IMAGE_ID.json`, and returns the byte offset of the image in the tar."""
         offset = self._member(f"{image_id}.{suffix}", image)
         self._member(f"{image_id}.json", product_json.encode())
         return offset
@@ -71,12 +70,12 @@ class Shard:
 
 
 class Staging:
-    """The folder `OUT.partial` in which a dataset is made. Pickles; chunks may run in any process."""
+    """The folder `OUT.partial` of an unfinished dataset. It pickles, so any process can write a chunk."""
 
     def __init__(self, out: str, fingerprint: Mapping[str, Any]) -> None:
         self.out = os.path.abspath(out) if "://" not in out else out.rstrip("/")
-        told = {**fingerprint, "columns": {name: schema.names for name, schema in TABLES.items()}}
-        self.fingerprint = json.loads(json.dumps(told, sort_keys=True, default=str))
+        mark = {**fingerprint, "columns": {name: schema.names for name, schema in TABLES.items()}}
+        self.fingerprint = json.loads(json.dumps(mark, sort_keys=True, default=str))
         self._fs, self._final = fsspec.core.url_to_fs(self.out)
         self.root = f"{self._final}.partial"
 
@@ -85,11 +84,11 @@ class Staging:
 
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
-        """The filesystem that `root` lies on; `root/parts` goes away when the dataset is finished."""
+        """The filesystem of `root`. The folder `root/parts` is removed when the dataset is finished."""
         return self._fs
 
     def begin(self, overwrite: bool = False) -> bool:
-        """Makes the folder, or takes up an interrupted run of the same fingerprint (then returns True).
+        """Makes the folder and returns False, or resumes a run with the same fingerprint and returns True.
 
         Raises ShoplensError if OUT exists already and `overwrite` is not set.
         """
@@ -100,7 +99,7 @@ class Staging:
         if self._fs.exists(mark) and json.loads(self._fs.cat_file(mark)) == self.fingerprint:
             return True
         if self._fs.exists(mark):
-            self._fs.rm(mark)  # first, so that half a folder is never taken for one that can be continued
+            self._fs.rm(mark)  # first, so that a half-removed folder is never resumed
         if self._fs.exists(self.root):
             self._fs.rm(self.root, recursive=True)
         for folder in ("shards", "parts"):
@@ -112,11 +111,11 @@ class Staging:
         return bool(self._fs.exists(f"{self.root}/parts/{chunk}.done"))
 
     def reopen(self, chunk: str) -> None:
-        """Makes a chunk that is done one that is still to be done."""
+        """Marks a finished chunk as not done."""
         self._fs.rm(f"{self.root}/parts/{chunk}.done")
 
     def chunk_rows(self, chunk: str, table: str, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """What a chunk that is done contributes to `table`."""
+        """The rows that a finished chunk contributes to `table`."""
         with self._fs.open(f"{self.root}/parts/{chunk}.{table}.parquet", "rb") as file:
             rows: list[dict[str, Any]] = pq.read_table(file, columns=list(columns)).to_pylist()
         return rows
@@ -130,9 +129,9 @@ class Staging:
         tables: Mapping[str, Iterable[Mapping[str, Any]]],
         extra: Mapping[str, pa.Schema] | None = None,
     ) -> None:
-        """Rows of any of `TABLES` that chunk `chunk` contributes. Chunks are merged in the order of their names.
+        """Writes the rows that a chunk contributes to each table. Chunks are merged in the order of their names.
 
-        `extra` gives the schemas of tables beyond `TABLES`, to be named again to `finish`.
+        extra   schemas of tables that are not in `TABLES`; pass the same to `finish`
         """
         schemas = {**TABLES, **(extra or {})}
         for name, rows in tables.items():
@@ -164,9 +163,10 @@ class Staging:
     def finish(self, name: str, provenance: Mapping[str, Any], extra: Mapping[str, pa.Schema] | None = None) -> Dataset:
         """Merges the chunks, writes the category table and the manifest, and moves the folder to OUT.
 
-        `extra` tables (name -> schema) are merged beside those of the format, counted and hashed with them.
-        Products without a single photo are kept out and listed in `rejects`.
-        Raises ShoplensError if no photo is left (the rejects stay readable in OUT.partial).
+        extra   schemas by name of tables that are not in `TABLES`; they are merged, counted and hashed too
+
+        Products without a photo are left out and listed in `rejects`.
+        Raises ShoplensError if no photo is left; the rejects stay readable in OUT.partial.
         """
         by_split: Counter[str] = Counter()
         by_reason: Counter[str] = Counter()
@@ -185,7 +185,9 @@ class Staging:
             for part in self._parts("products"):
                 kept = pa.array([product_id in pictured for product_id in part["product_id"].to_pylist()], pa.bool_())
                 for product_id in part.filter(pc.invert(kept))["product_id"].to_pylist():
-                    detail = "every photo of the product was rejected, or none was listed"
+                    detail = (
+                        "every photo of the product was rejected, or none was listed; give the product a readable photo"
+                    )
                     bare.append({"product_id": product_id, "reason": "no_photo", "detail": detail})
                 part = part.filter(kept)
                 for path, category_id in zip(
@@ -215,7 +217,7 @@ class Staging:
                 ", ".join(f"{count} {reason}" for reason, count in by_reason.most_common()) or "the source is empty"
             )
             self._fs.rm(f"{self.root}/fingerprint.json")
-            raise ShoplensError(f"no photo is left ({reasons}); see {self.root}/rejects.parquet")
+            raise ShoplensError(f"no photo is left ({reasons}): see each reason in {self.root}/rejects.parquet")
 
         files = {
             str(PurePosixPath(path).relative_to(PurePosixPath(self.root))): self._sha256(path)
@@ -235,7 +237,7 @@ class Staging:
             provenance=dict(provenance),
         )
         self._fs.pipe_file(f"{self.root}/manifest.json", manifest.model_dump_json(indent=1).encode())
-        self._fs.rm(f"{self.root}/fingerprint.json")  # before the parts: half of them must not be continued
+        self._fs.rm(f"{self.root}/fingerprint.json")  # before the parts: a half-removed folder must not be resumed
         self._fs.rm(f"{self.root}/parts", recursive=True)
         if self._fs.exists(self._final):
             self._fs.rm(self._final, recursive=True)

@@ -1,4 +1,4 @@
-"""Tokenizers for product text: trained on the dataset's own Korean and English, or taken from a model by name."""
+"""Tokenizers for product text: trained on the texts of a dataset (Korean and English), or loaded by model name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAD, CLS, SEP = "[PAD]", "[CLS]", "[SEP]"
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> Tokenizer:
-    """Byte-level BPE over NFKC, lower-cased text: no character of any script is unknown."""
+    """A byte-level BPE over lower-cased NFKC text. No character of any script is unknown."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Prepend(" ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -43,20 +43,21 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_tokens: int) -> T
 def pretrained_tokenizer(name: str, max_tokens: int, *, fixed_length: bool = False) -> Tokenizer:
     """The fast tokenizer of a transformers model, by hub name or local path.
 
-    With `fixed_length` every text is padded to `max_tokens` (SigLIP), else to the longest of its batch.
+    fixed_length   pad every text to `max_tokens` (SigLIP) instead of to the longest of its batch
+    Raises ShoplensError if the tokenizer cannot be loaded or has no padding token.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
         try:
             wrapped = AutoTokenizer.from_pretrained(name, use_fast=True)
-        except ImportError:  # its own class needs sentencepiece, its tokenizer.json does not
+        except ImportError:  # the model's class needs sentencepiece, its tokenizer.json does not
             wrapped = None
         if getattr(wrapped, "backend_tokenizer", None) is None:
             wrapped = PreTrainedTokenizerFast.from_pretrained(name)
     except (OSError, ValueError, ImportError) as error:
         raise ShoplensError(
-            f"cannot load the tokenizer {name!r}: {error} (what is needed is a tokenizer.json, or vocab.json and merges.txt)"
+            f"cannot load the tokenizer {name!r}: {error} (it needs a tokenizer.json, or vocab.json and merges.txt)"
         ) from error
     tokenizer = wrapped.backend_tokenizer
     pad = wrapped.pad_token or wrapped.eos_token
@@ -70,7 +71,7 @@ def pretrained_tokenizer(name: str, max_tokens: int, *, fixed_length: bool = Fal
 
 
 def tokenize(tokenizer: Tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids int64 [n, t] and attention mask bool [n, t], padded as the tokenizer is set to."""
+    """Token ids int64 [n, t] and attention mask bool [n, t], with the padding that the tokenizer is set to."""
     encodings = tokenizer.encode_batch(texts)
     ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
     mask = np.array([encoding.attention_mask for encoding in encodings], dtype=bool)

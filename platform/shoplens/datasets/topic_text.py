@@ -1,8 +1,8 @@
-"""The text of a topic as tokens in a fixed layout, fields that are missing left blank (CLIK):
+"""Topic text as tokens in a fixed layout (CLIK). Missing fields are left blank:
 
 [CLS] name [SEP] desc [SEP] season [SEP] cat1 [SEP] cat2 [SEP] cat3 [SEP] cat4 [SEP] kwds [SEP]
 
-A tokenizer without [SEP], as CLIP's and SigLIP's, gets one text, the description last, and its own tokens around it.
+A tokenizer without [SEP], such as that of CLIP or SigLIP, encodes one text with the description last.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ WORDS = {
     "any": re.compile(r"(?:\d+[.,])*[^\W_]+"),
     "reference": re.compile(r"[A-Za-z0-9\uac00-\ud787\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff]+"),
 }
-"""`any`: letters and digits of any script, decimals whole. `reference` ends the Hangul range 28 syllables early."""
+"""`any` keeps letters and digits of every script, and decimal numbers whole. `reference` misses the last 28 Hangul
+syllables."""
 
 
 REFERENCE = {
@@ -39,36 +40,42 @@ REFERENCE = {
     "words": "reference",
     "field_dropout": 0.0,
 }
-"""Settings of `TopicTextConfig` that write a topic as the reference implementation does: seasons by quarter."""
+"""Settings of `TopicTextConfig` that repeat the reference implementation: each quarter is a season."""
 
 
 class TopicTextConfig(Config):
-    """How a topic is written down for the text tower.
-
-    seasons        the word for the season of each month, January first
-    words          what is kept of the fields: words of `any` script, or those of the `reference`, categories whole
-    word_dropout   training only: share of tokens that become unknown (left out by tokenizers that know no unknown)
-    field_dropout  training only: share of the fields behind the name that are left blank
-    """
+    """Layout of a topic's text for the text tower."""
 
     seasons: tuple[str, ...] = Field(
         ("겨울", "겨울", "봄", "봄", "봄", "여름", "여름", "여름", "가을", "가을", "가을", "겨울"),
         min_length=12,
         max_length=12,
+        description="the word for the season of each month, January first",
     )
-    words: Literal["any", "reference"] = "any"
-    word_dropout: float = Field(0.1, ge=0, lt=1)
-    field_dropout: float = Field(0.1, ge=0, lt=1)
+    words: Literal["any", "reference"] = Field(
+        "any",
+        description="words that are kept: of `any` script, or those of the `reference` implementation, which keeps "
+        "category names unchanged",
+    )
+    word_dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of tokens replaced by the unknown token in training; dropped if the tokenizer has none",
+    )
+    field_dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of fields left blank in training; the name is never left blank"
+    )
 
 
 def of_product(title: str, description: str, category_path: Sequence[str]) -> TopicText:
-    """A product's own words in the layout of a topic: the only place where cat3, cat4 and a description are sure."""
+    """A product's title, description and category as topic text. Unlike many topics, it fills cat3, cat4 and desc."""
     path = dict(zip(("cat1", "cat2", "cat3", "cat4"), category_path, strict=False))
     return TopicText(name=title, desc=description, **path)
 
 
 class TopicTokens:
-    """Writes topics down with one tokenizer. Raises ShoplensError if it takes fewer tokens than there are fields."""
+    """Encodes topics with one tokenizer. Raises ShoplensError if its maximum length is too short for the fields."""
 
     def __init__(self, tokenizer: Tokenizer, config: TopicTextConfig) -> None:
         self._tokenizer, self._config = tokenizer, config
@@ -85,10 +92,12 @@ class TopicTokens:
         today: datetime.date | None = None,
         rngs: Sequence[np.random.Generator] | None = None,
     ) -> dict[str, np.ndarray]:
-        """`ids` int64, `mask` bool and `types` int64 [n, t], padded to the longest, or as the tokenizer pads.
+        """`ids` int64 [n, t], `mask` bool [n, t] and `types` int64 [n, t] (0: the name, 1: the other fields).
 
-        today   the date of topics without one; if it is not given their season is left blank
-        rngs    one a topic: words and fields are dropped as in training
+        Rows are padded to the longest topic; a tokenizer without [SEP] pads as it is set to.
+
+        today   date of topics that have none; without it their season is left blank
+        rngs    one a topic: words and fields are dropped at random, as in training
         """
         drawn = [None] * len(topics) if rngs is None else rngs
         if self._around is None:
@@ -111,11 +120,11 @@ class TopicTokens:
     def _row(
         self, topic: TopicText, today: datetime.date | None, rng: np.random.Generator | None, start: int, end: int
     ) -> tuple[list[int], int]:
-        """Token ids, and how many of them are the name with what encloses it."""
-        said = self._said(topic, today)
+        """Token ids, and the number of them up to and including the [SEP] after the name."""
+        texts = self._field_texts(topic, today)
         tokens = {
             name: self._tokenizer.encode(text, add_special_tokens=False).ids if text else []
-            for name, text in said.items()
+            for name, text in texts.items()
         }
         if rng is not None:
             tokens = {name: self._dropped(name, ids, rng) for name, ids in tokens.items()}
@@ -132,11 +141,11 @@ class TopicTokens:
         return row, len(tokens["name"]) + 2
 
     def _as_one_text(self, topic: TopicText, today: datetime.date | None, rng: np.random.Generator | None) -> str:
-        said = self._said(topic, today)
+        texts = self._field_texts(topic, today)
         if rng is not None:
-            words = {name: text.split() for name, text in said.items()}
-            said = {name: " ".join(self._kept(name, words[name], rng)) for name in FIELDS}
-        return ", ".join(filter(None, (said[name] for name in AS_ONE_TEXT)))
+            words = {name: text.split() for name, text in texts.items()}
+            texts = {name: " ".join(self._kept(name, words[name], rng)) for name in FIELDS}
+        return ", ".join(filter(None, (texts[name] for name in AS_ONE_TEXT)))
 
     def _kept(self, name: str, words: Sequence[T], rng: np.random.Generator) -> list[T]:
         if name != "name" and rng.random() < self._config.field_dropout:
@@ -145,7 +154,7 @@ class TopicTokens:
             word for word, draw in zip(words, rng.random(len(words)), strict=True) if draw >= self._config.word_dropout
         ]
 
-    def _said(self, topic: TopicText, today: datetime.date | None) -> dict[str, str]:
+    def _field_texts(self, topic: TopicText, today: datetime.date | None) -> dict[str, str]:
         categories = {name: getattr(topic, name) for name in ("cat1", "cat2", "cat3", "cat4")}
         if self._config.words == "any":
             categories = {name: self._cleaned(text) for name, text in categories.items()}
@@ -174,10 +183,10 @@ class TopicTokens:
 
 
 def month_of(date: str | None, today: datetime.date | None = None) -> int | None:
-    """1 to 12; of today if there is no date. Raises ShoplensError unless it is an ISO date."""
+    """The month, 1 to 12, of an ISO date, else of `today`. Raises ShoplensError if `date` is not an ISO date."""
     if not date:
         return None if today is None else today.month
     try:
         return datetime.date.fromisoformat(date[:10]).month
     except ValueError:
-        raise ShoplensError(f"the topic's date {date!r} is no date: write YYYY-MM-DD") from None
+        raise ShoplensError(f"the topic's date {date!r} is not a date: write YYYY-MM-DD") from None

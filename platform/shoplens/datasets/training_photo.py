@@ -1,4 +1,4 @@
-"""A photo of a dataset as training sees it: decoded no larger than needed, augmented, preprocessed."""
+"""Training photos: the one way in which a photo of a dataset becomes training pixels."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ def training_pixels(
     augmentation: Augmentation | None,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """uint8 [3, size, size]. Raises ShoplensError that names the photo if it cannot be decoded."""
+    """Photo `sample` decoded, augmented with draws of `rng` and preprocessed: uint8 [3, size, size].
+
+    A JPEG is decoded at a reduced scale that still gives the smallest random crop the full resolution.
+    Raises ShoplensError if the photo cannot be decoded; the message names it.
+    """
     crop = augmentation.crop if augmentation else 1
     draft = round(preprocessing.draft / crop) if preprocessing.draft else None
     try:
         image = decode(dataset.read_image(sample), draft=draft).image
     except ImageRejected as error:
         image_id = dataset.images["image_id"][sample].as_py()
-        raise ShoplensError(f"photo {image_id} of {dataset.path} cannot be used: {error}") from error
+        raise ShoplensError(
+            f"photo {image_id} of {dataset.path} cannot be used: {error}; remove it, or import the dataset again"
+        ) from error
     return preprocessing(augmentation(image, rng) if augmentation else image)

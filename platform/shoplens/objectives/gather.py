@@ -1,4 +1,7 @@
-"""How rows and sums meet across workers, in rank order."""
+"""Collectives over workers, in rank order: gathered rows with or without gradients, sums and maxima.
+
+`torch.distributed.nn.all_gather` has the same gradient, but is deprecated in favour of a private module.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from torch.autograd.function import once_differentiable
 
 
 def world_size() -> int:
+    """Number of workers; 1 without a process group."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """[n, ...] on each of W workers (equal n) -> [W n, ...] on all; without gradients."""
+    """[n, ...] on each of W workers (equal n) -> [W n, ...] on all workers, without gradients."""
     if world_size() == 1:
         return rows.detach()
     gathered = rows.new_empty((world_size() * len(rows), *rows.shape[1:]))
@@ -22,12 +26,12 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 def gather_rows_with_gradient(rows: Tensor) -> Tensor:
-    """As `gather_rows`; the gradient of a row is the sum of what all workers differentiate it by."""
+    """`gather_rows` with gradients: the gradient of a row is the sum of its gradients on all workers."""
     return rows if world_size() == 1 else _GatherRows.apply(rows)
 
 
 def sum_to_owner(rows: Tensor) -> Tensor:
-    """[W n, ...] on each of W workers -> [n, ...]: this worker's rows of the sum over all."""
+    """[W n, ...] on each of W workers -> [n, ...]: this worker's rows of the sum over workers (reduce-scatter)."""
     if world_size() == 1:
         return rows
     share = rows.new_empty((len(rows) // world_size(), *rows.shape[1:]))
@@ -36,15 +40,17 @@ def sum_to_owner(rows: Tensor) -> Tensor:
 
 
 def largest_over_workers(values: Tensor) -> Tensor:
+    """Elementwise maximum over workers, without gradients."""
     return _all_reduce(values, distributed.ReduceOp.MAX)
 
 
 def sum_over_workers(values: Tensor) -> Tensor:
+    """Elementwise sum over workers, without gradients."""
     return _all_reduce(values, distributed.ReduceOp.SUM)
 
 
 def own_rows(total: int) -> slice:
-    """Where this worker's rows lie in what `gather_rows` returned."""
+    """The slice of this worker's rows among the `total` rows that `gather_rows` returned."""
     if world_size() == 1:
         return slice(0, total)
     share = total // world_size()

@@ -1,4 +1,4 @@
-"""InfoNCE over workers as many public implementations have it: rows of other workers come without their gradient."""
+"""InfoNCE over workers with local gradients, as in many public implementations: rows of other workers are constants."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from shoplens.objectives.gather import gather_rows, own_rows
 
 
 def info_nce_with_local_gradients(image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
-    """Mean over own rows [n, d], unit, of both directions against the rows of all workers.
+    """InfoNCE in both directions, as the mean over this worker's unit rows [n, d] against the rows of all workers.
 
-    The value's mean over workers is that of the global batch; its gradient is not, with more than one worker:
-    own rows are not told how they served as negatives elsewhere. For parity with what was trained so; use
-    `contrastive` otherwise.
+    The mean of the loss over workers is the loss of the global batch. With more than one worker the gradient is not: it
+    misses the terms in which own rows are negatives on other workers. Only for parity with models that were trained
+    like this; use `contrastive` otherwise.
     """
     texts, images = _with_own(text), _with_own(image)
     label = torch.arange(len(texts), device=texts.device)[own_rows(len(texts))]

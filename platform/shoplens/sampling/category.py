@@ -1,4 +1,4 @@
-"""Category-based hard negatives: batches in which products of the same category meet (e-CLIP, hard)."""
+"""Category-based hard negatives: batches with many products of one category (e-CLIP, hard)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from shoplens.sampling.uniform import steps_per_epoch, uniform_plan
 
 
 class CategoryNegatives(Config):
-    """A batch is categories x catalogs x offers of the same category, and a `uniform_share` of any.
+    """Batches of `catalogs` x `offers` samples from each of several categories, plus uniformly drawn samples."""
 
-    level       depth of the categories that are drawn (-1: leaves); a category with fewer than `catalogs`
-                catalogs is replaced by its parent
-    start_step  the first training step with such batches; before it they are uniform
-    """
-
-    catalogs: int = Field(16, ge=2)
-    offers: int = Field(2, ge=1)
-    uniform_share: float = Field(0.25, ge=0, lt=1)
-    level: int = -1
-    start_step: int = Field(0, ge=0)
+    catalogs: int = Field(16, ge=2, description="catalogs drawn from a category")
+    offers: int = Field(2, ge=1, description="samples drawn from each catalog")
+    uniform_share: float = Field(0.25, ge=0, lt=1, description="share of the batch that is drawn uniformly")
+    level: int = Field(
+        -1,
+        description="level of the drawn categories (0: root, -1: leaf). A category with fewer than `catalogs` "
+        "catalogs is replaced by its parent",
+    )
+    start_step: int = Field(0, ge=0, description="first training step with such batches; batches before it are uniform")
 
 
 def category_plan(samples: Samples, batch_size: int, options: CategoryNegatives, seed: int, epoch: int) -> np.ndarray:
-    """As many batches as a uniform epoch has, int64 [steps, batch_size], no sample twice in a batch.
+    """Sample ids int64 [steps, batch_size], with as many steps as a uniform epoch and no sample twice in a batch.
 
     A category is drawn with probability proportional to its number of catalogs.
-    Raises ShoplensError if the samples have no categories.
+    Raises ShoplensError if the samples have no categories, or do not fill one batch.
     """
     steps = steps_per_epoch(samples, batch_size)
     rng = np.random.default_rng((seed, epoch, 1))
@@ -55,7 +54,7 @@ def category_plan(samples: Samples, batch_size: int, options: CategoryNegatives,
 
 
 class _Categories:
-    """Rows grouped by category (walked up where small) and catalog, ready to draw from."""
+    """Rows grouped by category and catalog. A category with too few catalogs is merged into its parent."""
 
     def __init__(self, samples: Samples, options: CategoryNegatives) -> None:
         code = samples.category[:, options.level]
@@ -64,7 +63,9 @@ class _Categories:
             code = np.where(small, samples.category[:, level - 1], code)
         known = np.flatnonzero(code >= 0)
         if not len(known):
-            raise ShoplensError("category-based negatives need products with a category; this dataset has none")
+            raise ShoplensError(
+                "category-based negatives need products with a category; this dataset has none: use uniform batches"
+            )
         rows = known[np.lexsort((known, samples.catalog[known], code[known]))]
         pairs = np.stack([code[rows], samples.catalog[rows]])
         starts = np.flatnonzero(np.any(np.diff(pairs, prepend=-2, axis=1), axis=0))
@@ -76,7 +77,7 @@ class _Categories:
         self._options = options
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """Rows of `catalogs` x `offers` of one category (fewer where there are not so many)."""
+        """Rows of up to `catalogs` x `offers` samples of one category."""
         category = rng.choice(len(self._probability), p=self._probability)
         low, high = self._bounds[category], self._bounds[category + 1]
         catalogs = rng.choice(np.arange(low, high), size=min(self._options.catalogs, high - low), replace=False)
@@ -90,7 +91,7 @@ class _Categories:
 
 
 def _catalogs_per_row(code: np.ndarray, catalog: np.ndarray) -> np.ndarray:
-    """For each row, how many distinct catalogs its category has."""
+    """int64 [n]: the number of distinct catalogs in each row's category."""
     distinct = np.unique(np.stack([code, catalog]), axis=1)[0]
     categories, counts = np.unique(distinct, return_counts=True)
     return counts[np.searchsorted(categories, code)]

@@ -1,9 +1,9 @@
-"""Batches for metric learning: several photos of each of several classes, of any category or of a few.
+"""Batches for metric learning: several photos of each of several classes, optionally of few categories.
 
-An epoch is about one pass over the photos: those of each class are shuffled and cut into groups of `samples`, and
-every group is met once. So a class comes in proportion to its photos, at most once a batch, and no photo twice.
-A class with fewer photos than that is left out, and so is what remains of a class or does not fill a batch; the
-shuffle chooses others each epoch.
+An epoch is about one pass over the photos. The photos of each class are shuffled and cut into groups of `samples`, and
+every group is drawn once. So a class is drawn in proportion to its photos, at most once a batch, and no photo is drawn
+twice. Classes with fewer than `samples` photos are left out, as are photos that fill no group and groups that fill no
+batch; the shuffle leaves out different ones each epoch.
 """
 
 from __future__ import annotations
@@ -17,30 +17,35 @@ from shoplens.errors import ShoplensError
 
 
 class ClassBatches(Config):
-    """A batch is `samples` photos of each of `classes` classes; with `categories`, of as many classes in each.
+    """Batches of `samples` photos from each of `classes` classes, optionally from each of `categories` categories."""
 
-    categories  different categories that meet in a batch; null for classes of any
-    level       depth of these categories (-1: leaves); one with fewer than `classes` classes is replaced by its
-                parent. A category comes in proportion to its classes' photos, at most once a batch
-    """
-
-    classes: int = Field(32, ge=2)
-    samples: int = Field(2, ge=2)
-    categories: int | None = Field(None, ge=2)
-    level: int = -1
+    classes: int = Field(32, ge=2, description="classes in a batch, or in each category of a batch")
+    samples: int = Field(2, ge=2, description="photos of each class")
+    categories: int | None = Field(
+        None,
+        ge=2,
+        description="categories in a batch; each is drawn in proportion to its photos, at most once a batch. null: "
+        "classes of any category",
+    )
+    level: int = Field(
+        -1,
+        description="level of these categories (0: root, -1: leaf). A category with fewer than `classes` classes is "
+        "replaced by its parent",
+    )
 
     @property
     def size(self) -> int:
+        """Photos in a batch."""
         return self.samples * self.classes * (self.categories or 1)
 
 
 def class_plan(samples: Samples, label: np.ndarray, batch: ClassBatches, seed: int, epoch: int) -> np.ndarray:
-    """Sample ids int64 [steps, batch.size], the photos of a class side by side and so the classes of a category.
+    """Sample ids int64 [steps, batch.size]. Photos of a class are adjacent, and so are classes of a category.
 
-    label   int64 [n] the class of each row of `samples`; negative: of none, left out
+    label   int64 [n]: class of each row of `samples`; negative: none, the photo is left out
 
-    The category of a class is that of its first photo. How many steps there are depends on neither seed nor epoch.
-    Raises ShoplensError if there are too few classes, or categories, for one batch, or no such level.
+    The category of a class is that of its first photo. The number of steps depends on neither seed nor epoch.
+    Raises ShoplensError if there are too few classes or categories for one batch, or if the level does not exist.
     """
     rng = np.random.default_rng((seed, epoch, 4))
     known = np.flatnonzero(label >= 0)
@@ -64,16 +69,16 @@ def class_plan(samples: Samples, label: np.ndarray, batch: ClassBatches, seed: i
 
 
 def _groups(label: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Places of `label` [n] in groups of one label each, as many as there are whole ones: int64 [groups, samples]."""
+    """Indices into `label` [n] in full groups of one label each: int64 [groups, samples]."""
     order = np.lexsort((rng.random(len(label)), label))
     nth, counts = _nth(label[order])
     return order[nth < counts // samples * samples].reshape(-1, samples)
 
 
 def _meetings(code: np.ndarray, together: int, rng: np.random.Generator) -> np.ndarray:
-    """Places of `code` [n] in rows of `together` different codes, as many rows as can be: int64 [rows, together].
+    """Indices into `code` [n] in as many rows as possible of `together` different codes: int64 [rows, together].
 
-    Equal codes stand next to each other in a random order that is dealt to the rows in turn.
+    The indices are sorted by code, in random order of codes, and dealt to the rows in turn. So equal codes never meet.
     """
     _, code, counts = np.unique(code, return_inverse=True, return_counts=True)
     rows = _most_rows(counts, together)
@@ -83,10 +88,10 @@ def _meetings(code: np.ndarray, together: int, rng: np.random.Generator) -> np.n
 
 
 def _most_rows(counts: np.ndarray, together: int) -> int:
-    """The most rows of different codes that codes with these `counts` fill.
+    """The largest number of rows of `together` different codes, given how often each code occurs.
 
-    R rows take a code R times at most; they are filled where the sum of min(counts, R) reaches R x together, which
-    holds for every smaller R too.
+    R rows take a code at most R times, so R is feasible if sum(min(counts, R)) >= R * together. If R is feasible, so
+    is every smaller R.
     """
     rows = np.arange(1, counts.sum() // together + 1)
     at_least = np.cumsum(np.bincount(counts, minlength=len(rows) + 1)[::-1])[::-1]
@@ -94,21 +99,21 @@ def _most_rows(counts: np.ndarray, together: int) -> int:
 
 
 def _nth(run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each entry of runs of equal values [n]: how many of its run stand before it, and the length of the run."""
+    """For each entry of runs of equal values [n]: its index within the run, and the length of the run."""
     starts = np.flatnonzero(np.diff(run, prepend=run[:1] - 1))
     lengths = np.diff(np.append(starts, len(run)))
     return np.arange(len(run)) - np.repeat(starts, lengths), np.repeat(lengths, lengths)
 
 
 def _categories(samples: Samples, label: np.ndarray, batch: ClassBatches) -> np.ndarray:
-    """int64 [n] the category that each row's class is drawn with, -1 for none."""
+    """int64 [n]: the category of each row's class, -1 for none. Small categories are replaced by their parent."""
     classes, first, of_row, photos = np.unique(label, return_index=True, return_inverse=True, return_counts=True)
     usable = (classes >= 0) & (photos >= batch.samples)
     path = samples.category[first]
     deepest = path.shape[1]
     if not -deepest <= batch.level < deepest:
         raise ShoplensError(
-            f"batches.level is {batch.level}, and the category tree has {deepest} levels: 0 is the root"
+            f"batches.level is {batch.level}, and the category tree has {deepest} levels: 0 is the root, -1 the leaf"
         )
     code = path[:, batch.level]
     for level in range(batch.level % deepest, 0, -1):
@@ -119,12 +124,12 @@ def _categories(samples: Samples, label: np.ndarray, batch: ClassBatches) -> np.
 
 
 def _too_few(of_group: np.ndarray, batch: ClassBatches, categories: int | None = None) -> ShoplensError:
-    there = f"{len(np.unique(of_group))} classes of {batch.samples} photos or more"
+    available = f"{len(np.unique(of_group))} classes of {batch.samples} photos or more"
     if categories is None:
         return ShoplensError(
-            f"{there} are too few for batches of {batch.classes}: lower batches.classes or batches.samples"
+            f"{available} are too few for batches of {batch.classes}: lower batches.classes or batches.samples"
         )
     return ShoplensError(
-        f"{there}, in {categories} categories of {batch.classes} such classes or more, are too few for batches of "
+        f"{available}, in {categories} categories of {batch.classes} such classes or more, are too few for batches of "
         f"{batch.categories} categories: lower batches.categories, batches.classes or batches.samples"
     )

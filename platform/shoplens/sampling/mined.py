@@ -1,7 +1,7 @@
-"""Mined hard negatives: batches in which products meet that the model, as it stands, takes for one another.
+"""Mined hard negatives: batches of products that the current model confuses with each other.
 
-Positive-aware: a neighbour whose score comes too near the anchor's own pair is taken for an unlabelled
-duplicate and left out (NV-Retriever, TopK-PercPos).
+Mining is positive-aware (NV-Retriever, TopK-PercPos): a neighbour whose score is close to the score of the anchor's own
+pair is probably an unlabelled duplicate, and is left out.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ ROWS_AT_ONCE = 1024
 
 
 class MinedNegatives(Config):
-    """A batch is anchors, each with its hardest negatives, and a `uniform_share` of any.
+    """Batches of anchors with their hardest negatives, plus uniformly drawn samples."""
 
-    negatives     hard negatives of an anchor
-    ceiling       a negative's score is at most this share of the anchor's own pair's score
-    start_epoch   the first epoch with such batches; before it they are uniform
-    """
-
-    negatives: int = Field(3, ge=1)
-    ceiling: float = Field(0.95, gt=0, le=1)
-    uniform_share: float = Field(0.25, ge=0, lt=1)
-    start_epoch: int = Field(1, ge=1)
+    negatives: int = Field(3, ge=1, description="hard negatives of an anchor")
+    ceiling: float = Field(
+        0.95, gt=0, le=1, description="largest score of a negative, as a share of the score of the anchor's own pair"
+    )
+    uniform_share: float = Field(0.25, ge=0, lt=1, description="share of the batch that is drawn uniformly")
+    start_epoch: int = Field(1, ge=1, description="first epoch with such batches, from 0; earlier epochs are uniform")
 
 
 @dataclass(frozen=True)
 class Mined:
-    """`neighbours` int32 [n, k], hardest first, -1 where there are no more; `guarded`: the share of the k that
-    would have been taken, had they not come too near the anchor's own pair."""
+    """Hard negatives of n samples.
+
+    neighbours   int32 [n, k]: rows of the samples, hardest first; -1 fills missing entries
+    guarded      share of the k nearest texts that the ceiling left out
+    """
 
     neighbours: np.ndarray
     guarded: float
@@ -45,12 +45,12 @@ class Mined:
 
 @torch.no_grad()
 def mine(image: Tensor, text: Tensor, catalog: Tensor, options: MinedNegatives) -> Mined:
-    """The texts that each photo is nearest to, other than those of its catalog.
+    """The nearest texts of each photo, without those of its own catalog and those above the ceiling.
 
-    image, text   unit rows [n, d] of the training samples, on the device that shall compare them
+    image, text   unit rows [n, d] of the training samples, on the device that compares them
     catalog       int64 [n]
 
-    n^2 d products, taken a thousand rows at a time.
+    Takes O(n^2 d) time, and memory for 1,024 rows of scores.
     """
     found, guarded = [], 0
     k = min(options.negatives, len(image))
@@ -69,11 +69,11 @@ def mine(image: Tensor, text: Tensor, catalog: Tensor, options: MinedNegatives) 
 def mined_plan(
     samples: Samples, neighbours: np.ndarray, batch_size: int, options: MinedNegatives, seed: int, epoch: int
 ) -> np.ndarray:
-    """As many batches as a uniform epoch has, int64 [steps, batch_size], no sample twice in a batch.
+    """Sample ids int64 [steps, batch_size], with as many steps as a uniform epoch and no sample twice in a batch.
 
-    neighbours   int32 [n, k] rows of `samples`, as `mine` finds them
+    neighbours   int32 [n, k]: rows of `samples`, as in `Mined`
 
-    Anchors are taken in the order of the uniform pass.
+    Anchors are drawn in random order without replacement.
     """
     plan = uniform_plan(samples, batch_size, seed, epoch)
     row_of = np.full(samples.sample.max() + 1, -1)

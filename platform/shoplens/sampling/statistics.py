@@ -1,4 +1,4 @@
-"""What a batch plan holds, as figures: duplicates, repeats, how mixed its categories are."""
+"""Statistics of a batch plan: duplicates, repeats and the mix of categories."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from shoplens.datasets.samples import Samples
 
 
 def plan_statistics(plan: np.ndarray, samples: Samples) -> dict[str, float]:
-    """Of a plan int64 [steps, batch] of sample ids, means over its batches but for `repeats`.
+    """Statistics of a plan int64 [steps, batch] of sample ids. All but `repeats` are means over batches.
 
-    same_catalog      share of rows that meet another photo of their catalog
-    same_photo        share of rows that meet a photo of equal perceptual hash
-    category_entropy  entropy of the leaf categories of a batch, in nats; rows without one are left out
-    repeats           share of the epoch's rows that were drawn before in it
+    same_catalog      share of samples with another sample of their catalog in the batch
+    same_photo        share of samples with another sample of equal perceptual hash in the batch
+    category_entropy  entropy of a batch's leaf categories, in nats; samples without a category are left out
+    repeats           share of the plan's samples that were drawn earlier in the epoch
     """
     row_of = np.full(samples.sample.max() + 1, -1)
     row_of[samples.sample] = np.arange(len(samples))
@@ -28,7 +28,7 @@ def plan_statistics(plan: np.ndarray, samples: Samples) -> dict[str, float]:
 
 
 def _met(keys: np.ndarray) -> float:
-    """[steps, batch] -> share of entries that have an equal in their row."""
+    """keys [steps, batch] -> mean share of a row's entries that occur more than once in the row."""
     counts = [np.unique(batch, return_counts=True)[1] for batch in keys]
     return float(np.mean([count[count > 1].sum() / keys.shape[1] for count in counts]))
 

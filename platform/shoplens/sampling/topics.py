@@ -1,4 +1,4 @@
-"""Batches of CLIK: pairs of a topic and one of its products to match, and lists of a topic's products to rank."""
+"""Batches of CLIK: (topic, product) pairs for matching, and lists of a topic's products for ranking."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Draw = Literal["random", "stratified", "reference"]
 
 
 class TopicBatch(NamedTuple):
-    """What a batch holds: `matching` pairs of different topics, `groups` lists of `candidates` products each.
+    """Shape of a batch: `matching` pairs of different topics, and `groups` lists of `candidates` products each.
 
-    It is laid out in `blocks` equal parts, each its pairs and then its lists, so that workers, whose number
-    divides that of the blocks, find whole lists in their shares.
+    A batch consists of `blocks` equal blocks, each with its pairs first and then its lists. If the number of workers
+    divides `blocks`, every worker's share has only whole lists.
     """
 
     matching: int
@@ -26,6 +26,7 @@ class TopicBatch(NamedTuple):
 
     @property
     def size(self) -> int:
+        """Photos in a batch."""
         return self.matching + self.groups * self.candidates
 
     @property
@@ -33,14 +34,15 @@ class TopicBatch(NamedTuple):
         return math.gcd(self.matching, self.groups) if self.matching and self.groups else self.matching + self.groups
 
     def apart(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A batch, or a worker's share of it, as pairs [m] and lists [g, candidates].
+        """Splits a batch, or a worker's share of it, into pairs [m] and lists [g, candidates].
 
-        Raises ShoplensError if the share is no whole number of blocks.
+        Raises ShoplensError if the share is not a whole number of blocks.
         """
         block = self.size // self.blocks
         if len(rows) % block:
             raise ShoplensError(
-                f"a batch of {self.blocks} blocks cannot be shared evenly: take a number of workers that divides it"
+                f"a batch of {self.blocks} blocks cannot be shared evenly: take a number of workers that divides "
+                f"{self.blocks}"
             )
         parts = rows.reshape(-1, block)
         pairs = self.matching // self.blocks
@@ -56,13 +58,13 @@ def topic_plan(
     draw: Draw = "stratified",
     one_topic: bool = False,
 ) -> np.ndarray:
-    """Rows of `table`, int64 [steps, batch.size]; every topic of enough products is ranked once an epoch.
+    """Rows of `table`, int64 [steps, batch.size]. Every topic with enough products is ranked once an epoch.
 
-    A pair is of a product that the topic lists, where it lists any; a list is of all its candidates.
+    The product of a pair is one that the topic lists, if it lists any. A list is drawn from all candidates of a topic.
 
-    draw        how a list is drawn from a topic's products: at `random`; `stratified`, evenly from the most, the
-                middling and the least liked thirds; or weighted by counts as the `reference` does
-    one_topic   the lists of a step are all of one topic, as in the reference (a step a topic); else of different
+    draw        how a list is drawn from a topic's products: `random`; `stratified`: evenly from the most, middle and
+                least liked thirds; `reference`: weighted by counts, as the reference implementation does
+    one_topic   all lists of a step are of one topic, as in the reference (one step a topic); else of different topics
     Raises ShoplensError if there are too few topics for a batch.
     """
     rng = np.random.default_rng((seed, epoch, 3))
@@ -96,10 +98,10 @@ def _laid_out(pairs: np.ndarray, lists: np.ndarray, batch: TopicBatch) -> np.nda
 
 
 def drawn(liked: np.ndarray, k: int, draw: Draw, rng: np.random.Generator) -> np.ndarray:
-    """k different places of `liked` [n >= k].
+    """k different indices into `liked` [n >= k].
 
-    `reference`: the best of five drawn in proportion to liking, and k - 1 others in proportion to how far they fall
-    short of the best that remains.
+    `reference` draws five in proportion to `liked` and takes the best. It draws the other k - 1 in proportion to their
+    difference from the best remaining one.
     """
     n = len(liked)
     if draw == "random" or np.isnan(liked).any():
@@ -120,6 +122,6 @@ def drawn(liked: np.ndarray, k: int, draw: Draw, rng: np.random.Generator) -> np
 
 
 def _weighted(weight: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """k places drawn without replacement in proportion to `weight`: the first k of an exponential race."""
+    """k indices drawn without replacement in proportion to `weight`: the first k of an exponential race."""
     with np.errstate(divide="ignore"):
         return np.argsort(rng.exponential(size=len(weight)) / weight, kind="stable")[:k]

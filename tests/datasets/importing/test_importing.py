@@ -396,7 +396,7 @@ def test_fields_that_are_not_ours_are_kept(tmp_path: Path) -> None:
     assert product.attributes == {"tags": ("a", "b"), "year": ("2020",), "new": ("True",)}
     broken = product_of({"id": "1", "title": "t", "attributes": 5}, "here")
     assert isinstance(broken, Reject)
-    assert broken.detail == "attributes is not an object"
+    assert broken.detail == 'attributes is not an object: write it as {"key": "value"}'
 
 
 @pytest.mark.parametrize(("given", "stock"), [(0, 0), ("12", 12), (None, None), (7.0, 7)])

@@ -1,20 +1,22 @@
-"""Importers: other people's catalogues into the one on-disk format, with everything unusable listed.
+"""Importers: they convert a catalog to the on-disk format, and list everything that they left out.
 
-What `rejects` may say under `reason`:
+Each row of `rejects` has a `reason` and a `detail`, which says what was wrong and what to do:
 
-| reason | what was kept out |
+| reason | what was left out |
 | --- | --- |
-| malformed_row | a line that is not JSON, not an object, or has not as many cells as the header |
-| invalid_row | a row whose fields do not make a product, topic or event; the detail names the field |
-| duplicate_product, duplicate_image, duplicate_topic | an id that came before |
-| category | a product whose category does not fit into one tree with those before it |
+| malformed_row | a line that is not JSON or CSV, is not an object, or has another number of cells than the header |
+| invalid_row | a row that is not a valid product, topic or event; the detail names the field |
+| duplicate_product, duplicate_image, duplicate_topic | an id that an earlier row has |
+| category | a product whose category path or id conflicts with an earlier product |
 | unknown_product | a photo or an event of a product that the source does not have |
-| no_photo | a product without any photo left |
-| no_text, broken_shard | a WebDataset sample without text; the rest of a tar that breaks off |
-| invalid_photo, outside_source | a photo entry that is no path or URL; a path or link out of the folder |
-| missing_file, empty, too_large, unreadable, truncated, format | a photo that cannot be read |
-| animated, too_many_pixels, too_small | a photo that moves, or is too large or too small |
-| duplicate_photo | a photo that its product has already, byte for byte, in whichever split |
+| no_photo | a product without a usable photo |
+| no_text | a WebDataset sample without text |
+| broken_shard | the rest of a tar that breaks off |
+| invalid_photo | a photo entry that is not a path or URL |
+| outside_source | a photo path or link that leads out of the source folder |
+| missing_file, empty, too_large, unreadable, truncated, format | a photo file that cannot be read |
+| animated, too_many_pixels, too_small | a photo that is animated, too large or too small |
+| duplicate_photo | a photo that its product already has, byte for byte, in any split |
 | url, url_* | a photo whose URL was not fetched; see `shoplens.datasets.fetch` |
 """
 

@@ -1,4 +1,4 @@
-"""Private snapshots of clothes with a category and nothing else: every photo is a product of its own."""
+"""Importer for snapshots of clothes that have only a category. Each photo becomes a product."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shoplens.datasets.importing.table import table_in
 
 @dataclass
 class Clothing:
-    """`images.csv` with columns image, label and split; the label is the title and the leaf category."""
+    """Reads `images.csv` with columns image, label and split. The label becomes the title and the leaf category."""
 
     path: str
     name: str = field(default="clothing", init=False)

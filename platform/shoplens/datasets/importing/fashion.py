@@ -1,4 +1,4 @@
-"""Myntra studio photos with attributes and titles; the low-resolution part comes as tars."""
+"""Importer for Myntra studio photos with titles and attributes. The low-resolution photos lie in tars."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shoplens.datasets.importing.tars import BrokenTar, members
 
 @dataclass
 class LowResolution:
-    """`products.jsonl`, whose rows name the tar (`shard`) that holds their photo as a member."""
+    """Reads `products.jsonl`. Each row names the tar (`shard`) that has its photo as a member."""
 
     path: str
     name: str = field(default="fashion_lowres", init=False)
@@ -48,7 +48,7 @@ class LowResolution:
                     offset, length = places[shard][photo.path]
                     photo = PhotoRef(self.path, shard, photo.role, photo.split, None, offset, length)
                 elif isinstance(photo, PhotoRef):
-                    detail = f"{shard} has no such member"
+                    detail = f"{shard} has no such member: correct the path, or add the photo to the tar"
                     photo = Reject("missing_file", detail, where, product.id, photo.path)
                 photos.append(photo)
             yield SourceProduct(product, photos, where)
@@ -56,7 +56,7 @@ class LowResolution:
 
 @dataclass
 class Fashion:
-    """The photos of up to 256 pixels, and with `lowres` the folder of 60x80 ones after them."""
+    """Reads photos of up to 256 pixels and then, if the folder `lowres` is given, photos of 60x80 pixels."""
 
     path: str
     lowres: str | None = None

@@ -1,4 +1,4 @@
-"""Grocery Store Dataset: smartphone photos of supermarket products, split by photo, and studio photos."""
+"""Importer for the Grocery Store Dataset: smartphone photos (split by photo) and studio photos of groceries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shoplens.datasets.importing.table import table_in
 
 @dataclass
 class Grocery:
-    """`products.jsonl` and `images.csv`. Studio photos (role `iconic`) get a split of their own, `iconic`."""
+    """Reads `products.jsonl` and `images.csv`. Studio photos (role `iconic`) go to the split `iconic`."""
 
     path: str
     name: str = field(default="grocery", init=False)
@@ -30,7 +30,9 @@ class Grocery:
             if isinstance(row, Reject):
                 yield row
             elif not row.keys() >= {"image", "product_id", "role", "split"}:
-                yield Reject("invalid_row", "image, product_id, role or split is empty", where)
+                yield Reject(
+                    "invalid_row", "image, product_id, role or split is empty: fill in all four columns", where
+                )
             else:
                 split = "iconic" if row["role"] == "iconic" else row["split"]
                 photos[row["product_id"]].append(PhotoRef(self.path, row["image"], row["role"], split))
@@ -48,5 +50,7 @@ class Grocery:
         for product_id, left in photos.items():
             for photo in left:
                 if isinstance(photo, PhotoRef):
-                    detail = "images.csv names a product that is not in products.jsonl"
+                    detail = (
+                        "images.csv names a product that is not in products.jsonl: add it there, or remove the photo"
+                    )
                     yield Reject("unknown_product", detail, "images.csv", product_id, photo.path)

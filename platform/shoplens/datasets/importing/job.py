@@ -1,4 +1,4 @@
-"""`shoplens dataset import`: rows are checked in the driver, photos in a Ray Data job, a chunk at a time."""
+"""The job behind `shoplens dataset import`: the driver checks the rows, a Ray Data job the photos, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SOURCES = (
     "csv",
     "webdataset",
 )
-"""What `import_dataset` reads; `jsonl`, `parquet` and `csv` are one importer, led by the file's suffix."""
+"""Kinds of sources. `jsonl`, `parquet` and `csv` share one importer, which goes by the suffix of the file."""
 
 
 def import_dataset(
@@ -61,22 +61,22 @@ def import_dataset(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Dataset:
-    """Imports `src`, a source of one of the kinds SOURCES, as a dataset at `out`.
+    """Imports `src`, a source of a kind in SOURCES, as a dataset at `out`.
 
-    Everything that cannot be used is kept out and listed with its reason in `rejects`. An import that was
-    killed is taken up where it stopped by the same call; `out` appears only when it is whole. The same input
-    gives the same digest, on however many CPUs it runs.
+    Everything unusable is left out and listed with its reason in `rejects`. If an import is killed, the same call
+    resumes it; `out` appears only when it is complete. The same input gives the same digest, on any number of CPUs.
 
-    `name` is what the dataset is called. `lowres` adds the 60x80 photos to `fashion`: their folder, or True
-    for `fashion_lowres` beside `src`. `images` is the folder that a table's photo paths are relative to, if
-    that is not the table's own. `topics` and `interactions` are tables of exhibitions and of what shoppers saw and
-    did (`ShopperTables`). `rules` says which photos are taken, and from which hosts.
+    name                   name of the dataset
+    lowres                 for `fashion`: the folder of the 60x80 photos, or True for `fashion_lowres` beside `src`
+    images                 for tables: the folder of relative photo paths, if it is not the folder of the table
+    topics, interactions   tables of exhibitions and of the shoppers' log (`ShopperTables`)
+    rules                  which photos are accepted, and from which hosts
 
-    Uses the Ray cluster this process is connected to, else the one of RAY_ADDRESS or running on this machine,
-    else starts one; every node must be able to read `src` and write `out`.
+    The Ray cluster is the one that this process is connected to, else that of RAY_ADDRESS, else one that runs on this
+    machine, else a new one. Every node must be able to read `src` and write `out`.
 
-    Raises ShoplensError if the source is not there or is damaged as a whole, if `out` exists and `overwrite`
-    is not set, or if no photo at all can be used.
+    Raises ShoplensError if the source is missing or damaged as a whole, if `out` exists and `overwrite` is not set, or
+    if no photo can be used.
     """
     rules = rules or PhotoRules()
     if photos_per_shard < 1:
@@ -100,7 +100,7 @@ def import_dataset(
 
 
 def summary(dataset: Dataset) -> str:
-    """What was imported, what was kept out and why, and what to type next."""
+    """A report for the terminal: counts, rejects by reason, and the next command."""
     manifest = dataset.manifest
     counts = manifest.counts
     splits = ", ".join(f"{split} {photos:,}" for split, photos in manifest.photos_by_split.items())
@@ -124,9 +124,9 @@ def summary(dataset: Dataset) -> str:
 
 def _open(source: str, src: str, name: str | None, lowres: str | bool, images: str | None) -> Source:
     if lowres and source != "fashion":
-        raise ShoplensError(f"lowres is for the source fashion, not {source}: leave it out")
+        raise ShoplensError(f"lowres is for the source fashion, not {source}: leave out lowres")
     if images and source not in ("jsonl", "parquet", "csv"):
-        raise ShoplensError(f"a folder of images is for tables, not for {source}: leave it out")
+        raise ShoplensError(f"a folder of images is for tables, not for {source}: leave out images")
     src = _absolute(src)
     images = _absolute(images) if images else None
     match source:
@@ -149,7 +149,7 @@ def _open(source: str, src: str, name: str | None, lowres: str | bool, images: s
 
 
 def _absolute(path: str) -> str:
-    """Paths are resolved here and not on the cluster's nodes, whose working folders are others."""
+    """The absolute path. It is resolved here, because nodes of the cluster have other working folders."""
     return path if "://" in path else os.path.abspath(path)
 
 
@@ -168,12 +168,12 @@ def _fingerprint(
 
 
 def _state(path: str) -> str:
-    """Changes whenever the file does. Raises ShoplensError if there is no such file."""
+    """A checksum that changes when the file changes. Raises ShoplensError if the file is missing."""
     fs, inner = fsspec.core.url_to_fs(path)
     try:
         return str(fs.checksum(inner))
     except OSError as error:
-        raise ShoplensError(f"{path} is missing: the source needs it ({error.strerror or error})") from error
+        raise ShoplensError(f"{path} is missing: the source needs this file ({error.strerror or error})") from error
 
 
 def _provenance(source: str, src: str, inputs: Sequence[str]) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _provenance(source: str, src: str, inputs: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(staging: Staging, chunks: Sequence[str], rules: PhotoRules) -> Iterator[str]:
-    """Writes the chunks as a Ray Data job, one chunk a row and a block; yields each as it is done."""
+    """Writes the chunks as a Ray Data job, one chunk a block, and yields the name of each finished chunk."""
     rows = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=len(chunks))
     for row in rows.map(partial(_write, staging=staging, rules=rules)).iter_rows():
         yield row["chunk"]
@@ -203,7 +203,7 @@ def _write(row: dict[str, Any], staging: Staging, rules: PhotoRules) -> dict[str
 
 @contextmanager
 def _ray() -> Iterator[None]:
-    """A connection to Ray with its own bars and start-up messages off; closed after if it was opened here."""
+    """A connection to Ray without its progress bars and start-up messages. Closed at the end if it was opened here."""
     connected = ray.is_initialized()
     if not connected:
         _connect()
@@ -223,7 +223,7 @@ def _ray() -> Iterator[None]:
 
 
 def _connect() -> None:
-    """To the cluster of RAY_ADDRESS, else one that runs on this machine, else one of this process alone."""
+    """Connects to the cluster of RAY_ADDRESS, else to one on this machine, else starts one for this process."""
     address = os.environ.get("RAY_ADDRESS")
     if address != "local":
         try:
@@ -240,7 +240,7 @@ def _connect() -> None:
 
 
 class _Bar:
-    """Rows read, then photos done of all photos."""
+    """Progress bars for the rows read and the photos done."""
 
     def __init__(self, disable: bool) -> None:
         columns = (

@@ -1,4 +1,4 @@
-"""Magento's demo shop Luma: sportswear in colour variants, several views of each."""
+"""Importer for Luma, the demo shop of Magento: sportswear in colour variants, with several views each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from shoplens.datasets.importing.table import table_in
 
 @dataclass
 class Luma:
-    """`products.jsonl`, with the view of each photo (`main`, `alt`, `back`) from `images.csv`.
+    """Reads `products.jsonl`, and the view of each photo (`main`, `alt`, `back`) from `images.csv`.
 
-    Titles join name and colour, which the shop's names leave out; a catalog is one design in all its colours.
+    The colour is appended to the title, because Luma's names lack it. A catalog is one design in all its colours.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""The first half of an import: every row checked and the photos cut into chunks, before one is read."""
+"""Planning of an import, its first half: rows are checked, and photos are divided into chunks before any is read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PLANNED = pa.schema(
         ("source", pa.string()),
     ]
 )
-"""One photo to be imported; `uri` is `root` and `path` joined, `path` as the source has it."""
+"""One row a photo to be imported. `path` is as in the source; `uri` is `root` and `path` joined."""
 
 _ROWS_A_PART = 10_000
 _split = TypeAdapter(Split)
@@ -45,14 +45,14 @@ def plan_import(
     source: Source,
     staging: Staging,
     photos_per_shard: int,
-    told: Callable[[int], None] = lambda rows: None,
+    on_row: Callable[[int], None] = lambda rows: None,
     shoppers: ShopperTables = ShopperTables(),
 ) -> dict[str, int]:
-    """Writes rows of products, topics and log, rejects and the photo chunks of every split; returns the photos in
-    each chunk.
+    """Writes the rows of all tables, the rejects and the photo chunks. Returns the number of photos in each chunk.
 
-    Rows are streamed: what stays in memory are the ids of products and photos. `told` is called with the
-    number of rows read so far. A plan that was made whole is not made again.
+    Rows are streamed; only the ids of products and photos stay in memory. A complete plan is not made again.
+
+    on_row   called with the number of rows read so far
     """
     done = f"{staging.root}/parts/plan/complete.json"
     if staging.fs.exists(done):
@@ -62,7 +62,7 @@ def plan_import(
     check = _Check(source.repeats)
     for rows, item in enumerate(source, 1):
         plan.add(*check(item))
-        told(rows)
+        on_row(rows)
     for row in shoppers.topic_rows():
         plan.add_row("topics", row)
     for row in shoppers.interaction_rows(check.products):
@@ -74,7 +74,7 @@ def plan_import(
 
 
 class _Check:
-    """What can only be seen across rows: ids used twice, and categories that do not form a tree."""
+    """Checks across rows: duplicate ids, and categories that do not form a tree."""
 
     def __init__(self, repeats: bool) -> None:
         self._repeats = repeats
@@ -86,14 +86,16 @@ class _Check:
     def __call__(
         self, item: SourceProduct | Reject
     ) -> tuple[Product | None, list[dict[str, Any]], list[dict[str, Any]]]:
-        """The product if it is new and good, its good photos as rows of PLANNED, and rejects."""
+        """The product if it is new and valid, its valid photos as rows of PLANNED, and reject rows."""
         if isinstance(item, Reject):
             return None, [], [_reject_row(item)]
         product, where = item.product, item.where
         known = product.id in self.products
         content = hash(product.model_copy(update={"split": "train"}).to_json()) if self._repeats else None
         if known and not (self._repeats and self.products[product.id] == content):
-            detail = "another product of this id came before; this one and its photos are left out"
+            detail = (
+                "an earlier product has this id; this one and its photos are left out: give each product its own id"
+            )
             return None, [], [_reject_row(Reject("duplicate_product", detail, where, product.id))]
         try:
             product = self._placed(product)
@@ -113,18 +115,19 @@ class _Check:
         return None if known else product, photos, rejects
 
     def _placed(self, product: Product) -> Product:
-        """The product with its category's id. Raises ShoplensError if the categories are no tree with it."""
+        """The product with its category id. Raises ShoplensError if its category conflicts with earlier ones."""
         path = product.category_path
         if not path:
             return product
         known = self._id_of_path.get(path)
         category_id = product.category_id or known or category_id_of(path, self._path_of_id.keys())
         if known is not None and known != category_id:
-            raise ShoplensError(f"category {' > '.join(path)} has two ids, {known!r} and {category_id!r}")
+            raise ShoplensError(f"category {' > '.join(path)} has two ids, {known!r} and {category_id!r}: keep one")
         other = self._path_of_id.setdefault(category_id, path)
         if other != path:
             raise ShoplensError(
-                f"category id {category_id!r} names two places, {' > '.join(other)} and {' > '.join(path)}"
+                f"category id {category_id!r} names two places, {' > '.join(other)} and {' > '.join(path)}: "
+                "give each its own id"
             )
         self._id_of_path[path] = category_id
         return product if product.category_id else product.model_copy(update={"category_id": category_id})
@@ -136,17 +139,21 @@ class _Check:
             photo.path.encode()
             photo.role.encode()
         except (ValidationError, UnicodeEncodeError):
-            detail = f"split {split!r} is not of a-z, 0-9 and _" if photo.split else "the path is not valid text"
+            detail = (
+                f"the split {split!r} may only have a-z, 0-9 and _, at most 40 characters"
+                if photo.split
+                else "the path is not valid Unicode text: rename the file"
+            )
             return Reject("invalid_photo", detail, where, product.id, photo.path)
         if "://" in photo.path and not is_url(photo.path) and not photo.path.startswith(f"{photo.root}/"):
-            detail = "only paths below the source's folder and http or https URLs are taken"
+            detail = "only http and https URLs, and paths in the source folder, are supported"
             return Reject("url_scheme", detail, where, product.id, photo.path)
         uri = locate(photo.root, photo.path)
         if uri is None:
-            detail = "the path is empty or leads out of the source's folder"
+            detail = "the path is empty or leads out of the source folder: move the photo into the folder"
             return Reject("outside_source", detail, where, product.id, photo.path)
         if image_id in self._image_ids:
-            detail = f"image id {image_id!r} came before"
+            detail = f"an earlier photo has the image id {image_id!r}: give each photo its own id"
             return Reject("duplicate_image", detail, where, product.id, photo.path)
         self._image_ids.add(image_id)
         return {
@@ -164,7 +171,7 @@ class _Check:
 
 
 class _Plan:
-    """Collects rows and writes them in parts; a chunk of photos is named like its shard, `train-000000`."""
+    """Collects rows and writes them in parts. A chunk of photos has the name of its shard, `train-000000`."""
 
     def __init__(self, staging: Staging, photos_per_shard: int) -> None:
         self._staging, self._photos_per_shard = staging, photos_per_shard
@@ -208,14 +215,14 @@ class _Plan:
     def _write_rows_of(self, least: int) -> None:
         if sum(map(len, self._rows.values())) < least:
             return
-        # The dot keeps the name apart from every split's.
+        # No split name has a dot, so this name is unique.
         self._staging.write_chunk(f"rows.{self._parts:06d}", self._rows)
         self._parts += 1
         self._rows.clear()
 
 
 def planned_photos(staging: Staging, chunk: str) -> Iterator[dict[str, Any]]:
-    """The photos of one chunk, in the order in which they lie in its shard."""
+    """The rows of PLANNED of one chunk, in the order of its shard."""
     with staging.fs.open(f"{staging.root}/parts/plan/{chunk}.parquet", "rb") as file:
         yield from pq.read_table(file).to_pylist()
 
@@ -225,13 +232,13 @@ def is_url(path: str) -> bool:
 
 
 def locate(root: str, path: str) -> str | None:
-    """`path` below the folder `root`, or a URL as it is; None if it is empty or leads out of `root`."""
+    """`path` joined to the folder `root`, or an unchanged URL. None if `path` is empty or leads out of `root`."""
     if is_url(path):
         return path
     if "\0" in path or not path:
         return None
     if "://" in root:
-        if "::" in path:  # fsspec would open another filesystem
+        if "::" in path:  # fsspec would chain to another filesystem
             return None
         scheme, _, folder = root.partition("://")
         path = path.removeprefix(f"{root}/")
@@ -256,15 +263,15 @@ def _reject_row(reject: Reject) -> dict[str, Any]:
 
 
 def reject_row(source: str, product_id: str | None, image: str | None, reason: str, detail: str) -> dict[str, Any]:
-    """A row of `rejects.parquet`; texts from outside are made valid and cut to a readable length."""
+    """A row of `rejects.parquet`. Texts are made valid Unicode and cut to 500 characters."""
 
-    def told(text: str | None) -> str | None:
+    def printable(text: str | None) -> str | None:
         return None if text is None else text.encode(errors="replace").decode()[:500]
 
     return {
-        "source": told(source),
-        "product_id": told(product_id),
-        "image": told(image),
+        "source": printable(source),
+        "product_id": printable(product_id),
+        "image": printable(image),
         "reason": reason,
-        "detail": told(detail),
+        "detail": printable(detail),
     }

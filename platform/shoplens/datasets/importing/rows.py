@@ -1,4 +1,4 @@
-"""Rows of a table of products, read one by one from JSON lines, CSV or Parquet, and turned into products."""
+"""Rows of JSON lines, CSV or Parquet tables, read one by one and converted to products and photo references."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Row = dict[str, Any]
 
 
 def open_table(path: str) -> IO[bytes]:
-    """The table's bytes, unpacked if it is a `.gz`. Raises ShoplensError if there is no such file."""
+    """The table as a binary stream, unzipped if it ends in `.gz`. Raises ShoplensError if it cannot be opened."""
     try:
         file = fsspec.open(path, "rb").open()
     except OSError as error:
-        raise ShoplensError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise ShoplensError(f"{path} cannot be read ({error.strerror or error}): check the path") from error
     return cast("IO[bytes]", gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file)
 
 
 def read_rows(path: str) -> Iterator[tuple[str, Row | Reject]]:
-    """Rows of `.jsonl`, `.csv` (either may be `.gz`) or `.parquet`, each with its place, `products.jsonl:12`.
+    """Rows of a `.jsonl`, `.csv` (both optionally `.gz`) or `.parquet` file, each with its place: `products.jsonl:12`.
 
-    A line that is no row comes as a Reject. Raises ShoplensError if the file as a whole cannot be read.
+    An unreadable line is yielded as a Reject. Raises ShoplensError if the whole file cannot be read.
     """
     name = path.rstrip("/").rpartition("/")[2]
     plain = name.removesuffix(".gz")
@@ -46,7 +46,7 @@ def read_rows(path: str) -> Iterator[tuple[str, Row | Reject]]:
         else:
             yield from _json_lines(path, name)
     except (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException) as error:
-        raise ShoplensError(f"{path} is cut short or damaged ({error}): make or fetch it again") from error
+        raise ShoplensError(f"{path} is cut short or damaged ({error}): create or download it again") from error
 
 
 def _json_lines(path: str, name: str) -> Iterator[tuple[str, Row | Reject]]:
@@ -60,12 +60,12 @@ def _json_lines(path: str, name: str) -> Iterator[tuple[str, Row | Reject]]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield where, Reject("malformed_row", f"the line is not JSON: {error}", where)
+                yield _malformed(where, f"the line is not JSON ({error}): write one JSON object a line")
                 continue
             if isinstance(row, dict):
                 yield where, row
             else:
-                yield where, Reject("malformed_row", "the line is JSON but not an object", where)
+                yield _malformed(where, "the line is JSON but not an object: write one JSON object a line")
 
 
 def _csv(path: str, name: str) -> Iterator[tuple[str, Row | Reject]]:
@@ -80,12 +80,20 @@ def _csv(path: str, name: str) -> Iterator[tuple[str, Row | Reject]]:
             except UnicodeDecodeError as error:
                 raise ShoplensError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from error
             except csv.Error as error:
-                yield where, Reject("malformed_row", f"the line is not CSV: {error}", where)
+                yield _malformed(
+                    where, f"the line is not CSV ({error}): put quotes around cells with commas, quotes or line breaks"
+                )
                 continue
             if None in row or None in row.values():
-                yield where, Reject("malformed_row", "the line has not as many cells as the header", where)
+                yield _malformed(
+                    where, "the line has more or fewer cells than the header: put quotes around cells with commas"
+                )
             else:
                 yield where, {column: cell for column, cell in row.items() if cell.strip()}
+
+
+def _malformed(where: str, detail: str) -> tuple[str, Reject]:
+    return where, Reject("malformed_row", detail, where)
 
 
 def _parquet(path: str, name: str) -> Iterator[tuple[str, Row | Reject]]:
@@ -114,12 +122,16 @@ _PHOTO_FIELDS = {"images", "image"}
 
 
 def product_of(row: Mapping[str, Any], where: str) -> Product | Reject:
-    """The row's product, or why it is none.
+    """The product of a row, or a Reject that says why the row is not a product.
 
-    Known fields go to the product's fields (`name` is the title where there is no `title`; `category_path`
-    or `category` is a list or `"A > B > C"`; a `category_id` alone is a category of the first level).
-    Of any other field, text goes to `texts`, a number, truth value or list of such to `attributes`, and
-    an object or a list of objects, as JSON, to `texts`.
+    Known columns become the product's fields:
+
+    - `name` is the title if there is no `title`;
+    - `category_path` or `category` is a list or `"A > B > C"`;
+    - a `category_id` without a path is a category of the first level.
+
+    In other columns, text goes to `texts`; numbers, booleans and lists of values go to `attributes`; objects and lists
+    of objects go to `texts` as JSON.
     """
     fields: dict[str, Any] = {"texts": {}, "attributes": {}}
     title, name = row.get("title"), row.get("name")
@@ -137,10 +149,10 @@ def product_of(row: Mapping[str, Any], where: str) -> Product | Reject:
         elif key in ("attributes", "texts"):
             mapping = _mapping(value)
             if mapping is None:
-                return Reject("invalid_row", f"{key} is not an object", where, _id(row))
+                return Reject("invalid_row", f'{key} is not an object: write it as {{"key": "value"}}', where, _id(row))
             fields[key].update(mapping)
         elif isinstance(value, bytes):
-            return Reject("invalid_row", f"{key} holds bytes; give photos as paths or URLs", where, _id(row))
+            return Reject("invalid_row", f"{key} contains bytes: give photos as paths or URLs", where, _id(row))
         elif isinstance(value, str):
             if value.strip():
                 fields["texts"][key] = value
@@ -156,14 +168,16 @@ def product_of(row: Mapping[str, Any], where: str) -> Product | Reject:
     except ValidationError as error:
         return Reject("invalid_row", one_line(error), where, _id(row))
     except UnicodeEncodeError:
-        return Reject("invalid_row", "a text holds half a character (a lone surrogate)", where, _id(row))
+        return Reject(
+            "invalid_row", "a text is not valid Unicode (a lone surrogate): write it as UTF-8", where, _id(row)
+        )
     return product
 
 
 def photos_of(row: Mapping[str, Any], root: str, where: str) -> list[PhotoRef | Reject]:
-    """The photos in `images` (or `image`): paths or URLs, or objects `{"path" or "url", "role", "split"}`.
+    """The photos in `images` (or `image`): paths, URLs, or objects with `path` or `url`, `role` and `split`.
 
-    In a CSV cell, several are separated by `|`, or the cell is a JSON list.
+    In a CSV cell several photos are separated by `|`, or the cell is a JSON list.
     """
     listed = row.get("images", row.get("image"))
     if listed is None:
@@ -179,10 +193,16 @@ def _photo(item: Any, root: str, where: str, product_id: str | None) -> PhotoRef
     if isinstance(item, str):
         item = {"path": item}
     if not isinstance(item, Mapping):
-        return Reject("invalid_photo", "a photo is neither a path nor an object", where, product_id, repr(item))
+        return Reject(
+            "invalid_photo",
+            "a photo is neither a path nor an object: write a path, a URL or an object with `path`",
+            where,
+            product_id,
+            repr(item),
+        )
     path, role, split = item.get("path") or item.get("url"), item.get("role") or "photo", item.get("split")
     if not isinstance(path, str) or not isinstance(role, str) or not isinstance(split, str | None):
-        detail = "a photo needs `path` or `url`, and `role` and `split`, if given, are text"
+        detail = "a photo needs `path` or `url`, and its `role` and `split` must be text"
         return Reject("invalid_photo", detail, where, product_id, json.dumps(item, default=str))
     return PhotoRef(root, path.strip(), role, split)
 
@@ -198,7 +218,7 @@ def _is_nested(value: Any) -> bool:
 
 
 def _mapping(value: Any) -> dict[Any, Any] | None:
-    """An object, as JSON has it, a CSV cell holds it as text, or Parquet gives a map: as pairs."""
+    """A dict from a JSON object, from JSON text in a CSV cell, or from the pairs of a Parquet map; else None."""
     if isinstance(value, str):
         value = _json(value)
     if isinstance(value, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
@@ -207,7 +227,7 @@ def _mapping(value: Any) -> dict[Any, Any] | None:
 
 
 def _json(text: str) -> Any:
-    """The JSON value of a CSV cell, or the text itself, which validation then refuses."""
+    """The JSON value of a CSV cell, or the text itself, which validation then rejects."""
     try:
         return json.loads(text)
     except ValueError:
@@ -220,8 +240,8 @@ def _id(row: Mapping[str, Any]) -> str | None:
 
 def one_line(error: ValidationError) -> str:
     """`"price: Input should be greater than or equal to 0 (-1); title: Field required"`."""
-    told = []
+    mistakes = []
     for mistake in error.errors(include_url=False, include_context=False):
         given = "" if mistake["type"] == "missing" else f" ({mistake['input']!r:.80})"
-        told.append(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}{given}")
-    return "; ".join(told)
+        mistakes.append(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}{given}")
+    return "; ".join(mistakes)

@@ -1,4 +1,4 @@
-"""The second half of an import: one chunk of photos read, checked in full, and written as one shard."""
+"""Shards, the second half of an import: a chunk of photos is read, fully checked and written as one shard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shoplens.datasets.importing.plan import is_url, planned_photos, reject_row
 from shoplens.datasets.staging import Shard, Staging
 
 _TOGETHER = 16
-"""Photos of one chunk that are fetched at the same time where they lie elsewhere."""
+"""Photos of a chunk that are fetched at the same time from remote places."""
 _NOT_THERE = {
     errno.ENOENT,
     errno.EISDIR,
@@ -37,7 +37,7 @@ _NOT_THERE = {
 
 @dataclass(frozen=True)
 class PhotoRules:
-    """Which photos are taken. `min_side` and `max_pixels` are in pixels; hosts as in `fetch_image`."""
+    """Limits on photos: `min_side` and `max_pixels` in pixels, `timeout_s` in seconds; hosts as in `fetch_image`."""
 
     min_side: int = 8
     max_bytes: int = MAX_BYTES
@@ -49,9 +49,9 @@ class PhotoRules:
 
 
 def write_shard(staging: Staging, chunk: str, rules: PhotoRules) -> tuple[int, int]:
-    """Writes the chunk's shard and rows, unless it is done; returns photos and rejects.
+    """Writes the shard and the rows of a chunk unless it is done. Returns the numbers of photos and rejects.
 
-    The result depends on the plan and the photos alone: chunks may run anywhere, in any order, again.
+    The result depends only on the plan and the photos. So chunks run on any node, in any order, and can be repeated.
     """
     if staging.is_done(chunk):
         return 0, 0
@@ -72,11 +72,13 @@ def write_shard(staging: Staging, chunk: str, rules: PhotoRules) -> tuple[int, i
                 if min(checked.width, checked.height) < rules.min_side:
                     size = f"{checked.width}x{checked.height}"
                     raise ImageRejected(
-                        "too_small", f"the photo is {size}; at least {rules.min_side} a side are needed"
+                        "too_small", f"the photo has {size} pixels; each side needs at least {rules.min_side}"
                     )
                 sha256 = hashlib.sha256(data).hexdigest()
                 if (photo["product_id"], sha256) in seen:
-                    raise ImageRejected("duplicate_photo", "the product has this very photo already")
+                    raise ImageRejected(
+                        "duplicate_photo", "the product already has this photo, byte for byte: list each photo once"
+                    )
             except (ImageRejected, UrlRejected) as refused:
                 rejects.append(
                     reject_row(photo["source"], photo["product_id"], photo["path"], refused.reason, str(refused))
@@ -106,7 +108,7 @@ def write_shard(staging: Staging, chunk: str, rules: PhotoRules) -> tuple[int, i
 
 
 def repeated_elsewhere(staging: Staging, chunk: str) -> set[tuple[str, str]]:
-    """Product ids and SHA-256 of photos of this chunk that an earlier chunk keeps; see `reopen_repeated`."""
+    """(product id, SHA-256) of photos in this chunk that an earlier chunk already has; see `reopen_repeated`."""
     path = f"{staging.root}/parts/plan/{chunk}.repeated.json"
     if not staging.fs.exists(path):
         return set()
@@ -114,9 +116,10 @@ def repeated_elsewhere(staging: Staging, chunk: str) -> set[tuple[str, str]]:
 
 
 def reopen_repeated(staging: Staging, chunks: Iterable[str]) -> list[str]:
-    """Finds photos that one product has in two chunks; the later chunks are to be written again without them.
+    """Reopens chunks that repeat a product's photo of an earlier chunk, and returns their names.
 
-    A chunk sees only itself, but a photo of a product in both `train` and `test` would be a leak.
+    They must be written again without those photos. A chunk cannot see the others, but a photo of a product in both
+    `train` and `test` would be a leak.
     """
     seen: set[int] = set()
     again: list[str] = []
@@ -137,7 +140,7 @@ def reopen_repeated(staging: Staging, chunks: Iterable[str]) -> list[str]:
 def _read_all(
     photos: Sequence[dict[str, Any]], rules: PhotoRules
 ) -> Iterator[tuple[dict[str, Any], bytes | ImageRejected | UrlRejected]]:
-    """Every photo with its bytes, in order; those from elsewhere are fetched a few at a time."""
+    """Every photo with its bytes or an error, in order. Remote photos are fetched 16 at a time."""
     with ThreadPoolExecutor(_TOGETHER) as pool:
         for start in range(0, len(photos), _TOGETHER):
             together = photos[start : start + _TOGETHER]
@@ -148,9 +151,9 @@ def _read_all(
 
 
 def _read(photo: dict[str, Any], rules: PhotoRules) -> bytes | ImageRejected | UrlRejected:
-    """The photo's bytes as they are, or why they cannot be had; more than `max_bytes` are never read.
+    """The encoded photo, or the error that prevents reading it. At most `max_bytes` + 1 bytes are read.
 
-    Raises OSError where the machine is at fault rather than the path (a disk error, too many open files).
+    Raises OSError if the fault is the machine's and not the path's (a disk error, too many open files).
     """
     try:
         if is_url(photo["uri"]):
@@ -165,27 +168,32 @@ def _read(photo: dict[str, Any], rules: PhotoRules) -> bytes | ImageRejected | U
                 file.seek(start)
                 data = file.read(wanted)
         if photo["length"] is not None and len(data) < wanted:
-            return ImageRejected("truncated", f"the shard ends {wanted - len(data)} bytes before the photo does")
+            return ImageRejected(
+                "truncated",
+                f"the shard ends {wanted - len(data)} bytes before the photo does: create or download it again",
+            )
         return data
     except (ImageRejected, UrlRejected) as refused:
         return refused
     except OSError as error:
         if error.errno is not None and error.errno not in _NOT_THERE:
             raise
-        return ImageRejected("missing_file", f"the photo cannot be read: {error.strerror or type(error).__name__}")
+        return ImageRejected(
+            "missing_file", f"the photo cannot be read ({error.strerror or type(error).__name__}): check the path"
+        )
 
 
 def _within(path: str, root: str) -> str:
-    """The file that `path` names. Raises ImageRejected if a link leads out of `root`, or it is no file."""
+    """The real path of a file. Raises ImageRejected if a link leads out of `root`, or the path is not a file."""
     real = os.path.join(_real(os.path.dirname(path)), os.path.basename(path))
     mode = os.lstat(real).st_mode
     if stat.S_ISLNK(mode):
         real = os.path.realpath(real)
         mode = os.stat(real).st_mode
     if not real.startswith(_real(root).rstrip("/") + "/"):
-        raise ImageRejected("outside_source", "a link leads out of the source's folder")
+        raise ImageRejected("outside_source", "a link leads out of the source folder: copy the photo into the folder")
     if not stat.S_ISREG(mode):
-        raise ImageRejected("missing_file", "there is something else than a file at this path")
+        raise ImageRejected("missing_file", "the path is not a regular file: give the path of a photo")
     return real
 
 

@@ -1,4 +1,4 @@
-"""Exhibitions and the log of what shoppers saw and did, from tables beside a source's products."""
+"""Tables of exhibitions and of the shoppers' log, imported together with a source's products."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class ShopperTables:
-    """Tables of `schema.Topic` (`id` or `topic_id`) and `schema.Interaction`; other columns are left out.
+    """Tables whose rows are `schema.Topic` (`id` or `topic_id`) and `schema.Interaction`. Other columns are ignored.
 
-    In a CSV cell, several keywords or products are separated by `|`. Numbers as ids, and times as a table's own type,
-    are taken.
+    In a CSV cell, several keywords or products are separated by `|`. Ids may be integers, and times may be dates or
+    timestamps of the table.
     """
 
     topics: str | None = None
@@ -46,20 +46,29 @@ class ShopperTables:
             topic = _read(Topic, row, where)
             if isinstance(topic, Topic):
                 if topic.id in seen:
-                    yield Reject("duplicate_topic", f"another topic {topic.id!r} came before", where)
+                    yield Reject(
+                        "duplicate_topic",
+                        f"an earlier topic has the id {topic.id!r}: give each topic its own id",
+                        where,
+                    )
                     continue
                 seen.add(topic.id)
-                told = topic.model_dump()
-                yield {"topic_id": told.pop("id"), **told}
+                columns = topic.model_dump()
+                yield {"topic_id": columns.pop("id"), **columns}
             else:
                 yield topic
 
     def interaction_rows(self, products: Collection[str]) -> Iterator[dict[str, Any] | Reject]:
-        """Rows of `interactions.parquet`, of the products that there are."""
+        """Rows of `interactions.parquet`. Events of a product that is not in `products` are rejected."""
         for where, row in read_rows(self.interactions) if self.interactions else ():
             event = _read(Interaction, row, where)
             if isinstance(event, Interaction) and event.product_id not in products:
-                yield Reject("unknown_product", "the source has no such product", where, event.product_id)
+                yield Reject(
+                    "unknown_product",
+                    "the source has no product with this id: add the product, or remove the event",
+                    where,
+                    event.product_id,
+                )
             else:
                 yield event.model_dump() if isinstance(event, Interaction) else event
 
@@ -75,7 +84,7 @@ def _read(model: type[M], row: Row | Reject, where: str) -> M | Reject:
     except ValidationError as error:
         return Reject("invalid_row", one_line(error), where)
     except (UnicodeEncodeError, PydanticSerializationError):
-        return Reject("invalid_row", "a text holds half a character (a lone surrogate)", where)
+        return Reject("invalid_row", "a text is not valid Unicode (a lone surrogate): write it as UTF-8", where)
     return found
 
 
@@ -83,6 +92,6 @@ _TEXTS = {"id", "topic_id", "product_id", "user_id", "time", "date"}
 
 
 def _text(value: Any) -> Any:
-    if isinstance(value, datetime.date):  # a datetime is one
+    if isinstance(value, datetime.date):  # a datetime is a date too
         return value.isoformat()
     return str(value) if type(value) is int else value

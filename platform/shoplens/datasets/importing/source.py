@@ -1,4 +1,4 @@
-"""What an importer reads from: a stream of products with references to their photos, and of rejects."""
+"""The interface of importers: a source is a stream of products with photo references, and of rejects."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from shoplens.schema import Product
 
 @dataclass(frozen=True)
 class PhotoRef:
-    """Where one photo lies: a path below `root` or a URL; with `offset` and `length`, a range of that file.
+    """The place of one photo: a path below `root` or a URL. `offset` and `length` select a byte range of that file.
 
-    `split` is the product's own where it is None. `image_id` is made from the product's id where it is None.
+    If `split` is None, the photo has the split of its product. If `image_id` is None, it is made from the product's id.
     """
 
     root: str
@@ -29,7 +29,7 @@ class PhotoRef:
 
 @dataclass(frozen=True)
 class Reject:
-    """Something that was kept out. `reason` is a short code, `detail` a sentence, `where` a file and line."""
+    """An item that was left out. `reason` is a short code, `detail` a sentence, `where` a file and line."""
 
     reason: str
     detail: str
@@ -40,7 +40,7 @@ class Reject:
 
 @dataclass(frozen=True)
 class SourceProduct:
-    """One product as the source has it; photos that the source itself had to refuse are among `photos`."""
+    """One product of a source. `photos` includes rejects of photos that the source could not use."""
 
     product: Product
     photos: Sequence[PhotoRef | Reject]
@@ -48,27 +48,27 @@ class SourceProduct:
 
 
 class Source(Protocol):
-    """Iterating reads the source from its start, in the same order every time."""
+    """A source of products. Each iteration reads it from the start, in the same order."""
 
     @property
     def name(self) -> str:
-        """What the dataset is called unless the user says otherwise."""
+        """Default name of the dataset."""
 
     @property
     def inputs(self) -> list[str]:
-        """The tables, or tars, that are read: if one has changed, an interrupted import starts anew."""
+        """The tables or tars that are read. If one has changed, an interrupted import starts from scratch."""
 
     @property
     def repeats(self) -> bool:
-        """Whether one product may come several times, each time with some of its photos."""
+        """Whether a product may occur several times, each time with some of its photos."""
 
     def __iter__(self) -> Iterator[SourceProduct | Reject]: ...
 
 
 def webdataset_key(identifier: str) -> str:
-    """The identifier itself if it can be a WebDataset key (no dot, slash, space), else a safe one.
+    """The identifier itself if it can be a WebDataset key (no dot, slash or space), else a safe key with a hash.
 
-    `"24-WG081"` -> `"24-WG081"`; `"a/b.c"` -> `"a-b-c-1f2e3d4c"`, the hash keeping different ids apart.
+    `"24-WG081"` -> `"24-WG081"`; `"a/b.c"` -> `"a-b-c-1f2e3d4c"`. The hash makes keys of different ids differ.
     """
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", identifier).strip("-")[:80]
     if safe == identifier:

@@ -1,4 +1,4 @@
-"""Any table of products: JSON lines, CSV or Parquet, photos as paths relative to it or as URLs."""
+"""Importer for any table of products: JSON lines, CSV or Parquet, with photos as relative paths or URLs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shoplens.datasets.importing.source import Reject, SourceProduct
 
 @dataclass
 class Table:
-    """The products of one file. Photo paths are relative to the folder `images`, or to the file's own."""
+    """Reads the products of one file. Photo paths are relative to the folder `images`, or to the folder of the file."""
 
     path: str
     images: str | None = None
@@ -42,5 +42,5 @@ class Table:
 
 
 def table_in(folder: str, file: str) -> str:
-    """The path of a file of a source folder, local or remote."""
+    """The path of a file in a source folder, local or remote."""
     return f"{folder.rstrip('/')}/{file}" if "://" in folder else os.path.join(folder, file)

@@ -1,4 +1,4 @@
-"""What lies where in a tar, so that a member can be read alone and nothing is ever unpacked."""
+"""The members of a tar and their byte ranges, so that one member can be read without unpacking."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from shoplens.errors import ShoplensError
 
 @dataclass(frozen=True)
 class Member:
+    """A regular file in a tar: `length` bytes at `offset`, and `data` if it was read."""
+
     name: str
     offset: int
     length: int
@@ -20,13 +22,13 @@ class Member:
 
 
 class BrokenTar(ShoplensError):
-    """The tar ends or breaks off before its end mark; what came before the break has been given."""
+    """A tar that breaks off before its end mark. The members before the break were yielded."""
 
 
 def members(path: str, read: tuple[str, ...] = ()) -> Iterator[Member]:
-    """The regular files of an uncompressed tar; with their bytes where the name ends in one of `read`.
+    """The regular files of an uncompressed tar. `data` is read for names that end in one of `read`.
 
-    Raises BrokenTar where the tar breaks off, which tarfile alone passes over in silence.
+    Raises BrokenTar if the tar breaks off, which tarfile does not report.
     """
     try:
         with fsspec.open(path, "rb").open() as file, tarfile.open(fileobj=file, mode="r:") as tar:
@@ -37,9 +39,13 @@ def members(path: str, read: tuple[str, ...] = ()) -> Iterator[Member]:
                         file.seek(info.offset_data)
                         data = file.read(info.size)
                     yield Member(info.name, info.offset_data, info.size, data)
-                tar.members = []  # type: ignore[attr-defined]  # or tarfile keeps every header
+                tar.members = []  # type: ignore[attr-defined]  # else tarfile keeps every header
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-                raise BrokenTar(f"{path} breaks off at byte {tar.offset}, before its end mark")
+                raise BrokenTar(
+                    f"{path} breaks off at byte {tar.offset}, before its end mark: create or download it again"
+                )
     except (tarfile.TarError, OSError) as error:
-        raise BrokenTar(f"{path} is not a readable, uncompressed tar: {error}") from error
+        raise BrokenTar(
+            f"{path} is not a readable, uncompressed tar ({error}): unzip it, or create it again"
+        ) from error

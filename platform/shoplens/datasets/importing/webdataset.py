@@ -1,4 +1,4 @@
-"""WebDataset shards: `KEY.jpg` beside `KEY.json` (product, title or caption) or `KEY.txt` (caption)."""
+"""Importer for WebDataset shards: `KEY.jpg` with `KEY.json` (product, title or caption) or `KEY.txt` (caption)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _TEXTS = (".json", ".txt")
 
 @dataclass
 class WebDataset:
-    """One tar, a folder of tars, a pattern (`DIR/train-*.tar`), or a dataset of our own.
+    """Reads one tar, a folder of tars, a pattern (`DIR/train-*.tar`), or a dataset of this format.
 
-    Shards named `SPLIT-000000.tar` give their photos that split. A key is the image's id and, where the JSON
-    has no `id`, the product's; `KEY.back.jpg` is a photo of the role `back`.
+    Photos of a shard `SPLIT-000000.tar` have that split. The key is the id of the image, and of the product if the JSON
+    has no `id`. `KEY.back.jpg` is a photo with the role `back`.
     """
 
     path: str
@@ -41,7 +41,7 @@ class WebDataset:
         else:
             found = fs.glob(path)
         if not found:
-            raise ShoplensError(f"{self.path} holds no .tar shards: give a tar, a folder of tars or a pattern")
+            raise ShoplensError(f"{self.path} has no .tar shards: give a tar, a folder of tars or a pattern")
         self._shards = sorted(fs.unstrip_protocol(shard) if "://" in self.path else shard for shard in found)
         self.name = self.name or PurePosixPath(path).name.partition(".")[0].rstrip("-*") or "webdataset"
 
@@ -61,7 +61,7 @@ class WebDataset:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """`"a/b.front.jpg"` -> `("a/b", "front.jpg")`: WebDataset's rule, the first dot of the last part."""
+    """`"a/b.front.jpg"` -> `("a/b", "front.jpg")`. WebDataset splits at the first dot of the file name."""
     folder, slash, base = name.rpartition("/")
     key, _, extension = base.partition(".")
     return f"{folder}{slash}{key}", extension
@@ -78,14 +78,20 @@ def _product(shard: str, key: str, parts: list[Member], split: str | None) -> So
             if part.name.endswith(".json"):
                 loaded = json.loads(part.data)
                 if not isinstance(loaded, dict):
-                    return Reject("malformed_row", f"{part.name} is JSON but not an object", where)
+                    return Reject(
+                        "malformed_row", f"{part.name} is JSON but not an object: write one JSON object", where
+                    )
                 row = {**row, **loaded}
             else:
                 row.setdefault("caption", part.data.decode("utf-8-sig").strip())
         except (ValueError, RecursionError) as error:
-            return Reject("malformed_row", f"{part.name} is not readable: {error}", where)
+            return Reject(
+                "malformed_row", f"{part.name} is not valid JSON or UTF-8 text ({error}): write it again", where
+            )
     if not row:
-        return Reject("no_text", f"{key} has neither .json nor .txt beside its image", where, image=key)
+        return Reject(
+            "no_text", f"{key} has neither .json nor .txt beside its image: add one with its title", where, image=key
+        )
     row.setdefault("id", key)
     if split is not None:
         row.setdefault("split", split)
