@@ -157,8 +157,8 @@ def import_(
 ) -> None:
     """Imports a shop's products and photos as a dataset.
 
-    KIND is `jsonl`, `parquet` or `csv` for a table of your own, `webdataset` for shards of photos with captions or JSON, or a
-    public data set: `grocery`, `fashion`, `fashion_lowres`, `luma`, `clothing`.
+    KIND is `jsonl`, `parquet` or `csv` for a table of your own, `webdataset` for shards of photos with captions or
+    JSON, or a public data set: `grocery`, `fashion`, `fashion_lowres`, `luma`, `clothing`.
 
     A table has one row per product. It needs `id`, `title`, and `image` or `images` (paths relative to the table, or
     URLs). It may have `catalog_id`, `description`, `category_path`, `category_id`, `attributes`, `price`, `currency`,
