@@ -74,13 +74,13 @@ def lines(what: str, unit: str, total: int, every_s: float = 10) -> Callable[[in
     """
     last = time.monotonic()
 
-    def told(done: int) -> None:
+    def report(done: int) -> None:
         nonlocal last
         if done == total or time.monotonic() - last > every_s:
             last = time.monotonic()
             print(f"{what}  {done:>{len(str(total))}}/{total} {unit}  {100 * done / total:3.0f} %", flush=True)
 
-    return told
+    return report
 
 
 def run(job: Callable[..., None], about: str | None = None) -> None:
