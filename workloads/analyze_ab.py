@@ -1,7 +1,21 @@
-"""Compares two arms of an experiment from its event log: effects, checks, a verdict and what to do next.
+"""Compares two arms of an experiment from its event log: effects, checks, a verdict and the next step.
 
-`key=value` changes the plan: `primary=ctr planned_lift=0.01 surface=similar share=0.1 margins.spend=0.03 looks=one`.
-Settle it before the first look. OUT gets `analysis.json` and `report.html`.
+Settings change the plan. Fix them before you look at the log for the first time.
+
+| setting | meaning |
+| --- | --- |
+| `primary=ctr` | the metric that decides; page_ctr by default |
+| `planned_lift=0.01` | the relative change worth finding, here 1 %; intervals are narrowest for it |
+| `margins.spend=0.03` | a guardrail: spend may not drop by more than 3 % |
+| `surface=similar` | analyze this surface only |
+| `share=0.1` | the treatment's share of the users of both arms; 0.5 by default |
+| `looks=one` | you look once, at the end; by default the verdict holds at any look |
+
+The results are `analysis.json` and `report.html` in OUT.
+
+Example:
+
+    python -m workloads.analyze_ab LOG --control champion --treatment challenger planned_lift=0.02
 """
 
 from __future__ import annotations
@@ -11,26 +25,33 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workloads.job import Settings, run, storage
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from shoplens.experiments.verdict import Analysis
 
-from workloads.job import parse, parser, run, storage
 
-
-def main() -> None:
-    arguments = parser("workloads.analyze_ab", __doc__)
-    arguments.add_argument("log", help="root of the event log")
-    arguments.add_argument("--control", required=True, help="the arm that is compared against, such as champion")
-    arguments.add_argument("--treatment", required=True, help="the arm that is judged, such as challenger")
-    arguments.add_argument("--experiment", help="its name; needed if the log holds several")
-    arguments.add_argument("--before", metavar="LOG", help="event log of the time before, for CUPED")
-    arguments.add_argument("--out", help="folder of the results (default: .shoplens/experiments/EXPERIMENT)")
-    given = parse(arguments)
-
+def main(
+    log: Annotated[str, typer.Argument(metavar="LOG", help="Root folder of the event log.")],
+    settings: Settings,
+    control: Annotated[str, typer.Option(metavar="ARM", help="Arm to compare against, such as champion.")],
+    treatment: Annotated[str, typer.Option(metavar="ARM", help="Arm to judge, such as challenger.")],
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Experiment. Needed if the log holds several.")
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option(metavar="LOG", help="Event log of the time before the experiment, for CUPED.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results. Default: .shoplens/experiments/EXPERIMENT.")
+    ] = None,
+) -> None:
     from rich.console import Console
 
     from shoplens.config import override, validate
@@ -40,15 +61,15 @@ def main() -> None:
     from shoplens.experiments.verdict import Plan, advice, analyze, sentence
     from shoplens.schema import slug
 
-    if "=" in given.log:
+    if "=" in log:
         raise ShoplensError("name the log first: the folder that holds the writers' folders")
-    arms = {"control": given.control, "treatment": given.treatment, "experiment": given.experiment}
+    arms = {"control": control, "treatment": treatment, "experiment": experiment}
     margins = Plan.model_fields["margins"].default
-    plan = validate(Plan, override({"margins": margins, **arms}, given.assignments), "the plan")
-    found = analyze(read(given.log), plan, read(given.before) if given.before else None)
+    plan = validate(Plan, override({"margins": margins, **arms}, settings), "the plan")
+    found = analyze(read(log), plan, read(before) if before else None)
     again = shlex.join(["python", "-m", "workloads.analyze_ab", *sys.argv[1:]])
     then = advice(found, again)
-    out = Path(given.out) if given.out else storage() / "experiments" / slug(found.experiment)
+    out = out or storage() / "experiments" / slug(found.experiment)
     try:
         out.mkdir(parents=True, exist_ok=True)
         result = {**found.to_json(), "said": sentence(found), "next": then._asdict()}
@@ -57,9 +78,9 @@ def main() -> None:
     except OSError as error:
         raise ShoplensError(f"the results cannot be written to {out}: {error}; name a folder with --out") from error
     console = Console(highlight=False)
-    control, treatment = found.users
+    controls, treated = found.users
     console.print(
-        f"{found.experiment}: {treatment:,} users of {plan.treatment} against {control:,} of {plan.control}, "
+        f"{found.experiment}: {treated:,} users of {plan.treatment} against {controls:,} of {plan.control}, "
         f"sample ratio p {found.sample_ratio:.2g}",
         markup=False,
         soft_wrap=True,
@@ -72,6 +93,7 @@ def main() -> None:
 
 
 def table(found: Analysis) -> Table:
+    """A row for each metric: its value in both arms, the lift with its intervals, and the guardrail's state."""
     from rich.table import Table
     from rich.text import Text
 
@@ -100,4 +122,4 @@ def write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, __doc__)

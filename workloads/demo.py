@@ -1,4 +1,11 @@
-"""The whole way on the synthetic shop, by the commands that a user types; the endpoints are left running."""
+"""Runs every step on a synthetic shop, from dataset to answers, by the commands that a user types.
+
+The endpoints keep running afterwards; `shoplens down` stops them.
+
+Example:
+
+    python -m workloads.demo data/demo
+"""
 
 from __future__ import annotations
 
@@ -8,35 +15,39 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 import httpx
+import typer
 
 from shoplens.cluster.file import attach
 from shoplens.errors import ShoplensError
-from workloads.job import parser, run
+from workloads.job import run
 
 PRODUCTS = 2000
 SETTINGS = (
     "training.epochs=12 arm=hard category_negatives.start_step=100 training_texts=[[title_ko],[title_en],[category]]"
 )
-"""The first half uniform, then batches of one category; clean names beside the sellers' noisy titles."""
+"""Batches are uniform for 100 steps, then of one category each. Texts are clean names beside sellers' noisy titles."""
 READY_S = 180
 
 
-def main() -> None:
-    arguments = parser("workloads.demo", __doc__)
-    arguments.add_argument("shop", help="folder of the synthetic shop; made if it is not there")
-    arguments.add_argument("--cluster", default="clusters/local.yaml")
-    given = arguments.parse_args()
-
+def main(
+    shop: Annotated[
+        Path, typer.Argument(metavar="SHOP", help="Folder of the synthetic shop; created if it does not exist.")
+    ],
+    cluster_file: Annotated[
+        str, typer.Option("--cluster", metavar="CLUSTERFILE", help="Cluster file to start.")
+    ] = "clusters/local.yaml",
+) -> None:
     began = time.monotonic()
-    shop = Path(given.shop).absolute()
+    shop = shop.absolute()
     if (shop / "manifest.json").exists():
-        print(f"{shop} is there already and is used as it is")
+        print(f"{shop} exists and is used as it is")
     else:
         type_in(f"shoplens dataset synthesize {shop} --products {PRODUCTS} --seed 7")
-    type_in(f"shoplens up {given.cluster}")
-    cluster = attach(given.cluster)
+    type_in(f"shoplens up {cluster_file}")
+    cluster = attach(cluster_file)
     submit = f"ray job submit --address {cluster.dashboard} --working-dir . --"
     version = trained(f"{submit} python -m workloads.train workloads/configs/eclip.yaml dataset={shop} {SETTINGS}")
     type_in(f"{submit} python -m workloads.evaluate --model eclip/{version} dataset={shop} split=test")
@@ -47,12 +58,12 @@ def main() -> None:
     print(
         f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. The page: {cluster.endpoint}/"
         f"   API: {cluster.endpoint}/docs   MLflow: {cluster.mlflow_uri}"
-        "\nNext: open the page; `shoplens status` says how it stands; `shoplens down` stops everything."
+        "\nNext: open the page; `shoplens status` shows what runs; `shoplens down` stops everything."
     )
 
 
 def type_in(command: str) -> str:
-    """Shows the command, runs it and shows what it prints. Raises ShoplensError if it fails."""
+    """Prints the command, runs it, and returns what it prints. Raises ShoplensError if it fails."""
     print(f"\n$ {command}", flush=True)
     lines = []
     with subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, text=True) as process:
@@ -60,12 +71,12 @@ def type_in(command: str) -> str:
             print(line, end="", flush=True)
             lines.append(line)
     if process.returncode:
-        raise ShoplensError(f"the command above ended with exit code {process.returncode}")
+        raise ShoplensError(f"the command above failed with exit code {process.returncode}")
     return "".join(lines)
 
 
 def trained(command: str) -> int:
-    """Runs the training job; the version it registered is what its `Next:` line says to promote."""
+    """Runs the training job, and returns the version that its `Next:` line says to promote."""
     printed = type_in(command)
     _, found, rest = printed.partition("Next: shoplens promote eclip ")
     if not found:
@@ -74,7 +85,7 @@ def trained(command: str) -> int:
 
 
 def wait_until_served(endpoint: str, model: str) -> None:
-    """The poller finds the promotion by itself; this only waits for it."""
+    """Waits until the endpoint answers with `model`: the replicas load a new champion without a restart."""
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         answer = httpx.get(f"{endpoint}/v1/products?limit=1", timeout=30)
@@ -85,6 +96,7 @@ def wait_until_served(endpoint: str, model: str) -> None:
 
 
 def show_calls(endpoint: str) -> None:
+    """Calls embeddings, similar products and attributes, and prints requests and answers."""
     product = httpx.get(f"{endpoint}/v1/products?limit=1").json()["data"][0]["product_id"]
     calls = [
         ("/v1/embeddings", {"model": "eclip", "input": ["빨간 스트라이프 원피스", "red striped dress"]}),
@@ -103,7 +115,7 @@ def show_calls(endpoint: str) -> None:
 
 
 def summary(answer: dict) -> str:
-    """The answer, its vectors cut short."""
+    """The answer as JSON, its vectors cut to four numbers."""
     for item in answer["data"]:
         if "embedding" in item:
             head = ", ".join(f"{value:.3f}" for value in item["embedding"][:4])
@@ -113,4 +125,4 @@ def summary(answer: dict) -> str:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    run(main)
+    run(main, __doc__)

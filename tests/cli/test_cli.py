@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,17 +15,21 @@ from mlflow import MlflowClient
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from shoplens import cli, judging
+from shoplens import cli
+from shoplens.registry.promotion import gates_of
+from shoplens.cli import dataset
+from shoplens.cluster.ports import free_port
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.importing import SOURCES
 from shoplens.errors import ShoplensError
+from shoplens.registry.runs import metric_key
 from shoplens.registry.versions import ModelVersion
 from shoplens.synthetic import SyntheticShop
+from tests.conftest import ROOT
 from tests.packages.pretrained.conftest import clip_folder, start
 
 __all__ = ["clip_folder"]
 
-ROOT = Path(__file__).resolve().parent.parent
 SHOPLENS = [sys.executable, "-c", "from shoplens.cli import main; main()"]
 
 
@@ -63,6 +67,7 @@ def test_every_command_has_help(command: tuple[str, ...]) -> None:
     assert result.exit_code == 0
     assert re.search(r"Usage: \S+ " + " ".join(command), result.output)
     assert len(result.output.split()) > 30
+    assert re.search(r"Example:\s+shoplens " + " ".join(command) + " ", result.output)
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
@@ -88,13 +93,13 @@ def test_a_misspelt_key_in_a_cluster_file_is_named(tmp_path: Path) -> None:
 
 
 def test_importable_kinds_are_those_of_the_importers() -> None:
-    assert [kind.value for kind in cli.SourceKind] == list(SOURCES)
+    assert [kind.value for kind in dataset.SourceKind] == list(SOURCES)
 
 
 def test_options_of_the_synthetic_shop_are_its_own() -> None:
     offered = {
         name: parameter.default
-        for name, parameter in inspect.signature(cli.synthesize).parameters.items()
+        for name, parameter in inspect.signature(dataset.synthesize).parameters.items()
         if name not in ("out", "name", "workers", "overwrite")
     }
     assert offered == SyntheticShop().model_dump()
@@ -175,10 +180,8 @@ def test_contact_sheet_says_what_is_wrong_with_its_output(shop: Path, tmp_path: 
 
 
 def test_status_and_down_of_nothing(tmp_path: Path) -> None:
-    from shoplens.cluster.lifecycle import _free_port
-
     file = tmp_path / "c.yaml"
-    ports = {"ray": {"dashboard_port": _free_port()}, "mlflow": {"port": _free_port()}}
+    ports = {"ray": {"dashboard_port": free_port()}, "mlflow": {"port": free_port()}}
     file.write_text(yaml.safe_dump({"name": "c", "storage": str(tmp_path / "s"), **ports}))
     result = invoke("status", str(file))
     assert result.exit_code == 1
@@ -196,7 +199,8 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, MlflowClien
     experiment = client.create_experiment("e", artifact_location=str(folder / "artifacts"))
     client.create_registered_model("eclip")
     for version in (1, 2):
-        run = client.create_run(experiment, tags={"dataset_name": "demo"})
+        headline = {"headline.test": json.dumps(["text_to_image/recall@10"])} if version == 2 else {}
+        run = client.create_run(experiment, tags={"dataset_name": "demo", **headline})
         client.log_metric(run.info.run_id, "test/text_to_image/recall_at_10", version / 10)
         gate = {"metric": "matching/image/map", "at_least": 0.1 * version}
         config = {"recipe": "eclip", "promotion": {"split": "val", "gates": [gate]}}
@@ -223,6 +227,74 @@ def test_models(registry: MlflowClient) -> None:
     assert older.startswith("eclip/1") and "champion" in older and "demo" in older and "passed" in older
 
 
+Row = Callable[..., list[list[str]]]
+
+
+@pytest.fixture
+def row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Row:
+    """Registers one version in a registry of its own: the cells of its lines in `shoplens models`."""
+
+    def shown(
+        metrics: dict[str, float],
+        tags: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
+        version_tags: dict[str, str] | None = None,
+    ) -> list[list[str]]:
+        uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+        for name, value in (("MLFLOW_TRACKING_URI", uri), ("SHOPLENS_STORAGE", str(tmp_path))):
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("SHOPLENS_CLUSTER", str(ROOT / "clusters" / "local.yaml"))
+        client = MlflowClient(uri)
+        experiment = client.create_experiment("e", artifact_location=str(tmp_path / "artifacts"))
+        run_id = client.create_run(experiment, tags={"dataset_name": "demo", **(tags or {})}).info.run_id
+        for name, value in metrics.items():
+            client.log_metric(run_id, metric_key(name), value)
+        for name, text in (params or {}).items():
+            client.log_param(run_id, name, text)
+        client.create_registered_model("clik")
+        client.create_model_version("clik", str(tmp_path), run_id, tags=version_tags or {})
+        result = invoke("models", "clik")
+        assert result.exit_code == 0
+        heading, *lines = result.output.rstrip("\n").splitlines()
+        starts = [heading.index(name) for name in ("can", "figures")]
+        return [[line[starts[0] : starts[1]].strip(), line[starts[1] :].strip()] for line in lines]
+
+    return shown
+
+
+def test_models_show_the_headline_metrics_and_capabilities_of_any_recipe(row: Row) -> None:
+    headline = {
+        "headline.lists": '["lists/coverage@20"]',
+        "headline.val": '["ranking/ndcg@10", "topics/map"]',
+        "headline.test": '["ranking/ndcg@10", "ranking/never_measured"]',
+    }
+    metrics = {
+        "test/ranking/ndcg@10": 0.5,
+        "val/ranking/ndcg@10": 0.6,
+        "val/topics/map": 0.25,
+        "lists/coverage@20": 0.9,
+        "test/ranking/mrr": 0.1,
+    }
+    assert row(metrics, headline, version_tags={"capabilities": '["embed_image", "rank"]'}) == [
+        ["embed_image", "ranking/ndcg@10 0.500 (test)"],
+        ["rank", "topics/map 0.250 (val)"],
+        ["", "lists/coverage@20 0.900 (lists)"],
+    ]
+
+
+def test_models_of_runs_without_headline_show_three_metrics_of_their_gates(row: Row) -> None:
+    names = ["a/x@1", "b", "not_measured", "c", "d"]
+    gates = json.dumps([{"metric": name, "at_least": 0.1} for name in names])
+    metrics = {"test/a/x@1": 0.1, "val/a/x@1": 0.2, "val/b": 0.3, "test/c": 0.4, "val/d": 0.5, "train/b": 0.6}
+    shown = row(metrics, params={"promotion.gates": gates})
+    assert shown == [["", "a/x@1 0.100 (test)"], ["", "c 0.400 (test)"], ["", "b 0.300 (val)"]]
+
+
+@pytest.mark.parametrize("gates", [None, '[{"metric": "a", "at_le…', "null"])
+def test_models_of_runs_that_name_no_metric_show_none(row: Row, gates: str | None) -> None:
+    assert row({"test/a": 0.1}, params={"promotion.gates": gates} if gates else {}) == [["", ""]]
+
+
 def test_unknown_models_versions_and_histories_are_sentences(registry: MlflowClient) -> None:
     for arguments, said in [
         (("models", "clip"), "no registered model 'clip' (there is: eclip)"),
@@ -243,18 +315,18 @@ def test_promoting_the_champion_changes_nothing(registry: MlflowClient) -> None:
 def test_gates_come_from_the_run_or_a_file(registry: MlflowClient, tmp_path: Path) -> None:
     found = registry.get_model_version("eclip", "2")
     version = ModelVersion("eclip", 2, found.run_id)
-    gates = judging.gates_of(version)
+    gates = gates_of(version)
     assert gates.split == "val"
     assert [(gate.metric, gate.at_least) for gate in gates.gates] == [("matching/image/map", 0.2)]
     file = tmp_path / "gates.yaml"
     file.write_text("promotion:\n  gates:\n    - {metric: a, max_drop: 0.1}\n")
-    assert judging.gates_of(version, str(file)).gates[0].max_drop == 0.1
+    assert gates_of(version, str(file)).gates[0].max_drop == 0.1
     file.write_text("recipe: eclip\n")
     with pytest.raises(ShoplensError, match="has no section `promotion:`"):
-        judging.gates_of(version, str(file))
+        gates_of(version, str(file))
     file.write_text("promotion:\n  gates:\n    - {metric: a, at_leest: 0.1}\n")
     with pytest.raises(ShoplensError, match="did you mean at_least"):
-        judging.gates_of(version, str(file))
+        gates_of(version, str(file))
 
 
 def test_export_writes_what_transformers_reads(clip_folder: Path, tmp_path: Path) -> None:

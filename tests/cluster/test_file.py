@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.serve.schema import DeploymentSchema, HTTPOptionsSchema, ServeApplicationSchema, ServeDeploySchema
 
-from shoplens.cluster.file import Cluster, TrainWorkers, attach, current, serve_faults, train_workers
+from shoplens.cluster.file import Cluster, TrainWorkers, attach, current, train_workers
+from shoplens.cluster.serve_section import serve_faults
 from shoplens.config import ConfigError
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "clusters").glob("*.yaml"))
 
 

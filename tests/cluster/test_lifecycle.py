@@ -13,12 +13,14 @@ import psutil
 import pytest
 import yaml
 
-from shoplens.cluster import lifecycle
+from shoplens.cluster import ClusterError, lifecycle, processes
+from shoplens.cluster.deploy import deployment
 from shoplens.cluster.file import Cluster
-from shoplens.cluster.lifecycle import MARK, ClusterError, Started, State
+from shoplens.cluster.ports import free_block, free_port
+from shoplens.cluster.processes import MARK
+from shoplens.cluster.state import Started, State, locked
 from shoplens.config import ConfigError
 
-ROOT = Path(__file__).resolve().parent.parent
 FAMILY = """
 import subprocess, sys, time
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
@@ -59,8 +61,8 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 def test_down_stops_the_whole_family_and_nobody_else(
     tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "STOP_SECONDS", 1)
-    monkeypatch.setattr(lifecycle, "LEFTOVER_SECONDS", 1)
+    monkeypatch.setattr(processes, "STOP_SECONDS", 1)
+    monkeypatch.setattr(processes, "LEFTOVER_SECONDS", 1)
     cluster = project(tmp_path)
     state = State(str(cluster.file))
     state.processes["mlflow"], ours = run(code, f"{state.mark}/mlflow")
@@ -111,7 +113,7 @@ def test_a_taken_port_is_named_with_its_owner_and_nothing_is_started(tmp_path: P
 
 
 def test_one_port_for_two_servers_is_refused(tmp_path: Path) -> None:
-    port = lifecycle._free_port()
+    port = free_port()
     with pytest.raises(ClusterError, match=f"port {port} is given twice"):
         lifecycle.up(project(tmp_path, mlflow={"port": port}, ray={"dashboard_port": port}))
 
@@ -131,12 +133,12 @@ def test_changed_settings_ask_for_a_restart(tmp_path: Path) -> None:
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     cluster = project(tmp_path)
-    with lifecycle._alone(cluster), pytest.raises(ClusterError, match="is at work"):
+    with locked(cluster), pytest.raises(ClusterError, match="is at work"):
         lifecycle.down(cluster)
 
 
 def test_status_of_nothing(tmp_path: Path) -> None:
-    ports = {"ray": {"dashboard_port": lifecycle._free_port()}, "mlflow": {"port": lifecycle._free_port()}}
+    ports = {"ray": {"dashboard_port": free_port()}, "mlflow": {"port": free_port()}}
     cluster = project(
         tmp_path, serve={"applications": [{"name": "shop", "import_path": "serve_apps.shop:app"}]}, **ports
     )
@@ -156,7 +158,7 @@ def test_edited_code_is_a_changed_deployment(tmp_path: Path) -> None:
     cluster = project(tmp_path, serve=SHOP)
 
     def code() -> str:
-        variables = lifecycle.deployment(cluster)["applications"][0]["runtime_env"]["env_vars"]
+        variables = deployment(cluster)["applications"][0]["runtime_env"]["env_vars"]
         assert variables["A"] == "1"
         return str(variables["SHOPLENS_CODE"])
 
@@ -172,7 +174,7 @@ def test_edited_code_is_a_changed_deployment(tmp_path: Path) -> None:
 def test_an_application_module_that_is_not_there_is_named(tmp_path: Path) -> None:
     cluster = project(tmp_path, serve={"applications": [{"name": "a", "import_path": "serve_apps.shpo:app"}]})
     with pytest.raises(ClusterError, match=r"there is no module serve_apps[.]shpo"):
-        lifecycle.deployment(cluster)
+        deployment(cluster)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,7 @@ def test_applications_elsewhere_are_told_where_things_are(tmp_path: Path) -> Non
         mlflow={"uri": "http://mlflow:5000"},
         serve=SHOP,
     )
-    assert lifecycle.deployment(cluster)["applications"][0]["runtime_env"] == {
+    assert deployment(cluster)["applications"][0]["runtime_env"] == {
         "working_dir": "local:///opt/shop",
         "env_vars": {"PYTHONPATH": "platform", **cluster.environment, "A": "1"},
     }
@@ -225,5 +227,5 @@ def test_a_free_block_of_ports_avoids_listeners() -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        block = lifecycle._free_block(port - 5, 10)
+        block = free_block(port - 5, 10)
         assert block >= port + 5

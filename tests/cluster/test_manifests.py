@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +9,7 @@ from ray.serve.schema import ServeDeploySchema
 from shoplens.cluster.file import Cluster
 from shoplens.cluster.manifests import manifests
 from shoplens.config import ConfigError
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")

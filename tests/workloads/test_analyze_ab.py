@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from shoplens.experiments.event_log import EventLog
 from shoplens.experiments.events import Event
+from shoplens.experiments.verdict import Plan
 from tests.experiments.traffic import HOSTILE, traffic
 
 
@@ -76,6 +78,23 @@ def test_table_verdict_next_command_and_files(
     told = json.loads((tmp_path / "elsewhere/analysis.json").read_text())
     assert told["verdict"] == "open"
     assert told["next"]["command"].endswith("--out elsewhere planned_lift=0.001")
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_names_the_options_and_the_settings(analyze: Callable[..., tuple[object, str, str]], option: str) -> None:
+    code, said, _ = analyze(option)
+    assert code == 0
+    for name in ("LOG", "--control", "--treatment", "--experiment", "--before", "--out", "key=value"):
+        assert f" {name} " in said
+    settings = set(re.findall(r"^  (\w+)(?:[.]\w+)?=", said, re.MULTILINE))
+    assert len(settings) == 6 and settings <= set(Plan.model_fields)
+
+
+def test_options_and_settings_that_are_missing_are_named(analyze: Callable[..., tuple[object, str, str]]) -> None:
+    for arguments, said in [((), "LOG"), (("LOG",), "--control"), (("LOG", "--befor", "x"), "--before")]:
+        code, _, errors = analyze(*arguments)
+        assert code == 2
+        assert said in errors
 
 
 @pytest.mark.parametrize(

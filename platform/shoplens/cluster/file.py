@@ -1,93 +1,113 @@
-"""The cluster file: how to reach or start Ray, where storage and MLflow are, what a training worker gets,
-and, under `serve:`, Ray Serve's own deployment schema. One YAML file describes one cluster.
+"""The cluster file: one YAML file describes one cluster.
+
+It says how to reach or start Ray and MLflow, where storage is, what a training worker gets, and, under `serve:`, what
+Ray Serve runs.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import (
-    BaseModel,
     ByteSize,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     PrivateAttr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from shoplens.cluster.loopback import ADDRESS
+from shoplens.cluster.serve_section import serve_faults
 from shoplens.config import Config, ConfigError, read_yaml, validate
 
 DEFAULT_FILE = "clusters/local.yaml"
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
 
 
 class Ray(Config):
-    """Where Ray is. Without `address`, `shoplens up` starts a head node on this machine, on loopback only."""
+    """Where Ray is. Without `address`, `shoplens up` starts a head node on this machine, on 127.0.0.1 only."""
 
     address: HttpUrl | None = Field(
-        default=None, description="dashboard of a running cluster, such as http://head:8265"
+        default=None,
+        description="Dashboard of a running Ray cluster, such as http://head:8265. Not set: start one here.",
     )
     working_dir: str | None = Field(
         default=None,
         pattern=r"^(local|gs|s3|https|azure|abfss)://",
-        description="where nodes elsewhere find the checkout: local:///path in the image, or a zip's URI",
+        description="Where the nodes of a running cluster find the code: local:///opt/shoplens for a folder in their "
+        "image, or the URI of a zip file.",
     )
     num_cpus: PositiveInt | None = Field(
-        default=None, description="logical CPUs to offer; the machine's own if not set"
+        default=None,
+        description="Logical CPUs that Ray offers to workers and replicas. Not set: the CPUs of the machine.",
     )
-    num_gpus: NonNegativeInt | None = None
-    object_store_memory: Annotated[ByteSize, Field(ge=80 * 2**20)] = ByteSize(512 * 2**20)
-    gcs_port: Port = 6379
-    dashboard_port: Port = 8265
+    num_gpus: NonNegativeInt | None = Field(
+        default=None, description="GPUs that Ray offers. Not set: the GPUs of the machine."
+    )
+    object_store_memory: Annotated[ByteSize, Field(ge=80 * 2**20)] = Field(
+        default=ByteSize(512 * 2**20),
+        description="Shared memory for data between workers, such as 512MiB (the default). At least 80MiB.",
+    )
+    gcs_port: Port = Field(default=6379, description="Port of Ray's control store.")
+    dashboard_port: Port = Field(
+        default=8265, description="Port of Ray's dashboard, which also takes jobs and deployments."
+    )
     replica_ports: Port | None = Field(
         default=None,
         le=65435,
-        description="first of 100 ports for Serve replicas; a free block above 30000 if not set",
+        description="First of 100 ports for Serve replicas. Not set: the first free block from 30000.",
     )
 
 
 class Mlflow(Config):
-    """Where MLflow is. Without `uri`, `shoplens up` starts a server on this machine, on loopback only."""
+    """Where MLflow is. Without `uri`, `shoplens up` starts a server on this machine, on 127.0.0.1 only."""
 
-    uri: HttpUrl | None = None
-    port: Port = 5000
+    uri: HttpUrl | None = Field(
+        default=None, description="Running MLflow server, such as http://mlflow:5000. Not set: start one here."
+    )
+    port: Port = Field(default=5000, description="Port of the server that `shoplens up` starts.")
 
 
 class TrainWorkers(Config):
-    """What `workloads.train` asks Ray for. Leave CPUs for Ray Data, or training waits for ever."""
+    """What `workloads.train` requests from Ray.
 
-    num_workers: PositiveInt = 1
-    use_gpu: bool = False
-    resources_per_worker: dict[str, NonNegativeFloat] = Field(default={"CPU": 1})
+    Leave at least one CPU of the cluster free for Ray Data. Otherwise it cannot feed the workers, and training hangs.
+    """
+
+    num_workers: PositiveInt = Field(default=1, description="Training workers, each with a shard of the batch.")
+    use_gpu: bool = Field(default=False, description="Give each worker one GPU.")
+    resources_per_worker: dict[str, NonNegativeFloat] = Field(
+        default={"CPU": 1}, description="Ray resources of one worker, such as {GPU: 1, CPU: 4}."
+    )
 
 
 class Pod(Config):
-    """Resources of one pod, in Kubernetes' own notation for memory."""
+    """Resources of one pod, requested and limited to the same amount."""
 
-    cpu: PositiveInt
-    memory: str = Field(pattern=r"^[0-9]+(Mi|Gi|Ti|M|G|T)$")
-    gpu: NonNegativeInt = 0
+    cpu: PositiveInt = Field(description="CPUs.")
+    memory: str = Field(
+        pattern=r"^[0-9]+(Mi|Gi|Ti|M|G|T)$", description="Memory in the notation of Kubernetes, such as 8Gi."
+    )
+    gpu: NonNegativeInt = Field(default=0, description="NVIDIA GPUs.")
 
 
 class WorkerGroup(Pod):
-    """A group of equal Ray worker pods."""
+    """A group of identical Ray worker pods."""
 
-    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$")
-    replicas: NonNegativeInt = 1
-    min_replicas: NonNegativeInt = 0
-    max_replicas: NonNegativeInt = 4
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$", description="Name of the group, such as train.")
+    replicas: NonNegativeInt = Field(default=1, description="Pods at the start.")
+    min_replicas: NonNegativeInt = Field(default=0, description="Fewest pods that an autoscaler may leave.")
+    max_replicas: NonNegativeInt = Field(default=4, description="Most pods that an autoscaler may start.")
 
     @model_validator(mode="after")
     def _in_order(self) -> WorkerGroup:
@@ -97,32 +117,43 @@ class WorkerGroup(Pod):
 
 
 class Kubernetes(Config):
-    """What `shoplens manifests` needs beyond the rest of the file."""
+    """What `shoplens manifests` needs beside the rest of the file."""
 
-    image: str
-    namespace: str = Field(default="default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
-    code: str = Field(default="/opt/shoplens", pattern="^/", description="the checkout's folder in the image")
+    image: str = Field(description="Container image with Python, shoplens, its dependencies and this checkout.")
+    namespace: str = Field(
+        default="default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="Namespace of the RayService."
+    )
+    code: str = Field(default="/opt/shoplens", pattern="^/", description="Folder of the checkout in the image.")
     storage_claim: str | None = Field(
-        default=None, description="PersistentVolumeClaim (ReadWriteMany) mounted at `storage`"
+        default=None, description="PersistentVolumeClaim (ReadWriteMany), mounted in every pod at `storage`."
     )
     auth_secret: str | None = Field(
-        default=None, description="Secret with key auth_token; KubeRay makes one if not set"
+        default=None,
+        description="Secret with the key auth_token, for Ray's token authentication. Not set: KubeRay creates one.",
     )
-    head: Pod
-    workers: tuple[WorkerGroup, ...] = Field(min_length=1)
+    head: Pod = Field(description="Resources of the head pod.")
+    workers: tuple[WorkerGroup, ...] = Field(min_length=1, description="Worker groups; at least one.")
 
 
 class Cluster(Config):
-    """One cluster file, checked. Relative paths in it start at the project's root (see `root`)."""
+    """A checked cluster file. Its relative paths start at the project's root (see `root`)."""
 
-    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$")
-    storage: str = Field(default=".shoplens", description="folder or URI for runs, indexes, caches and logs")
-    ray: Ray = Ray()
-    mlflow: Mlflow = Mlflow()
-    train: TrainWorkers = TrainWorkers()
-    env: dict[str, str] = Field(default={}, description="further environment of every process on the cluster")
-    serve: dict[str, Any] = Field(default={}, description="Ray Serve's ServeDeploySchema")
-    kubernetes: Kubernetes | None = None
+    name: str = Field(
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$", description="Name of the cluster, such as local."
+    )
+    storage: str = Field(
+        default=".shoplens",
+        description="Folder or URI for runs, packages, indexes, caches and logs. Every node must reach it.",
+    )
+    ray: Ray = Field(default=Ray(), description="Where Ray is, or how to start it.")
+    mlflow: Mlflow = Field(default=Mlflow(), description="Where MLflow is, or how to start it.")
+    train: TrainWorkers = Field(default=TrainWorkers(), description="Workers of a training job.")
+    env: dict[str, str] = Field(default={}, description="Environment variables to add to every process on the cluster.")
+    serve: dict[str, Any] = Field(
+        default={},
+        description="Ray Serve's deployment file (ServeDeploySchema): http_options, applications and more.",
+    )
+    kubernetes: Kubernetes | None = Field(default=None, description="Only for `shoplens manifests`.")
 
     _file: Path = PrivateAttr(default=Path(DEFAULT_FILE))
 
@@ -136,18 +167,18 @@ class Cluster(Config):
     @model_validator(mode="after")
     def _hangs_together(self) -> Cluster:
         if self.kubernetes and not self.mlflow.uri:
-            raise ValueError("pods cannot reach a server on this machine: set mlflow.uri")
+            raise ValueError("pods cannot reach a server on this machine: set mlflow.uri to a server that they reach")
         if (self.kubernetes or self.ray.address) and not re.match(r"/|[a-z0-9]+://", self.storage):
-            raise ValueError("other machines need an absolute path or a URI: set storage to one that they share")
+            raise ValueError("other machines need an absolute path or a URI: set storage to one that they all reach")
         if self.ray.address and not self.mlflow.uri:
-            raise ValueError("a cluster elsewhere needs an MLflow server that it can reach: set mlflow.uri")
+            raise ValueError("a running Ray cluster needs an MLflow server that it can reach: set mlflow.uri")
         return self
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Cluster:
         """Reads and checks a cluster file, the `serve:` section included.
 
-        Raises ConfigError naming every mistake: the key, what is wrong with it and the nearest known key.
+        Raises ConfigError with one line for every mistake: the key, what is wrong, and the nearest known key.
         """
         cluster = validate(cls, read_yaml(Path(path)), str(path))
         faults = list(serve_faults(cluster.serve))
@@ -162,29 +193,31 @@ class Cluster(Config):
 
     @property
     def root(self) -> Path:
-        """The project's root: the nearest folder above the file (else above the working directory, else the
-        checkout that shoplens is imported from) that holds `workloads`."""
+        """The project's root: the nearest folder above the file that holds `workloads`.
+
+        If there is none, the same above the working directory, else the checkout that shoplens is imported from.
+        """
         for start in (self._file.parent, Path.cwd()):
             for folder in (start, *start.parents):
                 if (folder / "workloads").is_dir():
                     return folder
-        return Path(__file__).resolve().parents[3]
+        return CHECKOUT
 
     @property
     def storage_path(self) -> str:
-        """`storage` as an absolute path, or as the URI that it is."""
+        """`storage` as an absolute path, or the URI unchanged."""
         return self.storage if "://" in self.storage else str(self.root / self.storage)
 
     @property
     def state_dir(self) -> Path:
-        """Where this machine keeps what it knows of the cluster: process ids and logs."""
+        """Folder on this machine for the cluster's `cluster.json` (process ids) and logs."""
         if "://" in self.storage or self.ray.address:
             return self.root / ".shoplens" / self.name
         return Path(self.storage_path)
 
     @property
     def dashboard(self) -> str:
-        """Address of Ray's dashboard, job and Serve API."""
+        """Address of Ray's dashboard, which also answers the job API and Serve's API."""
         return self.ray.address or f"http://{ADDRESS}:{self.ray.dashboard_port}"
 
     @property
@@ -204,7 +237,7 @@ class Cluster(Config):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What every job and application on the cluster finds in its environment."""
+        """Environment variables of every job and application on the cluster."""
         return {
             "MLFLOW_TRACKING_URI": self.mlflow_uri,
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -215,9 +248,9 @@ class Cluster(Config):
 
     @property
     def job_runtime_env(self) -> dict[str, Any]:
-        """What `ray job submit --working-dir .` from the project's root must add on a cluster elsewhere.
+        """Runtime environment that `ray job submit --working-dir .`, from the project's root, must pass.
 
-        On a head node started here a job inherits all of it.
+        Empty for a head node that `shoplens up` starts: its jobs inherit all of it.
         """
         if self.ray.address is None:
             return {}
@@ -226,7 +259,7 @@ class Cluster(Config):
 
     @property
     def serve_config(self) -> dict[str, Any]:
-        """The `serve:` section with loopback for a head node started here, and all interfaces elsewhere."""
+        """The `serve:` section with defaults: 127.0.0.1 on a head node started here, else all interfaces."""
         host = ADDRESS if not (self.ray.address or self.kubernetes) else "0.0.0.0"
         options = {"host": host, "port": 8000, **(self.serve.get("http_options") or {})}
         return {
@@ -238,19 +271,21 @@ class Cluster(Config):
 
 
 def current(file: str | os.PathLike[str] | None = None) -> Cluster:
-    """The cluster of `file`, else of the environment variable SHOPLENS_CLUSTER, else of `clusters/local.yaml`
-    of the project that the working directory lies in."""
+    """The cluster of `file`, else of the environment variable SHOPLENS_CLUSTER, else of `clusters/local.yaml`.
+
+    That file is searched in the working directory and its parents, then in the checkout of shoplens.
+    """
     if file is None:
         file = os.environ.get("SHOPLENS_CLUSTER")
     if file is None:
         here = Path.cwd()
-        near = (folder / DEFAULT_FILE for folder in (here, *here.parents, Path(__file__).resolve().parents[3]))
+        near = (folder / DEFAULT_FILE for folder in (here, *here.parents, CHECKOUT))
         file = next((path for path in near if path.is_file()), DEFAULT_FILE)
     return Cluster.load(file)
 
 
 def attach(file: str | os.PathLike[str] | None = None) -> Cluster:
-    """Points this process at the cluster's MLflow and storage, where its environment does not yet say."""
+    """Points this process at the cluster's MLflow and storage. Environment variables that are set stay as they are."""
     cluster = current(file)
     for name, value in {**cluster.environment, "SHOPLENS_CLUSTER": str(cluster.file)}.items():
         os.environ.setdefault(name, value)
@@ -258,61 +293,6 @@ def attach(file: str | os.PathLike[str] | None = None) -> Cluster:
 
 
 def train_workers() -> TrainWorkers:
-    """The `train:` section of the cluster that this process runs on; the defaults where it runs on none."""
+    """The `train:` section of the cluster file in SHOPLENS_CLUSTER; the defaults if that is not set."""
     file = os.environ.get("SHOPLENS_CLUSTER")
     return Cluster.load(file).train if file else TrainWorkers()
-
-
-def serve_faults(section: Mapping[str, Any]) -> Iterator[str]:
-    """Mistakes in a `serve:` section, each as one line.
-
-    Ray Serve's own schema ignores keys that it does not know at most levels; here they are faults.
-    """
-    from ray.serve.schema import ServeDeploySchema
-
-    unknown = list(_unknown_keys(ServeDeploySchema, section, "serve"))
-    yield from unknown
-    if unknown or not section:
-        return
-    try:
-        ServeDeploySchema.model_validate({"applications": [], **section})
-    except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            place = ".".join(["serve", *(str(part) for part in fault["loc"])])
-            yield f"{place}: {fault['msg'].removeprefix('Value error, ')}"
-
-
-def _unknown_keys(model: type[BaseModel], section: Mapping[str, Any], place: str) -> Iterator[str]:
-    for key, value in section.items():
-        if key not in model.model_fields:
-            yield f"{place}.{key}: unknown key{_nearest(str(key), model.model_fields)}"
-            continue
-        if key == "runtime_env" and isinstance(value, Mapping):
-            yield from _unknown_runtime_env_keys(value, f"{place}.{key}")
-        inner = _model_in(model.model_fields[key].annotation)
-        if inner is None:
-            continue
-        for at, part in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if isinstance(part, Mapping):
-                where = f"{place}.{key}" if at is None else f"{place}.{key}.{part.get('name', at)}"
-                yield from _unknown_keys(inner, part, where)
-
-
-def _unknown_runtime_env_keys(section: Mapping[str, Any], place: str) -> Iterator[str]:
-    from ray.runtime_env import RuntimeEnv
-
-    for key in section:
-        if key not in RuntimeEnv.known_fields:
-            yield f"{place}.{key}: unknown key{_nearest(str(key), RuntimeEnv.known_fields)}"
-
-
-def _nearest(key: str, known: Any) -> str:
-    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The pydantic model in `Optional[List[Union[Dict, Model]]]` and the like."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)

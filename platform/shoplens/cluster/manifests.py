@@ -1,4 +1,4 @@
-"""A cluster file -> the KubeRay RayService (kuberay v1.7) that runs the same thing on Kubernetes."""
+"""KubeRay manifest (RayService, KubeRay v1.7) of a cluster file with a `kubernetes:` section."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Any
 
 import yaml
 
+from shoplens.cluster.deploy import deployment
 from shoplens.cluster.file import Cluster, Kubernetes, Pod
-from shoplens.cluster.lifecycle import deployment
 from shoplens.config import ConfigError
 
 
 def manifests(cluster: Cluster) -> str:
-    """One YAML document. Raises ConfigError if the file has no section `kubernetes:`."""
+    """The manifest as one YAML document. Raises ConfigError if the file has no section `kubernetes:`."""
     if cluster.kubernetes is None:
-        raise ConfigError(f"{cluster.file} has no section `kubernetes:`; see clusters/kubernetes.yaml")
+        raise ConfigError(f"{cluster.file} has no section `kubernetes:`: add one as in clusters/kubernetes.yaml")
     return yaml.dump(ray_service(cluster, cluster.kubernetes), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as blocks, as a person would."""
+    """Writes a text of several lines as a block (`|`), which people can read."""
 
 
 _Dumper.add_representer(
@@ -29,7 +29,7 @@ _Dumper.add_representer(
 
 
 def ray_service(cluster: Cluster, kubernetes: Kubernetes) -> dict[str, Any]:
-    """The RayService: its RayCluster, and Serve's configuration as it lies in the cluster file."""
+    """The RayService: its RayCluster, and the Serve configuration of the cluster file."""
     import ray
 
     serve = deployment(cluster)

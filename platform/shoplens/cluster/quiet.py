@@ -1,4 +1,4 @@
-"""Leaves a command's own lines readable: no progress of every dataset, download and registration beside them."""
+"""Silences the progress output of Ray Data, Ray Train and MLflow, so that a command's own lines stay readable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def quieten() -> None:
-    """Call it once `ray` may be imported; on a terminal the bars of long work stay."""
+    """Imports Ray. Progress bars stay if stderr is a terminal."""
     from ray.data import DataContext
 
     if not sys.stderr.isatty():

@@ -1,0 +1,156 @@
+"""`shoplens promote`, `rollback` and `export`: what is served, and models for use elsewhere."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from shoplens.cli.options import AliasOption, ClusterOption, DryRunOption, ModelArgument
+from shoplens.cli.terminal import console
+
+if TYPE_CHECKING:
+    from shoplens.evaluation.results import Evaluation
+    from shoplens.registry.versions import ModelVersion
+
+
+class ExportLayout(str, Enum):
+    huggingface = "huggingface"
+
+
+def promote(
+    name: ModelArgument,
+    version: Annotated[
+        int, typer.Argument(metavar="VERSION", min=1, help="Version number. `shoplens models` lists them.")
+    ],
+    alias: AliasOption = "champion",
+    reason: Annotated[str, typer.Option(help="Why you promote it. Kept with the version.")] = "",
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Dataset to evaluate on. Default: the version's training dataset.", show_default=False
+        ),
+    ] = None,
+    gates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML file with a `promotion:` section. Default: the version's training configuration.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: DryRunOption = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote even if a gate fails. The version keeps the tag `gate: forced`.")
+    ] = False,
+    cluster: ClusterOption = None,
+) -> None:
+    """Moves an alias to a version, if the version passes its gates.
+
+    A gate is a bar for one metric: a lowest value, a highest value (for errors), or a largest drop below the version
+    that holds the alias now. Both versions are evaluated on the same dataset and split. The version keeps who promoted
+    it, when, why, and the verdict of every gate. The exit code is 2 if a gate fails, also with --dry-run.
+
+    Example:
+
+        shoplens promote eclip 3 --alias champion --reason "more photos" --dry-run
+    """
+    from shoplens.cluster.file import attach
+
+    attach(cluster)
+    from shoplens.registry.promotion import gates_of
+    from shoplens.registry.promotion import promote as decide
+    from shoplens.registry.versions import resolve
+
+    candidate = resolve(f"{name}/{version}")
+    with console.status(Text(f"evaluating {candidate}")):
+        decision = decide(
+            name,
+            version,
+            gates=gates_of(candidate, gates),
+            evaluate=_evaluate,
+            alias=alias,
+            reason=reason,
+            dataset=dataset,
+            dry_run=dry_run,
+            force=force,
+        )
+    console.print(Text(str(decision)))
+    if decision.gate == "failed":
+        raise typer.Exit(2)
+
+
+def _evaluate(version: ModelVersion, dataset: str, split: str) -> Evaluation:
+    """By the recipe of the version's package, on a Ray of this process alone."""
+    from shoplens import recipes
+    from shoplens.cluster.own_ray import own_ray
+    from shoplens.datasets.format import Dataset
+    from shoplens.registry.versions import cache_dir, download
+
+    with own_ray():
+        return recipes.evaluate(download(version, cache_dir()), Dataset(dataset), split, str(version))[0]
+
+
+def rollback(
+    name: ModelArgument,
+    alias: AliasOption = "champion",
+    reason: Annotated[str, typer.Option(help="Why you roll back. Kept in the history.")] = "",
+    dry_run: DryRunOption = False,
+    cluster: ClusterOption = None,
+) -> None:
+    """Moves an alias back to the version that held it before. Each further call goes one version further back.
+
+    No gate is checked: the earlier version passed its gates when it was promoted.
+
+    Example:
+
+        shoplens rollback eclip --reason "wrong colours on the page"
+    """
+    from shoplens.cluster.file import attach
+
+    attach(cluster)
+    from shoplens.registry.promotion import rollback as decide
+
+    console.print(Text(str(decide(name, alias=alias, reason=reason, dry_run=dry_run))))
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Registered model, such as eclip@champion or eclip/3, or the folder of a package."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create.")],
+    layout: Annotated[ExportLayout, typer.Option("--format", help="File layout to write.")] = ExportLayout.huggingface,
+    cluster: ClusterOption = None,
+) -> None:
+    """Writes a trained model as files that other libraries load.
+
+    `huggingface` writes the weights, tokenizer and image processor of transformers' CLIPModel or SiglipModel. It
+    takes only models with the towers of CLIP or SigLIP, that is, models fine-tuned from such a checkpoint
+    (docs/fine_tuning.md).
+
+    Example:
+
+        shoplens export eclip@champion exported/eclip
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        from shoplens.cluster.file import attach
+
+        attach(cluster)
+        from shoplens.registry.versions import cache_dir, download, resolve
+
+        folder = download(resolve(model), cache_dir())
+    from shoplens.packages.embedder import Embedder
+    from shoplens.packages.pretrained import huggingface
+
+    embedder = Embedder.load(folder)
+    huggingface.export(embedder, out)
+    console.print(Text(f"{out}: {embedder.name} as {layout.value} reads it"))
+    if embedder.preprocessing.centre == "round":
+        console.print("its photos are cut out up to a pixel beside where this model cuts them (torchvision's rounding)")
