@@ -1,0 +1,158 @@
+"""Settings that a user writes in YAML or on a command line: one page for each tree of settings."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
+
+from generated.tables import code, table, type_of
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+import serve_apps
+import shoplens
+import workloads
+from shoplens.config import Config
+
+TITLES = {
+    "shoplens.cluster.file": "Cluster file",
+    "serve_apps.settings": "Cluster file: args of the application",
+    "shoplens.search.build": "workloads.build_index",
+    "shoplens.search.lists.evaluation": "workloads.evaluate_lists",
+    "shoplens.experiments.verdict": "workloads.analyze_ab",
+}
+RECORDS = ("shoplens.registry",)
+"""Rooms whose own top settings are written by shoplens, not by a user."""
+
+
+def pages() -> list[tuple[str, str, str]]:
+    """(title, name, Markdown) of every page, recipes first."""
+    roots = sorted(top_settings(), key=lambda model: (not _is_recipe(model), _title(model), model.__name__))
+    return [
+        (_title(model), f"settings/{_slug(_title(model))}", page(_title(model), model))
+        for model in roots
+    ]
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"\W+", "_", title.lower().removeprefix("recipe "))
+
+
+def _is_recipe(model: type[Config]) -> bool:
+    return model.__module__.startswith("shoplens.recipes.")
+
+
+def _title(model: type[Config]) -> str:
+    if _is_recipe(model):
+        return f"Recipe {model.__module__.rpartition('.')[2]}"
+    title = TITLES.get(model.__module__, model.__module__)
+    return title if len([other for other in top_settings() if other.__module__ == model.__module__]) == 1 else (
+        f"{title}: {model.__name__}"
+    )
+
+
+def all_settings() -> list[type[Config]]:
+    """Every subclass of Config in the project, after every module was imported."""
+    for package in (shoplens, serve_apps, workloads):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    ours = ("shoplens.", "serve_apps.", "workloads.")
+    return [model for model in _subclasses(Config) if model.__module__.startswith(ours)]
+
+
+def top_settings() -> list[type[Config]]:
+    """Settings that are neither a section of others nor a base that others extend."""
+    every = all_settings()
+    inner = {model for outer in every for field in outer.model_fields.values() for model in models_in(field.annotation)}
+    bases = {base for model in every for base in model.__mro__[1:]}
+    return [
+        model for model in every if model not in inner and model not in bases and not model.__module__.startswith(RECORDS)
+    ]
+
+
+def _subclasses(model: type[Config]) -> Iterator[type[Config]]:
+    for sub in model.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The pydantic models that an annotation names, those inside `tuple[...]`, `dict[...]` and `X | None` too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in models_in(argument)]
+
+
+def page(title: str, model: type[BaseModel]) -> str:
+    return "\n".join([f"# {title}\n", *_section(model, "", None)])
+
+
+def _section(model: type[BaseModel], prefix: str, given: BaseModel | None) -> Iterator[str]:
+    """The settings of a model as a table, then a section for each model among them.
+
+    `prefix` is the dotted key that leads here; `given` holds the values that the outer model sets by default.
+    """
+    if prefix:
+        yield f"## {prefix.removesuffix('.')} {{: #{prefix.removesuffix('.').replace('[]', '')} }}\n"
+    if model.__doc__ and model.__doc__ not in (base.__doc__ for base in model.__mro__[1:]):
+        yield f"{inspect.cleandoc(model.__doc__)}\n"
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+    properties = schema["properties"] if "properties" in schema else definitions[model.__name__]["properties"]
+    rows, inner = [], []
+    for name, field in model.model_fields.items():
+        default = getattr(given, name) if given is not None else field.get_default(call_default_factory=True, validated_data={})
+        sections = [part for part in models_in(field.annotation) if part is not model]
+        key = f"{prefix}{name}"
+        rows.append((f"`{key}`", type_of(properties[name], definitions, lambda _: "section"), _default(default, sections), field.description or ""))
+        inner += [(part, f"{key}{_step(field.annotation)}", default) for part in sections]
+    yield table(("key", "type", "default", "description"), rows)
+    for part, key, default in inner:
+        yield from _section(part, f"{key}.", default if type(default) is part else None)
+
+
+def _step(annotation: Any) -> str:
+    """What stands between a key and the keys of its models: `[]` for lists, `.NAME` for mappings."""
+    origin = get_origin(annotation)
+    if origin in (tuple, list):
+        return "[]"
+    if origin is dict:
+        return ".NAME"
+    return next((step for part in get_args(annotation) if (step := _step(part))), "")
+
+
+def _default(default: Any, sections: list[type[BaseModel]]) -> str:
+    if default is PydanticUndefined:
+        return "required"
+    if isinstance(default, BaseModel) or (sections and default):
+        return "see below"
+    return code(_plain(default))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(part) for part in value]
+    return value if value is None or type(value) in (str, int, float, bool) else str(value)
+
+
+def undescribed() -> list[str]:
+    """`module.Model.field` of every setting on these pages that has no description."""
+    seen: dict[type[BaseModel], None] = {}
+    queue: list[type[BaseModel]] = list(top_settings())
+    while queue:
+        model = queue.pop()
+        if model not in seen:
+            seen[model] = None
+            queue += [part for field in model.model_fields.values() for part in models_in(field.annotation)]
+    fields: list[tuple[type[BaseModel], str, FieldInfo]] = [
+        (model, name, field) for model in seen for name, field in model.model_fields.items()
+    ]
+    return sorted(f"{model.__module__}.{model.__name__}.{name}" for model, name, field in fields if not field.description)
