@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from generated.tables import Schema, code, table, type_of
-
 from serve_apps.api import build
 from serve_apps.gateway import Gateway
 from serve_apps.settings import Settings
@@ -84,7 +83,12 @@ def _fields(schema: Schema, models: Schema) -> str:
     return table(
         ("name", "type", "default", "description"),
         [
-            (f"`{name}`", type_of(field, models, _link), _default(field, name in required), field.get("description", ""))
+            (
+                f"`{name}`",
+                type_of(field, models, _link),
+                _default(field, name in required),
+                field.get("description", ""),
+            )
             for name, field in schema.get("properties", {}).items()
         ],
     )

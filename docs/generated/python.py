@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import pkgutil
 
 import shoplens
 
 
 def pages() -> list[tuple[str, str, str]]:
-    return [(name, f"python/{name}", _page(f"shoplens.{name}")) for name in rooms()]
+    return [(name, f"python/{name}", f"::: shoplens.{name}\n") for name in rooms()]
 
 
 def rooms() -> list[str]:
     """The public modules and packages right under `shoplens`."""
     return sorted(module.name for module in pkgutil.iter_modules(shoplens.__path__) if not module.name.startswith("_"))
-
-
-def _page(room: str) -> str:
-    summary = inspect.getdoc(importlib.import_module(room)) or ""
-    return f"# {room}\n\n{summary.partition(chr(10))[0]}\n\n::: {room}\n"

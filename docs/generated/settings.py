@@ -6,17 +6,18 @@ import importlib
 import inspect
 import pkgutil
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
-from generated.tables import code, table, type_of
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 import serve_apps
 import shoplens
 import workloads
+from generated.tables import code, table, type_of
 from shoplens.config import Config
 
 TITLES = {
@@ -32,28 +33,19 @@ RECORDS = ("shoplens.registry",)
 
 def pages() -> list[tuple[str, str, str]]:
     """(title, name, Markdown) of every page, recipes first."""
-    roots = sorted(top_settings(), key=lambda model: (not _is_recipe(model), _title(model), model.__name__))
-    return [
-        (_title(model), f"settings/{_slug(_title(model))}", page(_title(model), model))
-        for model in roots
-    ]
+    roots = top_settings()
+    of_module = Counter(model.__module__ for model in roots)
+    titled = []
+    for model in roots:
+        room, _, name = model.__module__.rpartition(".")
+        title = f"Recipe {name}" if room == "shoplens.recipes" else TITLES.get(model.__module__, model.__module__)
+        titled.append((title if of_module[model.__module__] == 1 else f"{title}: {model.__name__}", model))
+    titled.sort(key=lambda entry: (not entry[0].startswith("Recipe "), entry[0]))
+    return [(title, f"settings/{_slug(title)}", page(title, model)) for title, model in titled]
 
 
 def _slug(title: str) -> str:
     return re.sub(r"\W+", "_", title.lower().removeprefix("recipe "))
-
-
-def _is_recipe(model: type[Config]) -> bool:
-    return model.__module__.startswith("shoplens.recipes.")
-
-
-def _title(model: type[Config]) -> str:
-    if _is_recipe(model):
-        return f"Recipe {model.__module__.rpartition('.')[2]}"
-    title = TITLES.get(model.__module__, model.__module__)
-    return title if len([other for other in top_settings() if other.__module__ == model.__module__]) == 1 else (
-        f"{title}: {model.__name__}"
-    )
 
 
 def all_settings() -> list[type[Config]]:
@@ -72,7 +64,9 @@ def top_settings() -> list[type[Config]]:
     inner = {model for outer in every for field in outer.model_fields.values() for model in models_in(field.annotation)}
     bases = {base for model in every for base in model.__mro__[1:]}
     return [
-        model for model in every if model not in inner and model not in bases and not model.__module__.startswith(RECORDS)
+        model
+        for model in every
+        if model not in inner and model not in bases and not model.__module__.startswith(RECORDS)
     ]
 
 
@@ -107,10 +101,21 @@ def _section(model: type[BaseModel], prefix: str, given: BaseModel | None) -> It
     properties = schema["properties"] if "properties" in schema else definitions[model.__name__]["properties"]
     rows, inner = [], []
     for name, field in model.model_fields.items():
-        default = getattr(given, name) if given is not None else field.get_default(call_default_factory=True, validated_data={})
+        default = (
+            getattr(given, name)
+            if given is not None
+            else field.get_default(call_default_factory=True, validated_data={})
+        )
         sections = [part for part in models_in(field.annotation) if part is not model]
         key = f"{prefix}{name}"
-        rows.append((f"`{key}`", type_of(properties[name], definitions, lambda _: "section"), _default(default, sections), field.description or ""))
+        rows.append(
+            (
+                f"`{key}`",
+                type_of(properties[name], definitions, lambda _: "section"),
+                _default(default, sections),
+                field.description or "",
+            )
+        )
         inner += [(part, f"{key}{_step(field.annotation)}", default) for part in sections]
     yield table(("key", "type", "default", "description"), rows)
     for part, key, default in inner:
@@ -132,15 +137,7 @@ def _default(default: Any, sections: list[type[BaseModel]]) -> str:
         return "required"
     if isinstance(default, BaseModel) or (sections and default):
         return "see below"
-    return code(_plain(default))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(part) for part in value]
-    return value if value is None or type(value) in (str, int, float, bool) else str(value)
+    return code(to_jsonable_python(default))
 
 
 def undescribed() -> list[str]:
@@ -155,4 +152,6 @@ def undescribed() -> list[str]:
     fields: list[tuple[type[BaseModel], str, FieldInfo]] = [
         (model, name, field) for model in seen for name, field in model.model_fields.items()
     ]
-    return sorted(f"{model.__module__}.{model.__name__}.{name}" for model, name, field in fields if not field.description)
+    return sorted(
+        f"{model.__module__}.{model.__name__}.{name}" for model, name, field in fields if not field.description
+    )

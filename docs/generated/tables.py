@@ -32,7 +32,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"(?<!\\)\|", "&#124;", " ".join(text.split()))
+    """One line; outside code, a `|` would end the cell."""
+    parts = re.split("(`[^`]*`)", " ".join(text.split()))
+    return "".join(part if part.startswith("`") else part.replace("|", "&#124;") for part in parts)
 
 
 def code(value: object) -> str:
