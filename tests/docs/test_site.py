@@ -16,7 +16,7 @@ import pytest
 from serve_apps.settings import Limits
 from shoplens.cluster.file import Cluster
 from shoplens.config import Config
-from shoplens.recipes.base import TrainingConfig
+from shoplens.recipes.eclip import EclipConfig
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "docs"))
@@ -93,7 +93,7 @@ def test_every_page_is_in_the_navigation(site: Path, pages: dict[Path, Page]) ->
 @pytest.mark.parametrize(
     ("page", "key", "model", "field"),
     [
-        ("eclip", "training.stream_size", TrainingConfig, "stream_size"),
+        ("eclip", "training.stream_size", EclipConfig.model_fields["training"].annotation, "stream_size"),
         ("cluster_file", "train.num_workers", Cluster.model_fields["train"].annotation, "num_workers"),
         ("cluster_file", "ray.address", Cluster.model_fields["ray"].annotation, "address"),
         ("cluster_file_args_of_the_application", "limits.candidates", Limits, "candidates"),
