@@ -189,7 +189,9 @@ def filtered(shop: Any) -> float:
     from shoplens.recipes import eclip
 
     of = override(read_yaml(CONFIG), [f"dataset={shop.path}", *SMALL])
-    kept, dropped = (len(eclip.load({**of, "near_duplicates": name}, str(CONFIG)).samples) for name in FILTERS)
+    kept, dropped = (
+        len(eclip.EclipRecipe.load({**of, "near_duplicates": name}, str(CONFIG)).samples) for name in FILTERS
+    )
     return 1 - dropped / kept
 
 
@@ -219,9 +221,9 @@ def make(run: Run, folder: Path) -> str:
         *run.settings,
     ]
     tree = override(read_yaml(CONFIG), settings)
-    recipe = eclip.load(tree, str(CONFIG))
+    recipe = eclip.EclipRecipe.load(tree, str(CONFIG))
     epochs = max(1, round(run.samples / (recipe.steps(0) * recipe.training.batch_size)))
-    recipe = eclip.load(override(tree, [f"training.epochs={epochs}"]), str(CONFIG))
+    recipe = eclip.EclipRecipe.load(override(tree, [f"training.epochs={epochs}"]), str(CONFIG))
     with tempfile.TemporaryDirectory() as scratch:
         model, hardness = train(recipe, Path(scratch))
     found = measure(recipe, model, run.dataset)
@@ -243,38 +245,19 @@ def make(run: Run, folder: Path) -> str:
 
 
 def train(recipe: Any, folder: Path) -> tuple[Any, float]:
-    """The training loop's steps, one after the other in this process; also the mean hardness of the last epoch."""
-    import contextlib
+    """The training loop in this process; also the mean hardness of the last epoch."""
+    from shoplens.training import loop
+    from shoplens.training.batches import MicroBatches
 
-    import torch
-    from torch import nn
+    hardness, first = [], recipe.timeline.first_step(recipe.training.epochs - 1)
 
-    from shoplens.recipes.base import Timeline
-    from shoplens.training import mining
-    from shoplens.training.loop import learning_rate_factor, parameter_groups
-    from shoplens.training.ray.feed import MicroBatches
+    class Hardness:
+        def log(self, metrics: dict[str, float], step: int) -> None:
+            if step >= first and "train/hardness" in metrics:
+                hardness.append(metrics["train/hardness"])
 
-    config, timeline = recipe.training, Timeline(recipe)
-    torch.manual_seed(recipe.seed)
-    model = recipe.build()
-    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=config.betas)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    batches, hardness = MicroBatches(recipe, 0, 1, folder), []
-    for step in range(timeline.total):
-        epoch, first = timeline.locate(step)
-        if not first and isinstance(recipe, mining.Mining) and recipe.mines(epoch):
-            mining.mine_epoch(recipe, model, folder, epoch, torch.device("cpu"), contextlib.nullcontext)
-        factor = learning_rate_factor(timeline, step, config.warmup_steps)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * factor
-        terms = recipe.loss(model, {name: torch.tensor(value) for name, value in batches[step].items()})
-        optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        optimizer.step()
-        if epoch == config.epochs - 1:
-            hardness.append(float(terms.get("hardness", math.nan)))
-    return model.eval(), float(np.mean(hardness))
+    model, _ = loop.train(recipe, MicroBatches(recipe, folder).one_by_one, folder, curves=Hardness())
+    return model.eval(), float(np.mean(hardness or [math.nan]))
 
 
 def measure(recipe: Any, model: Any, dataset: str) -> Any:

@@ -83,7 +83,7 @@ def ours(folder: Path, counts: list[int]) -> dict[int, dict[str, torch.Tensor]]:
     from shoplens.training import gradient_cache as streams
 
     settings = ["dataset=none", f"model.start_from={folder / 'model'}", "arm=clip"]
-    recipe = eclip.load(override(read_yaml(CONFIG), settings), str(CONFIG))
+    recipe = eclip.EclipRecipe.load(override(read_yaml(CONFIG), settings), str(CONFIG))
     drawn = load_file(folder / "batch.safetensors")
     n = len(drawn["ids"])
     batch = {**drawn, "mask": drawn["ids"] > 0, "catalog": torch.arange(n)}

@@ -154,9 +154,9 @@ def base(shop: str, package: Path, samples: int, *own: str) -> str:
     config = str(CONFIGS / "eclip.yaml")
     settings = [f"dataset={shop}", "attribute_heads=0", "negatives=category", *SMALL_ECLIP, TOWER]
     tree = override(read_yaml(config), [*settings, "model.text.max_tokens=48", "training.learning_rate=0.004", *own])
-    recipe = eclip.load(tree, config)
+    recipe = eclip.EclipRecipe.load(tree, config)
     epochs = max(1, round(samples / (recipe.steps(0) * recipe.training.batch_size)))
-    recipe = eclip.load(override(tree, [f"training.epochs={epochs}"]), config)
+    recipe = eclip.EclipRecipe.load(override(tree, [f"training.epochs={epochs}"]), config)
     with tempfile.TemporaryDirectory() as scratch:
         model, _ = train(recipe, Path(scratch))
     recipe.save(model, package)
@@ -178,7 +178,7 @@ def run(shop: str, start: Path, folder: Path, seed: int, arm: str, epochs: int, 
     own += [f"batches.groups={GROUPS}", *ARMS.get(arm, []), *settings]
     found = []
     for fold in range(folds):
-        recipe = clik.load(override(tree, [*own, f"topics.seed={fold}"]), config)
+        recipe = clik.ClikRecipe.load(override(tree, [*own, f"topics.seed={fold}"]), config)
         if arm in ARMS:
             with tempfile.TemporaryDirectory() as scratch:
                 model, _ = train(recipe, Path(scratch))
@@ -207,9 +207,10 @@ def judged(recipe: Any, model: Any, arm: str, shop: str) -> Any:
     from tokenizers import Tokenizer
 
     from shoplens.curation.topics import topics_by_split, topics_of
+    from shoplens.evaluation import shelves
     from shoplens.evaluation.topics import CandidateList, rank_candidates
-    from shoplens.packages.ranker import Ranker
     from shoplens.recipes import clik
+    from shoplens.recipes.clik import Ranker
 
     dataset, config = recipe.dataset, recipe.config
     ranker = Ranker("arm", config.model, config.preprocessing, Tokenizer.from_str(recipe.tokenizer_json), model)
@@ -232,9 +233,9 @@ def judged(recipe: Any, model: Any, arm: str, shop: str) -> Any:
     if arm == "similarity":
         said = [" ".join([t.name, t.desc, *t.kwds]) for t in (topics[topic] for topic in rows)]
         plain = super(Ranker, ranker).encode_texts(said)
-        return clik.judge(table, item, vectors, plain, plain, category)
+        return shelves.judge(table, item, vectors, plain, plain, category)
     if arm in ARMS:
-        return clik.judge(table, item, vectors, asked.topic, asked.query, category)
+        return shelves.judge(table, item, vectors, asked.topic, asked.query, category)
     groups = table.groups()
     scores = [np.zeros(len(one)) for one in groups]
     if arm == "popularity":

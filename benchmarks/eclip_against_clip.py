@@ -78,14 +78,14 @@ def run(options: argparse.Namespace, arm: str, seed: int, assignments: list[str]
         "training.log_every=1",
         "attribute_heads=0",
     ]
-    recipe = eclip.load(override(read_yaml(CONFIG), [*settings, *assignments]), str(CONFIG))
+    recipe = eclip.EclipRecipe.load(override(read_yaml(CONFIG), [*settings, *assignments]), str(CONFIG))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         curves = functools.partial(CurveFile, folder / "curve")
         model, _ = train(recipe, name=f"{arm}-{seed}", storage=folder / "runs", open_curves=curves)
         points = dict(json.loads(line) for line in (folder / "curve").read_text().splitlines())
         recipe.save(model, folder / "package")
-        evaluation, _ = eclip.evaluate(folder / "package", recipe.dataset, options.split, {"model": arm})
+        evaluation, _ = eclip.EclipRecipe.evaluate(folder / "package", recipe.dataset, options.split, {"model": arm})
     for name in ("matching/image/recall@1", "matching/image/map", "text_to_image/recall@10"):
         print(f"{arm} seed {seed}: {name} {evaluation.metrics[name].value:.3f}", flush=True)
     return np.array([points[step] for step in sorted(points)]), evaluation

@@ -253,14 +253,15 @@ def make(run: Run, folder: Path) -> str:
 
     from shoplens.config import override, read_yaml
     from shoplens.curation.product_clusters import splits_of
-    from shoplens.nn.similar import SimilarEmbedder
+    from shoplens.evaluation import metric_space
     from shoplens.recipes import similar
+    from shoplens.recipes.similar import SimilarEmbedder
 
     torch.set_num_threads(1)
     learnt = ["train"] if run.judged == "val" else ["train", "val"]
     own = [f"dataset={run.case.dataset}", f"seed={run.seed}", f"model.start_from={run.start}", f"splits={learnt}"]
     tree = {name: part for name, part in read_yaml(CONFIG).items() if name != "preprocessing"}
-    recipe = similar.load(override(tree, [*own, *run.settings]), str(CONFIG))
+    recipe = similar.SimilarRecipe.load(override(tree, [*own, *run.settings]), str(CONFIG))
     config = recipe.config
     if run.arm == "start":
         torch.manual_seed(run.seed)
@@ -274,7 +275,7 @@ def make(run: Run, folder: Path) -> str:
     pictures = pixels(run.case.dataset, config.preprocessing.model_dump_json())
     widths = sorted({*config.model.head.widths, 128})
     narrowed = recipe.photos if run.judged == "test" and widths[0] < widths[-1] else photos[:0]
-    found = similar.judge(
+    found = metric_space.judge(
         embedder.encode_rows(pictures[photos]),
         recipe.clusters.label[photos],
         config.objective,

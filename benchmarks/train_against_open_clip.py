@@ -137,7 +137,6 @@ def theirs(python: Path, folder: Path, table: Path, options: argparse.Namespace,
 def ours(folder: Path, options: argparse.Namespace, repeat: int) -> dict[str, float]:
     from shoplens.config import override, read_yaml
     from shoplens.recipes import eclip
-    from shoplens.recipes.base import Timeline
     from shoplens.training.ray.trainer import Workers, train
 
     settings = [
@@ -149,8 +148,10 @@ def ours(folder: Path, options: argparse.Namespace, repeat: int) -> dict[str, fl
         "training.learning_rates={}",
     ]
     config = override(read_yaml(CONFIG), settings)
-    per_epoch = Timeline(eclip.load(override(config, ["training.epochs=1"]), str(CONFIG))).total
-    recipe = eclip.load(override(config, [f"training.epochs={-(-options.steps // per_epoch)}"]), str(CONFIG))
+    per_epoch = eclip.EclipRecipe.load(override(config, ["training.epochs=1"]), str(CONFIG)).timeline.total
+    recipe = eclip.EclipRecipe.load(
+        override(config, [f"training.epochs={-(-options.steps // per_epoch)}"]), str(CONFIG)
+    )
     workers = Workers(use_gpu=options.device == "cuda", feed_tasks=options.readers)
     _, summary = train(recipe, name=f"run-{repeat}", storage=folder / "runs", workers=workers)
     return {name: summary[f"train/{name}"] for name in ("samples_per_second", "data_wait_share")}

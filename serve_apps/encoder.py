@@ -23,7 +23,8 @@ from shoplens.errors import ShoplensError
 from shoplens.evaluation.heads.extractor import Extractor
 from shoplens.packages.embedder import Embedder
 from shoplens.packages.photo_embedder import PhotoEmbedder
-from shoplens.packages.ranker import Query, Ranker
+from shoplens.packages.ranking import Query
+from shoplens.recipes.clik import Ranker
 from shoplens.registry import versions as packages
 from shoplens.schema import TopicText
 

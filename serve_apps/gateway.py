@@ -27,7 +27,7 @@ from serve_apps.release import Missing, Release
 from serve_apps.settings import Settings
 from serve_apps.versions import Versions
 from shoplens.errors import ShoplensError
-from shoplens.packages.ranker import Query
+from shoplens.packages.ranking import Query
 from shoplens.schema import TopicText
 from shoplens.search.index import UnknownProduct
 

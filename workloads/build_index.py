@@ -27,13 +27,12 @@ def main() -> None:
     arguments.add_argument("--model", required=True, help="models:/eclip@champion, eclip/3, ...")
     given = parse(arguments)
 
-    from shoplens import judging
     from shoplens.config import override, validate
     from shoplens.datasets.format import Dataset
     from shoplens.datasets.samples import Samples
-    from shoplens.packages.embedding import embed_photos
+    from shoplens.packages.embedding import embed_products
     from shoplens.registry.runs import client
-    from shoplens.registry.versions import download, resolve
+    from shoplens.registry.versions import cache_dir, download, resolve
     from shoplens.search.build import IndexConfig, build
 
     class Settings(IndexConfig):
@@ -46,9 +45,9 @@ def main() -> None:
     dataset = Dataset(settings.dataset)
     connect()
     version = resolve(given.model)
-    package = download(version, judging.cache_dir())
+    package = download(version, cache_dir())
     samples = Samples.of(dataset, settings.splits or list(dataset.manifest.photos_by_split)).sample
-    vectors = embed_photos(dataset, samples, package, told=lines("embedding", "photos", len(samples)))
+    vectors = embed_products(dataset, samples, package, progress=lines("embedding", "photos", len(samples)))
     folder = storage() / "indexes" / version.name / str(version.version)
     about = {
         "model": version.name,

@@ -16,11 +16,11 @@ def main() -> None:
     arguments.add_argument("--model", required=True, help="models:/eclip@champion, eclip/3, ...")
     given = parse(arguments)
 
-    from shoplens import judging
+    from shoplens import judging, recipes
     from shoplens.config import Config, override, validate
     from shoplens.datasets.format import Dataset
     from shoplens.registry.evaluations import store_evaluation
-    from shoplens.registry.versions import download, resolve
+    from shoplens.registry.versions import cache_dir, download, resolve
 
     class Settings(Config):
         dataset: str
@@ -30,11 +30,9 @@ def main() -> None:
     settings = validate(Settings, override({}, given.assignments), "the command line")
     connect()
     version = resolve(given.model)
-    package = download(version, judging.cache_dir())
+    package = download(version, cache_dir())
     dataset = Dataset(settings.dataset)
-    evaluation, report = judging.evaluate_package(
-        package, dataset.path, settings.split, str(version), settings.evaluation
-    )
+    evaluation, report = recipes.evaluate(package, dataset, settings.split, str(version), settings.evaluation)
     folder = store_evaluation(version, evaluation, report)
     print(judging.table(evaluation))
     print(f"{version} on {dataset.name}, split {settings.split}: report.html is in {folder} of run {version.run_id}")

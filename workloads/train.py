@@ -19,11 +19,9 @@ def main() -> None:
     from shoplens.cluster.file import train_workers
     from shoplens.config import override, read_yaml
     from shoplens.errors import ShoplensError
-    from shoplens.recipes.base import Timeline
     from shoplens.registry import runs
     from shoplens.registry import versions as packages
     from shoplens.registry.evaluations import store_evaluation
-    from shoplens.training.preview import log_sample_batch
     from shoplens.training.ray.trainer import Workers, train
 
     if "=" in given.config:
@@ -35,9 +33,9 @@ def main() -> None:
     model, start = tree.get("model"), None
     if isinstance(model, dict) and str(model.get("start_from")).startswith("models:/"):
         start = packages.resolve(model["start_from"])
-        model["start_from"] = str(packages.download(start, judging.cache_dir()).absolute())
+        model["start_from"] = str(packages.download(start, packages.cache_dir()).absolute())
     recipe = recipes.find(tree.get("recipe")).load(tree, given.config)
-    recipe.check_evaluation()
+    recipe.check()
     plan = train_workers()
     workers = Workers(
         count=given.workers or plan.num_workers,
@@ -52,12 +50,14 @@ def main() -> None:
         runs.client().set_tag(run_id, "start_from", str(start))
     print(
         f"run {run_id}: {config['recipe']} on {recipe.dataset.name}, "
-        f"{recipe.training.epochs} epochs, {Timeline(recipe).total} steps, {workers.count} worker(s)",
+        f"{recipe.training.epochs} epochs, {recipe.timeline.total} steps, {workers.count} worker(s)",
         flush=True,
     )
     try:
         if not given.resume:
-            log_sample_batch(recipe, functools.partial(runs.client().log_image, run_id))
+            first = recipe.collate(recipe.plan(0)[0], 0)
+            if (picture := recipe.preview(first)) is not None:
+                runs.client().log_image(run_id, picture, "sample_batch.png")
         model, summary = train(
             recipe,
             name=run_id,
@@ -71,7 +71,7 @@ def main() -> None:
         shutil.rmtree(package, ignore_errors=True)
         recipe.save(model, package)
         split = config["evaluation"]["split"]
-        evaluation, report = judging.evaluate_package(package, recipe.dataset.path, split, f"run {run_id}")
+        evaluation, report = recipes.evaluate(package, recipe.dataset, split, f"run {run_id}")
         version = packages.resolve(f"{config['name']}/{packages.register(run_id, config['name'], package)}")
         store_evaluation(version, evaluation, report)
     except BaseException:

@@ -460,6 +460,7 @@ def promote(
 
     attach(cluster)
     from shoplens import judging
+    from shoplens.registry.promotion import gates_of
     from shoplens.registry.promotion import promote as decide
     from shoplens.registry.versions import resolve
 
@@ -468,7 +469,7 @@ def promote(
         decision = decide(
             name,
             version,
-            gates=judging.gates_of(candidate, gates),
+            gates=gates_of(candidate, gates),
             evaluate=judging.evaluate,
             alias=alias,
             reason=reason,
@@ -565,8 +566,7 @@ def export(
         from shoplens.cluster.file import attach
 
         attach(cluster)
-        from shoplens.judging import cache_dir
-        from shoplens.registry.versions import download, resolve
+        from shoplens.registry.versions import cache_dir, download, resolve
 
         folder = download(resolve(model), cache_dir())
     from shoplens.packages.embedder import Embedder

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from serve_apps.endpoints.embeddings import must_be_json
 from serve_apps.http.errors import ApiError, bad_request
 from serve_apps.protocol import RankAnswer, RankRequest, answer, parse
-from shoplens.packages.ranker import places, reasons
+from shoplens.packages.ranking import places, reasons
 
 if TYPE_CHECKING:
     from serve_apps.gateway import Gateway

@@ -26,7 +26,7 @@ Dump = Callable[[], dict[str, object]]
 def worse(platform: Platform, shop: Path, champion: int, tmp_path_factory: pytest.TempPathFactory) -> int:
     """A version that learned nothing, with an index of its own."""
     config = str(ROOT / "workloads/configs/eclip.yaml")
-    recipe = eclip.load(override(read_yaml(config), [f"dataset={shop}", "attribute_heads=0"]), config)
+    recipe = eclip.EclipRecipe.load(override(read_yaml(config), [f"dataset={shop}", "attribute_heads=0"]), config)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_URI", platform.cluster.mlflow_uri)
         run_id = runs.start_run("eclip", "eclip", recipe.config.model_dump(mode="json"), recipe.dataset)

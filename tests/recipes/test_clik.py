@@ -17,11 +17,12 @@ from torch.nn import functional
 
 from shoplens.config import ConfigError, override, read_yaml
 from shoplens.datasets.format import Dataset
+from shoplens.evaluation import shelves
 from shoplens.nn.clik import Clik, Ranked
 from shoplens.objectives.listwise import listwise
 from shoplens.packages.embedder import Embedder
-from shoplens.packages.ranker import Ranker
 from shoplens.recipes import clik, eclip
+from shoplens.recipes.clik import Ranker
 from shoplens.schema import TopicText
 from shoplens.synthetic import SyntheticShop, synthesize
 from tests.conftest import ROOT
@@ -51,7 +52,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def make(shop: Dataset) -> MakeRecipe:
     def made(*settings: str) -> clik.ClikRecipe:
-        return clik.load(override({**read_yaml(CONFIG), **TOWERS}, [f"dataset={shop.path}", *SMALL, *settings]), CONFIG)
+        return clik.ClikRecipe.load(
+            override({**read_yaml(CONFIG), **TOWERS}, [f"dataset={shop.path}", *SMALL, *settings]), CONFIG
+        )
 
     return made
 
@@ -120,7 +123,9 @@ def _losses_of_shares(rank: int, folder: Path, settings: list[str]) -> None:
 def _losses_of_a_share(rank: int, world: int, folder: Path, settings: list[str]) -> None:
     """Writes, ours and as the reference has it: the loss, the gradient of its mean over workers, and the bank."""
     for compat in COMPAT:
-        recipe = clik.load(override({**read_yaml(CONFIG), **TOWERS}, [*settings, f"compat={compat}"]), CONFIG)
+        recipe = clik.ClikRecipe.load(
+            override({**read_yaml(CONFIG), **TOWERS}, [*settings, f"compat={compat}"]), CONFIG
+        )
         torch.manual_seed(0)
         model = recipe.build()
         assert isinstance(model, Clik)
@@ -189,7 +194,7 @@ def test_judged_by_topics_that_list_nothing_too(make: MakeRecipe) -> None:
     rng = np.random.default_rng(0)
     photos = rng.normal(size=(len(few), 8))
     topic, query = rng.normal(size=(2, 3, 8))
-    found = clik.judge(few, np.arange(len(few)), photos, topic, query, ["a", "a", "b"])
+    found = shelves.judge(few, np.arange(len(few)), photos, topic, query, ["a", "a", "b"])
     assert len(found.outcomes["topic_to_image/mrr"]) == 2
     assert len(found.outcomes["ranking/mrr"]) == 3
 
@@ -223,7 +228,7 @@ def test_a_package_ranks_as_the_model_does_and_starts_another(
     bank = ranker.model.query.bank
     assert bank is not None
     assert bank.valid.all()
-    assert json.loads((tmp_path / "package/config.json").read_text())["embedder"] == "shoplens.packages.ranker:Ranker"
+    assert json.loads((tmp_path / "package/config.json").read_text())["embedder"] == "shoplens.packages.ranking:Ranker"
 
     topic = TopicText(name="봄 원피스", date="2024-04-01", kwds=("꽃",))
     pixels = recipe.collate(recipe.plan(0)[0], 0)["pixels"]
@@ -239,7 +244,7 @@ def test_a_package_ranks_as_the_model_does_and_starts_another(
         )
 
     settings = [s for s in SMALL if not s.startswith(("model", "preproc"))]
-    further = clik.load(
+    further = clik.ClikRecipe.load(
         override(
             read_yaml(CONFIG), [f"dataset={recipe.dataset.path}", f"model.start_from={tmp_path / 'package'}", *settings]
         ),
@@ -253,10 +258,10 @@ def test_a_package_ranks_as_the_model_does_and_starts_another(
 
 def test_it_starts_from_an_eclip_package(make: MakeRecipe, shop: Dataset, tmp_path: Path) -> None:
     tree = override(read_yaml(ECLIP), [f"dataset={shop.path}", *SMALL_ECLIP, "attribute_heads=0"])
-    base = eclip.load(tree, ECLIP)
+    base = eclip.EclipRecipe.load(tree, ECLIP)
     base.save(base.build(), tmp_path / "eclip")
     settings = [s for s in SMALL if not s.startswith(("model", "preproc"))]
-    recipe = clik.load(
+    recipe = clik.ClikRecipe.load(
         override(read_yaml(CONFIG), [f"dataset={shop.path}", f"model.start_from={tmp_path / 'eclip'}", *settings]),
         CONFIG,
     )

@@ -99,7 +99,7 @@ def test_an_unknown_split_and_recipe_are_said(small_recipe: MakeRecipe) -> None:
     with pytest.raises(ShoplensError, match=r"no photo in split nowhere; it has train \(96\)"):
         small_recipe("splits=[nowhere]")
     with pytest.raises(ShoplensError, match=r"no photo in split test; it has train \(96\)"):
-        small_recipe("evaluation.split=test").check_evaluation()
+        small_recipe("evaluation.split=test").check()
     with pytest.raises(ConfigError, match="there is no recipe 'blip'"):
         find("blip")
     assert names() == ["clik", "eclip", "similar"]

@@ -16,7 +16,7 @@ from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
 from shoplens.packages.embedder import Embedder
 from shoplens.recipes import eclip
-from shoplens.recipes.base import TrainingConfig
+from shoplens.recipes.schedule import TrainingConfig
 from shoplens.training.loop import parameter_groups
 from tests.conftest import ROOT
 from tests.packages.pretrained.conftest import clip_folder, siglip_folder, start
@@ -34,7 +34,7 @@ def make(noise_shop: Dataset, clip_folder: Path) -> Make:
 
     def recipe(*assignments: str) -> eclip.EclipRecipe:
         small = [f"dataset={noise_shop.path}", f"model.start_from={clip_folder}", "training.batch_size=16"]
-        return eclip.load(override(read_yaml(CONFIG), [*small, *assignments]), CONFIG)
+        return eclip.EclipRecipe.load(override(read_yaml(CONFIG), [*small, *assignments]), CONFIG)
 
     return recipe
 
@@ -141,7 +141,7 @@ def test_a_setting_against_the_checkpoint_is_refused(make: Make, assignment: str
 def test_the_filled_in_configuration_reads_as_it_was_written(make: Make) -> None:
     recipe = make("model.dim=24")
     written = recipe.config.model_dump(mode="json")
-    assert eclip.load(written, "config.yaml").config == recipe.config
+    assert eclip.EclipRecipe.load(written, "config.yaml").config == recipe.config
     assert pickle.loads(pickle.dumps(recipe)).tokenizer_json == recipe.tokenizer_json
 
 

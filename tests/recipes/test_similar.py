@@ -18,12 +18,14 @@ from shoplens.config import ConfigError, override, read_yaml
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
+from shoplens.evaluation import metric_space
 from shoplens.evaluation.metrics import recall_at
-from shoplens.nn.similar import SimilarEmbedder, SimilarEncoder
+from shoplens.nn.similar import SimilarEncoder
 from shoplens.objectives.metric_learning import MetricConfig, MetricLoss
 from shoplens.packages.embedder import Embedder
 from shoplens.packages.photo_embedder import PhotoEmbedder
 from shoplens.recipes import eclip, similar
+from shoplens.recipes.similar import SimilarEmbedder
 from shoplens.registry.versions import checksums
 from shoplens.training import gradient_cache as streams
 from shoplens.training.loop import parameter_groups
@@ -56,7 +58,7 @@ MakeRecipe = Callable[..., similar.SimilarRecipe]
 def make(noise_shop: Dataset) -> MakeRecipe:
     def made(*settings: str) -> similar.SimilarRecipe:
         tree = override(read_yaml(CONFIG), [f"dataset={noise_shop.path}", *SMALL, *settings])
-        return similar.load(tree, CONFIG)
+        return similar.SimilarRecipe.load(tree, CONFIG)
 
     return made
 
@@ -100,9 +102,9 @@ def test_no_class_of_a_held_out_split_is_learnt(make: MakeRecipe, noise_shop: Da
     judged = similar._judged(noise_shop, recipe.config.classes, recipe.config.splits, "val")[0]
     catalog = np.array(noise_shop.products["catalog_id"].to_pylist())[noise_shop.product_row]
     assert not set(catalog[recipe.photos]) & set(catalog[judged])
-    recipe.check_evaluation()
+    recipe.check()
     with pytest.raises(ShoplensError, match=r"no class with two photos in split iconic; .* train \(\d+\), val \(\d+\)"):
-        make("evaluation.split=iconic").check_evaluation()
+        make("evaluation.split=iconic").check()
 
 
 def test_a_split_without_classes_of_its_own_is_told(make: MakeRecipe) -> None:
@@ -193,7 +195,9 @@ def _gradient_of_a_share(rank: int, world: int, folder: Path, settings: list[str
         store = torch.distributed.FileStore(str(folder / "store"), world)
         torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
     for kind in SPREAD:
-        recipe = similar.load(override(read_yaml(CONFIG), [*settings, f"objective={{kind: {kind}}}"]), CONFIG)
+        recipe = similar.SimilarRecipe.load(
+            override(read_yaml(CONFIG), [*settings, f"objective={{kind: {kind}}}"]), CONFIG
+        )
         torch.manual_seed(0)
         model = recipe.build()
         share = np.split(recipe.plan(1)[0], world)[rank]
@@ -244,7 +248,7 @@ def test_a_package_is_its_model_without_the_loss(make: MakeRecipe, tmp_path: Pat
     np.testing.assert_allclose(embedder.encode_images(pixels, batch_size=3), embedder.encode_images(pixels), atol=1e-6)
     assert embedder.encode_images(pixels[:0]).shape == (0, 4) and embedder.encode_rows(pixels[:0]).shape == (0, 12)
     assert not any(name.startswith("losses") for name in embedder.model.state_dict())
-    with pytest.raises(ShoplensError, match="SimilarEmbedder.*it reads photos, and no texts"):
+    with pytest.raises(ShoplensError, match="SimilarEmbedder.*its model does photo → vector"):
         Embedder.load(tmp_path / "package")
     card = (tmp_path / "package/MODEL_CARD.md").read_text()
     assert f"{len(recipe.photos)} photos of {recipe.classes} classes" in card
@@ -252,11 +256,13 @@ def test_a_package_is_its_model_without_the_loss(make: MakeRecipe, tmp_path: Pat
 
 def test_it_starts_from_the_tower_of_an_eclip_and_ranks_as_it_does(noise_shop: Dataset, tmp_path: Path) -> None:
     tree = override(read_yaml(ECLIP), [f"dataset={noise_shop.path}", *SMALL_ECLIP, "attribute_heads=0"])
-    base = eclip.load(tree, ECLIP)
+    base = eclip.EclipRecipe.load(tree, ECLIP)
     base.save(base.build(), tmp_path / "eclip")
     began = [s for s in SMALL if not s.startswith(("model", "preprocessing"))]
     began += [f"dataset={noise_shop.path}", f"model.start_from={tmp_path / 'eclip'}"]
-    recipe = similar.load(override(read_yaml(CONFIG), [*began, "model.head={dim: 40, prefixes: [20]}"]), CONFIG)
+    recipe = similar.SimilarRecipe.load(
+        override(read_yaml(CONFIG), [*began, "model.head={dim: 40, prefixes: [20]}"]), CONFIG
+    )
     assert (recipe.config.model.dim, recipe.config.preprocessing.size) == (16, 32)
     embedder = saved(recipe, recipe.build(), tmp_path / "similar")
     pixels = recipe.collate(recipe.plan(0)[0], 0)["pixels"]
@@ -265,13 +271,15 @@ def test_it_starts_from_the_tower_of_an_eclip_and_ranks_as_it_does(noise_shop: D
 
     settings = [f"model.start_from={tmp_path / 'similar'}", *began[:-1]]
     for head, same in (("{dim: 40, prefixes: []}", True), ("{dim: 30, prefixes: []}", False)):
-        further = similar.load(override(read_yaml(CONFIG), [*settings, f"model.head={head}"]), CONFIG).build()
+        further = similar.SimilarRecipe.load(
+            override(read_yaml(CONFIG), [*settings, f"model.head={head}"]), CONFIG
+        ).build()
         assert isinstance(further, SimilarEncoder)
         for name, value in embedder.model.state_dict().items():
             if name.startswith("image.") or same:
                 assert torch.equal(further.state_dict()[name], value), name
     with pytest.raises(ConfigError, match=r"model\.dim is 99, where the checkpoint of model\.start_from has 16"):
-        similar.load(override(read_yaml(CONFIG), [*began, "model.dim=99"]), CONFIG)
+        similar.SimilarRecipe.load(override(read_yaml(CONFIG), [*began, "model.dim=99"]), CONFIG)
 
 
 def drawn(seed: int, spread: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -294,7 +302,7 @@ def by_loop(near: np.ndarray, label: np.ndarray, k: int) -> float:
 def test_figures_are_those_of_loops_at_every_width_and_in_the_ball() -> None:
     rows, label, others = drawn(0, 0.7)
     config = MetricConfig(curvature=0.1, clip_radius=2.3)
-    found = similar.judge(rows, label, config, [2, 4, 8], 4, others)
+    found = metric_space.judge(rows, label, config, [2, 4, 8], 4, others)
     figures = {name: float(values.mean()) for name, values in found.outcomes.items()}
     cut = {width: rows[:, :width] / np.linalg.norm(rows[:, :width], axis=1, keepdims=True) for width in (2, 4, 8)}
     for name, width in (("similar", 4), ("similar/first_2", 2), ("similar/first_8", 8)):
@@ -325,11 +333,11 @@ def test_figures_are_those_of_loops_at_every_width_and_in_the_ball() -> None:
 
 def test_where_every_row_is_clipped_the_ball_ranks_as_the_cosine() -> None:
     rows, label, others = drawn(1, 0.9)
-    found = similar.judge(rows, label, MetricConfig(clip_radius=1.0), [8], 8, others)
+    found = metric_space.judge(rows, label, MetricConfig(clip_radius=1.0), [8], 8, others)
     assert found.about["clipped_share"] == 1
     for k in (1, 10):
         np.testing.assert_array_equal(found.outcomes[f"similar/ball/recall@{k}"], found.outcomes[f"similar/recall@{k}"])
-    on_sphere = similar.judge(rows, label, MetricConfig(kind="spherical"), [8], 8, others[:0])
+    on_sphere = metric_space.judge(rows, label, MetricConfig(kind="spherical"), [8], 8, others[:0])
     assert set(on_sphere.outcomes) == {"similar/recall@1", "similar/recall@10"}
     assert "clipped_share" not in on_sphere.about
 
@@ -339,7 +347,7 @@ def test_a_package_is_judged_by_classes_it_has_not_seen(
 ) -> None:
     recipe = make("evaluation={split: val, widths: [3]}")
     embedder = saved(recipe, encoder_of(recipe), tmp_path / "package")
-    evaluation, report = similar.evaluate(tmp_path / "package", noise_shop, None, {"model": "similar/1"})
+    evaluation, report = similar.SimilarRecipe.evaluate(tmp_path / "package", noise_shop, None, {"model": "similar/1"})
     photos, label, _ = similar._judged(noise_shop, recipe.config.classes, ("train",), "val")
     vectors = embedder.encode_images(
         np.stack([embedder.preprocess(decode(noise_shop.read_image(int(photo))).image) for photo in photos])
@@ -355,8 +363,8 @@ def test_a_package_is_judged_by_classes_it_has_not_seen(
     assert {"relative_delta", "clipped_share"} <= evaluation.about.keys()
     assert "Similar photos" in report and "data:image/jpeg" in report
     settings = json.loads((tmp_path / "package/config.json").read_text())
-    assert (settings["recipe"], settings["embedder"]) == ("similar", "shoplens.nn.similar:SimilarEmbedder")
+    assert (settings["recipe"], settings["class"]) == ("similar", "shoplens.recipes.similar:SimilarEmbedder")
     with pytest.raises(ShoplensError, match="no class with two photos in split nowhere"):
-        similar.evaluate(tmp_path / "package", noise_shop, "nowhere", {})
+        similar.SimilarRecipe.evaluate(tmp_path / "package", noise_shop, "nowhere", {})
     with pytest.raises(ShoplensError, match="the head gives 12 numbers, there are no 13"):
-        similar.evaluate(tmp_path / "package", noise_shop, None, {}, {"widths": [13]})
+        similar.SimilarRecipe.evaluate(tmp_path / "package", noise_shop, None, {}, {"widths": [13]})

@@ -21,9 +21,10 @@ from PIL import Image
 
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
-from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEmbedder, SimilarEncoder
+from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEncoder
 from shoplens.nn.towers import ImageTowerConfig
 from shoplens.packages.embedder import Embedder
+from shoplens.recipes.similar import SimilarEmbedder
 from shoplens.registry import runs
 from shoplens.registry.versions import ModelVersion, checksums, download, register, resolve
 
@@ -272,5 +273,5 @@ def test_a_package_that_reads_photos_alone_needs_no_tokenizer_and_refuses_texts(
     expected = embedder.encode_images(embedder.preprocess(decode(photo).image)[None])[0]
     answer = model.predict(pd.DataFrame({"image": [photo]}))["embedding"]
     np.testing.assert_allclose(answer[0], expected, atol=1e-6)
-    with pytest.raises(ShoplensError, match="row 1: this model reads photos, and no texts"):
+    with pytest.raises(ShoplensError, match="row 1: give an image; the row has text"):
         model.predict(pd.DataFrame({"text": [None, "red dress"], "image": [photo, None]}))

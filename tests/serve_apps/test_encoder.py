@@ -17,9 +17,10 @@ from serve_apps.encoder import Encoder, Model, check, prepared
 from serve_apps.settings import Batching, Settings
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
-from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEmbedder, SimilarEncoder
+from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEncoder
 from shoplens.nn.towers import ImageTowerConfig
 from shoplens.packages.embedder import Embedder
+from shoplens.recipes.similar import SimilarEmbedder
 from tests.serve_apps.conftest import Local
 
 

@@ -93,6 +93,6 @@ def small_recipe(noise_shop: Dataset) -> MakeRecipe:
     def make(*assignments: str) -> eclip.EclipRecipe:
         config = Path(ROOT, "workloads/configs/eclip.yaml")
         tree = override(read_yaml(config), [f"dataset={noise_shop.path}", *SMALL, *assignments])
-        return eclip.load(tree, str(config))
+        return eclip.EclipRecipe.load(tree, str(config))
 
     return make

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from shoplens.config import Config, validate
+from shoplens.config import validate
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.samples import Samples
 from shoplens.errors import ShoplensError
@@ -19,6 +19,7 @@ from shoplens.evaluation import attributes, categories, clustering, matching, re
 from shoplens.evaluation.attributes import Attributes, vocabularies
 from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.heads.extractor import Extractor, judge_hints
+from shoplens.evaluation.judging import JudgingConfig
 from shoplens.evaluation.leaks import Leaks, leaks
 from shoplens.evaluation.report import report
 from shoplens.evaluation.results import Evaluation, Findings
@@ -33,7 +34,7 @@ HELD_OUT = 5
 """One in so many catalogs of `train` stands in for a development split that is not there."""
 
 
-class EvaluationConfig(Config):
+class EvaluationConfig(JudgingConfig):
     """What an evaluation measures; `tasks: all` is every task.
 
     split         the photos that are judged
@@ -49,7 +50,6 @@ class EvaluationConfig(Config):
                   and said to be one
     """
 
-    split: Split = "val"
     prompt: str = "{leaf}"
     tasks: tuple[Task, ...] = Field(("retrieval", "matching"), min_length=1)
     train: Split = "train"
@@ -66,19 +66,14 @@ class EvaluationConfig(Config):
 
 
 def evaluate_dual_encoder(
-    package: str | Path,
+    package: Path,
+    settings: Mapping[str, Any],
+    config: EvaluationConfig,
     dataset: Dataset,
-    split: str | None,
     about: Mapping[str, Any],
-    overrides: Mapping[str, Any] | None = None,
 ) -> tuple[Evaluation, str]:
-    """The tasks that the package's configuration names, on one split, and the report.
-
-    overrides   settings of `EvaluationConfig` that stand before the package's own
-    """
-    settings = json.loads((Path(package) / "config.json").read_text())
-    config = validate(EvaluationConfig, {**settings["evaluation"], **(overrides or {})}, "evaluation")
-    split = split or config.split
+    """The tasks that `config` names, on its split, and the report."""
+    split = config.split
     samples = Samples.of(dataset, [split])
     trained_on = settings.get("splits", [config.train])
     judged_apart = [name for name in (config.train, config.development) if name != split]
@@ -101,13 +96,6 @@ def evaluate_dual_encoder(
     )
     if leaked is not None:
         found.about["leaks"] = _told(leaked, dataset, learnt_from, left_out)
-    about = {
-        **about,
-        "dataset": dataset.name,
-        "dataset_path": dataset.path,
-        "dataset_digest": dataset.digest,
-        "split": split,
-    }
     evaluation = found.evaluation(about, seed=0)
     return evaluation, report(evaluation, embedded, dataset)
 

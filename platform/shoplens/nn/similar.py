@@ -7,9 +7,7 @@ numbers can be trained to be vectors of their own (Kusupati et al. 2022, Matryos
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -19,7 +17,6 @@ from shoplens.config import Config
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.nn.photo_encoder import PhotoEncoder, PhotoEncoderConfig
 from shoplens.objectives.metric_learning import MetricConfig, MetricLoss
-from shoplens.packages.photo_embedder import PhotoEmbedder
 
 
 class HeadConfig(Config):
@@ -123,27 +120,3 @@ class SimilarEncoder(PhotoEncoder):
             if terms.clipped is not None:
                 found["clipped" if width == self.widths[0] else f"clipped_{width}"] = terms.clipped
         return found
-
-
-class SimilarEmbedder(PhotoEmbedder):
-    """A trained `SimilarEncoder`. Its vectors are the head's rows at unit length: photos are ranked by cosine.
-
-    Of the losses on the sphere that is the ranking they train. The hyperbolic one trains a ranking by distance in the
-    ball, whose exact form as an inner product (`hyperbolic.lift_items`, `lift_queries`) needs one vector to ask with
-    and another to be found by, neither of unit length. Index, endpoints and the mean over a product's photos
-    know one unit vector a photo, so what is served is the cosine of the head's rows. That is the same ranking where
-    the clip radius shortens every row; elsewhere each evaluation judges both, and so says what it costs.
-    """
-
-    Config: ClassVar[type[SimilarConfig]] = SimilarConfig
-    Model: ClassVar[type[SimilarEncoder]] = SimilarEncoder
-    model: SimilarEncoder
-    config: SimilarConfig
-
-    @property
-    def dim(self) -> int:
-        return self.model.served
-
-    def encode_rows(self, pixels: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """uint8 [n, 3, image_size, image_size] -> float32 [n, head.dim] as the head gives them."""
-        return self._in_batches(self.model.encode_rows, pixels, batch_size, self.config.head.dim)

@@ -15,12 +15,16 @@ from shoplens.config import validate
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.datasets.tokenizers import tokenize
 from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig
-from shoplens.packages.photo_embedder import PhotoEmbedder, read_file
+from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_TEXT, Capability
+from shoplens.packages.model import read_file
+from shoplens.packages.photo_embedder import PhotoEmbedder, read_preprocessing
 
 
 class Embedder(PhotoEmbedder):
     """Photos and texts -> unit vectors in one space."""
 
+    capabilities: ClassVar[tuple[Capability[Any, Any], ...]] = (EMBED_IMAGE, EMBED_TEXT)
+    files: ClassVar[tuple[str, ...]] = ("preprocess.json", "tokenizer.json")
     Config: ClassVar[type[DualEncoderConfig]] = DualEncoderConfig
     Model: ClassVar[type[DualEncoder]] = DualEncoder
     model: DualEncoder
@@ -37,32 +41,49 @@ class Embedder(PhotoEmbedder):
         super().__init__(name, config, preprocessing, model)
         self.tokenizer = tokenizer
 
+    @property
+    def cosine_scale(self) -> float:
+        return self.model.logit_scale.exp().item()
+
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
         """Texts, cut at the model's longest, -> float32 unit rows [n, dim]."""
-        device = self.model.logit_scale.device
         vectors = np.empty((len(texts), self.dim), np.float32)
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(texts), batch_size):
             chosen = by_length[start : start + batch_size]
             ids, mask = tokenize(self.tokenizer, [texts[i] for i in chosen])
-            encoded = self.model.encode_text(torch.tensor(ids, device=device), torch.tensor(mask, device=device))
+            encoded = self.model.encode_text(
+                torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
+            )
             vectors[chosen] = encoded.cpu().numpy()
         return vectors
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [sum(encoding.attention_mask) for encoding in self.tokenizer.encode_batch(list(texts))]
+        return count_tokens(self.tokenizer, texts)
 
-    def _further(self, folder: Path) -> dict[str, Any]:
+    def write(self, folder: Path) -> dict[str, Any]:
         self.tokenizer.save(str(folder / "tokenizer.json"))
-        return {} if self.config.text.name is None else {"text_config": self.model.text.trunk.config.to_dict()}
+        named = {} if self.config.text.name is None else {"text_config": self.model.text.trunk.config.to_dict()}
+        return {**super().write(folder), **named}
 
     @classmethod
-    def _untrained(cls, config: Mapping[str, Any], preprocessing: Preprocessing, folder: Path) -> Self:
-        tokenizer = read_file(folder, "tokenizer.json", lambda path: Tokenizer.from_file(str(path)))
+    def read(cls, config: Mapping[str, Any], folder: Path) -> Self:
+        tokenizer = read_tokenizer(folder)
         architecture = dict(config["architecture"])
         if "text_config" in config:
             architecture["text"] = {**architecture["text"], "name": None, "config": config["text_config"]}
         settings = validate(cls.Config, architecture, f"{folder}/config.json")
+        preprocessing = read_preprocessing(folder)
         model = cls.Model(settings, preprocessing, tokenizer.get_vocab_size(), pretrained=False)
         return cls(config["name"], settings, preprocessing, tokenizer, model)
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """`tokenizer.json` of a package. Raises ShoplensError."""
+    return read_file(folder, "tokenizer.json", lambda path: Tokenizer.from_file(str(path)))
+
+
+def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, padding left out."""
+    return [sum(encoding.attention_mask) for encoding in tokenizer.encode_batch(list(texts))]

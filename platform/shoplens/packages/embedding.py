@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import ray.data
-from ray.data import ActorPoolStrategy, ExecutionOptions
 
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.datasets.preprocessing import Preprocessing
-from shoplens.packages.embedder import Embedder
-from shoplens.packages.photo_embedder import PhotoEmbedder
+from shoplens.errors import ShoplensError
+from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_IMAGE_TEXT, EMBED_TEXT
+from shoplens.packages.model import PackagedModel, class_of, read_config
+from shoplens.packages.photo_embedder import read_preprocessing
 
 ROWS = 128
 """Photos a block: read and decoded by one task, encoded in one call."""
+
+Columns = dict[str, np.ndarray]
+Encode = Callable[[Any, Columns], np.ndarray]
+"""(model, columns `pixels` uint8 [n, 3, s, s] and `row` int64 [n], the place in what was asked for) -> rows [n, d]."""
+
+
+def images(model: Any, columns: Columns) -> np.ndarray:
+    """The vectors of `embed_image`."""
+    return np.asarray(model.encode_images(columns["pixels"]))
 
 
 def embed_photos(
@@ -26,20 +36,24 @@ def embed_photos(
     *,
     models: int = 1,
     use_gpu: bool = False,
-    method: str = "encode_images",
-    told: Callable[[int], None] | None = None,
+    encode: Encode = images,
+    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Vectors of the photos `samples` (int64 [n]) in their order: float32 unit rows [n, dim].
+    """Vectors of the photos `samples` (int64 [n]) in their order: float32 [n, d], unit rows unless `encode` differs.
 
-    Decoding runs in tasks beside `models` actors that hold the model; `method` of the embedder makes the vectors. `told` is
-    called with the number of photos that are done.
+    Decoding runs in tasks beside `models` actors that hold the model. `progress` is called with the number of photos
+    that are done.
     """
-    preprocessing = PhotoEmbedder.load(package).preprocessing
-    rows = ray.data.from_numpy(np.array_split(samples, max(1, -(-len(samples) // ROWS))))
+    import ray.data
+    from ray.data import ActorPoolStrategy, ExecutionOptions
+
+    places = np.stack([samples, np.arange(len(samples))], 1)
+    rows = ray.data.from_numpy(np.array_split(places, max(1, -(-len(places) // ROWS))))
     rows.context.execution_options = ExecutionOptions(preserve_order=True)
+    preprocessing = read_preprocessing(Path(package))
     vectors = rows.map_batches(_read, fn_args=(dataset, preprocessing), batch_size=ROWS, num_cpus=0.5).map_batches(
-        _Encode,
-        fn_constructor_args=(str(package), method),
+        _Encoder,
+        fn_constructor_args=(str(package), encode),
         batch_size=ROWS,
         compute=ActorPoolStrategy(size=models),
         num_cpus=1,
@@ -48,8 +62,8 @@ def embed_photos(
     parts: list[np.ndarray] = []
     for batch in vectors.iter_batches(batch_size=None, batch_format="numpy"):
         parts.append(batch["vector"])
-        if told is not None:
-            told(sum(map(len, parts)))
+        if progress is not None:
+            progress(sum(map(len, parts)))
     return np.concatenate(parts).astype(np.float32)
 
 
@@ -57,20 +71,59 @@ def embed_texts(texts: Sequence[str], package: str | Path) -> np.ndarray:
     """Vectors of the texts, each distinct text encoded once: float32 unit rows [n, dim]."""
     distinct = list(dict.fromkeys(texts))
     row_of = {text: row for row, text in enumerate(distinct)}
-    return Embedder.load(package).encode_texts(distinct)[[row_of[text] for text in texts]]
+    model: Any = PackagedModel.load(package)
+    return np.asarray(model.encode_texts(distinct)[[row_of[text] for text in texts]])
 
 
-def _read(batch: dict[str, np.ndarray], dataset: Dataset, preprocessing: Preprocessing) -> dict[str, np.ndarray]:
-    pixels = [preprocessing(decode(dataset.read_image(int(s)), draft=preprocessing.draft).image) for s in batch["data"]]
-    return {"pixels": np.stack(pixels)}
+def embed_products(
+    dataset: Dataset,
+    samples: np.ndarray,
+    package: str | Path,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """A unit vector for each photo `samples` (int64 [n]): float32 [n, dim].
+
+    A model of photos gives the photo's vector, a model of photo and text together that of the photo with its product's
+    text, a model of texts alone that of its product's text. The text is made of the package's `text_fields`.
+
+    Raises ShoplensError if the model makes no vectors.
+    """
+    config = read_config(Path(package))
+    can = class_of(config, Path(package)).capabilities
+    if EMBED_IMAGE in can:
+        return embed_photos(dataset, samples, package, progress=progress)
+    if EMBED_IMAGE_TEXT not in can and EMBED_TEXT not in can:
+        raise ShoplensError(f"{package} makes no vectors (it does {', '.join(map(str, can))}): it needs no index")
+    every = dataset.texts(config.get("text_fields", ["title"]))
+    texts = [every[row] for row in dataset.product_row[samples]]
+    if EMBED_IMAGE_TEXT not in can:
+        return embed_texts(texts, package)
+    return embed_photos(dataset, samples, package, encode=_WithTexts(texts), progress=progress)
 
 
-class _Encode:
-    def __init__(self, package: str, method: str) -> None:
+class _WithTexts:
+    """Pickles: the vectors of `embed_image_text`, row i with text i."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+
+    def __call__(self, model: Any, columns: Columns) -> np.ndarray:
+        texts = [self._texts[row] for row in columns["row"].tolist()]
+        return np.asarray(model.encode_images_with_texts(columns["pixels"], texts))
+
+
+def _read(batch: Columns, dataset: Dataset, preprocessing: Preprocessing) -> Columns:
+    samples, row = batch["data"].T
+    pixels = [preprocessing(decode(dataset.read_image(int(s)), draft=preprocessing.draft).image) for s in samples]
+    return {"pixels": np.stack(pixels), "row": row}
+
+
+class _Encoder:
+    def __init__(self, package: str, encode: Encode) -> None:
         import torch
 
-        embedder = PhotoEmbedder.load(package).to("cuda" if torch.cuda.is_available() else "cpu")
-        self._encode = getattr(embedder, method)
+        self._model = PackagedModel.load(package).to("cuda" if torch.cuda.is_available() else "cpu")
+        self._encode = encode
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"vector": self._encode(batch["pixels"])}
+    def __call__(self, batch: Columns) -> Columns:
+        return {"vector": self._encode(self._model, batch)}

@@ -1,124 +1,321 @@
-"""What the training loop knows of a model: everything else of it lives in its recipe."""
+"""The contract between a trainable model and the platform.
+
+A recipe says what is specific to one model. Jobs, the training loop, the registry and the endpoints use what is declared
+here and nothing else, so a new model is a recipe, a configuration and a test (and `nn/NAME.py` if its architecture is
+new). `Recipe` is the contract; `PhotoRecipe` adds what recipes with photos share.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate
-from typing import Annotated, Literal, Protocol
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from PIL import Image
+from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import Self
 
-from shoplens.config import Config
+from shoplens.config import Config, validate
+from shoplens.datasets.format import Dataset
+from shoplens.datasets.preprocessing import Augmentation, Preprocessing
+from shoplens.datasets.tokenizers import pretrained_tokenizer, train_tokenizer
+from shoplens.datasets.training_photo import training_pixels
+from shoplens.evaluation.judging import JudgingConfig
+from shoplens.evaluation.results import Evaluation
+from shoplens.nn.towers import TextTowerConfig
+from shoplens.packages.model import PackagedModel, read_config
+from shoplens.packages.pretrained import filled_in, read
+from shoplens.recipes.schedule import Timeline, TrainingConfig
+from shoplens.registry.gates import Gates
+from shoplens.sampling.mined import Mined
 
 Batch = dict[str, Tensor]
+"""A micro-batch on the training device: tensors whose first dimension is the sample."""
+Arrays = dict[str, np.ndarray]
+"""The same as `collate` makes it."""
+
+NAME = r"^[a-z0-9][a-z0-9_-]*$"
+PREVIEW_COLUMNS, PREVIEW_ROWS = 12, 6
 
 
-class TrainingConfig(Config):
-    """How a recipe is trained; learning rate warms up linearly, then falls to zero on a cosine.
+class RecipeConfig(Config):
+    """What every recipe is configured with."""
 
-    batch_size         samples of one global step, over all workers
-    batch_sizes        larger (or smaller) ones from later epochs on, {4: 512, 8: 1024}; the learning rate stays
-    stream_size        samples that a tower encodes at a time on a worker, {image: 64, text: 512}: the batch may
-                       then be larger than memory, for one more pass through the tower; the gradient is the same
-    checkpoint_every   steps between checkpoints; one is always written at the end
-    feed               `ray`: Ray Data reads and collates; `loader`: a torch DataLoader inside the worker
-    learning_rates     factors of `learning_rate` by part of the model, the longest name first:
-                       {image: 0.1, text.trunk: 0.05}
-    threads            torch threads of a worker (default: the machine's cores over its workers)
+    recipe: str = Field(description="which recipe: the name of its module")
+    name: str = Field("model", pattern=NAME, description="the name under which the model is registered")
+    dataset: str = Field(description="folder or URI of the dataset; usually given on the command line")
+    seed: int = Field(7, description="of weights, plans, augmentation and dropout")
+    training: TrainingConfig = TrainingConfig()
+    evaluation: JudgingConfig = JudgingConfig()
+    promotion: Gates | None = Field(None, description="what `shoplens promote` asks of a version; null: it refuses")
+
+
+class TowerLoss(Protocol):
+    """A loss over rows that towers encode sample by sample, as gradient caching and mining need it.
+
+    towers   name of each tower -> the entries of a batch that it reads
     """
 
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(256, ge=2)
-    batch_sizes: dict[NonNegativeInt, Annotated[int, Field(ge=2)]] = {}
-    stream_size: dict[str, PositiveInt] = {}
-    learning_rate: float = Field(1e-3, gt=0)
-    learning_rates: dict[str, Annotated[float, Field(gt=0)]] = {}
-    weight_decay: float = Field(0.05, ge=0)
-    betas: tuple[float, float] = (0.9, 0.98)
-    warmup_steps: int = Field(50, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    checkpoint_every: int = Field(200, ge=1)
-    keep_checkpoints: int = Field(2, ge=1)
-    log_every: int = Field(5, ge=1)
-    max_failures: int = Field(3, ge=0)
-    feed: Literal["ray", "loader"] = "ray"
-    prefetch: int = Field(4, ge=1)
-    threads: int | None = Field(None, ge=1)
+    @property
+    def towers(self) -> Mapping[str, tuple[str, ...]]: ...
 
-    def batch_size_of(self, epoch: int) -> int:
-        begun = [start for start in self.batch_sizes if start <= epoch]
-        return self.batch_sizes[max(begun)] if begun else self.batch_size
+    def encode(self, model: nn.Module, tower: str, inputs: Batch) -> Tensor:
+        """Rows [n, d] of n samples, each independent of the others."""
+        ...
+
+    def compare(self, model: nn.Module, rows: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Scalars to log; `loss` is differentiated. `batch` lacks what only towers read."""
+        ...
 
 
-class Recipe(Protocol):
-    """Pickles: the loop carries it to every worker."""
+class Mining(TowerLoss, Protocol):
+    """Plans of some epochs are made of the samples that the model confuses at their start."""
 
     @property
-    def training(self) -> TrainingConfig: ...
+    def mined_samples(self) -> np.ndarray:
+        """int64 [n] sample ids, in the order of `mine`."""
+        ...
+
+    def mines(self, epoch: int) -> bool:
+        """Whether the plan of an epoch waits for mining."""
+        ...
+
+    def mine(self, rows: Mapping[str, Tensor]) -> Mined:
+        """From the rows [n, d] of every tower."""
+        ...
+
+    def mined_plan(self, epoch: int, neighbours: np.ndarray) -> np.ndarray:
+        """As `Recipe.plan`, from `Mined.neighbours`."""
+        ...
+
+
+class Recipe(ABC):
+    """One trainable model. Pickles: the loop carries it to every worker, without what `cached_property` holds.
+
+    Subclasses set `Config` and implement the abstract methods; the others have defaults.
+    """
+
+    Config: ClassVar[type[RecipeConfig]]
+    config: RecipeConfig
+
+    def __init__(self, config: RecipeConfig) -> None:
+        self.config = config
+
+    @classmethod
+    def load(cls, tree: Mapping[str, Any], where: str) -> Self:
+        """A recipe ready to train, from the configuration as YAML holds it; `where` names it in errors.
+
+        Raises ConfigError, or ShoplensError where the dataset or the checkpoint to start from does not serve.
+        """
+        return cls(validate(cls.Config, cls.prepare(tree, where), where))
+
+    @classmethod
+    def prepare(cls, tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+        """Fills in settings before they are validated, such as those that a checkpoint brings."""
+        return tree
+
+    def __getstate__(self) -> dict[str, Any]:
+        kind = type(self)
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if not isinstance(getattr(kind, name, None), cached_property)
+        }
+
+    # What is trained on.
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return Dataset(self.config.dataset)
 
     @property
-    def seed(self) -> int: ...
+    def training(self) -> TrainingConfig:
+        return self.config.training
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def timeline(self) -> Timeline:
+        return Timeline(self.training, self.steps)
+
+    def check(self) -> None:  # noqa: B027 - optional
+        """Raises ShoplensError if the dataset lacks what training or evaluation needs; called before anything runs."""
+
+    @abstractmethod
+    def plan(self, epoch: int) -> np.ndarray:
+        """Sample ids of every global batch, int64 [steps, batch_size]: a pure function of dataset, seed and epoch."""
 
     def steps(self, epoch: int) -> int:
-        """Batches of an epoch."""
-        ...
-
-    def plan(self, epoch: int) -> np.ndarray:
-        """Sample ids of every global batch, int64 [steps, batch_size]."""
-        ...
+        """Batches of an epoch; override it if it is known without making the plan."""
+        return len(self.plan(epoch))
 
     def plan_statistics(self, plan: np.ndarray) -> dict[str, float]:
-        """What there is to say of an epoch's plan, logged as `sampling/...`."""
-        ...
+        """Figures about an epoch's plan, logged as `sampling/...`."""
+        return {}
 
-    def collate(self, samples: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
-        """Reads, decodes and stacks the samples of one micro-batch; the same arguments give the same bytes."""
-        ...
+    @abstractmethod
+    def collate(self, samples: np.ndarray, epoch: int) -> Arrays:
+        """Reads the samples of one micro-batch, with or without photos; the same arguments give the same bytes.
 
+        Several views of a photo are several entries, such as `pixels` and `pixels_b`.
+        """
+
+    def preview(self, batch: Arrays) -> Image.Image | None:
+        """A picture of the first batch for the run's page; None if the recipe has nothing to draw."""
+        return None
+
+    # What is learnt.
+
+    @abstractmethod
     def build(self) -> nn.Module:
-        """The model, randomly initialised or pretrained, on the CPU."""
-        ...
+        """The model, randomly initialised or pretrained, on the CPU. Everything that training changes is in its state."""
 
+    @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Scalars to log; `loss` is differentiated. `model` must be called, not its parts (DDP)."""
-        ...
+        """Scalars to log; `loss` is differentiated. `model` must be called as a whole, not its parts (DDP)."""
 
+    def after_step(self, model: nn.Module, progress: float) -> None:  # noqa: B027 - optional
+        """Changes the model after an optimizer step: moving averages, teachers, banks.
 
-class Timeline:
-    """Where a training stands: steps are counted through all epochs, whose batches may differ in size."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        epochs = range(recipe.training.epochs)
-        steps = [recipe.steps(epoch) for epoch in epochs]
-        self._batch = [recipe.training.batch_size_of(epoch) for epoch in epochs]
-        self._first_step = [0, *accumulate(steps)]
-        self._seen = [0, *accumulate(size * count for size, count in zip(self._batch, steps, strict=True))]
+        progress   share of all steps that are done, in (0, 1]
+        """
 
     @property
-    def total(self) -> int:
-        """Steps of the whole training."""
-        return self._first_step[-1]
+    def tower_loss(self) -> TowerLoss | None:
+        """The loss by towers, if `training.stream_size` may be used."""
+        return None
 
     @property
-    def total_samples(self) -> int:
-        return self._seen[-1]
+    def mining(self) -> Mining | None:
+        """How plans follow the model, if they do."""
+        return None
 
-    def locate(self, step: int) -> tuple[int, int]:
-        """(epoch, batch of its plan) of a step."""
-        epoch = min(bisect_right(self._first_step, step), len(self._batch)) - 1
-        return epoch, step - self._first_step[epoch]
+    # What comes out.
 
-    def first_step(self, epoch: int) -> int:
-        return self._first_step[epoch]
+    @abstractmethod
+    def package(self, model: nn.Module) -> PackagedModel:
+        """The trained model with all that it needs to answer."""
 
-    def seen(self, step: int) -> int:
-        """Samples before a step."""
-        epoch, batch = self.locate(step)
-        return self._seen[epoch] + batch * self._batch[epoch]
+    @abstractmethod
+    def card(self, model: nn.Module) -> str:
+        """`MODEL_CARD.md`: what the model is for, what it was trained on, what it cannot do."""
 
-    def epochs(self, step: int) -> float:
-        """Epochs before a step, with the fraction of the one that runs."""
-        epoch, batch = self.locate(step)
-        return epoch + batch / (self._first_step[epoch + 1] - self._first_step[epoch])
+    def about(self) -> dict[str, Any]:
+        """Entries of the package's `config.json` beside the architecture; evaluation reads them again."""
+        return {
+            "recipe": self.config.recipe,
+            "seed": self.seed,
+            "evaluation": self.config.evaluation.model_dump(mode="json"),
+            "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
+        }
+
+    def complete(self, model: nn.Module, package: Path) -> None:  # noqa: B027 - optional
+        """Adds to the package what is made with the packaged model itself, such as attribute heads."""
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Writes the package of a trained model aside, then moves it to `folder`, which must not exist."""
+        draft = folder.with_name(folder.name + ".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        self.package(model).save(draft, self.card(model), self.about())
+        self.complete(model, draft)
+        draft.rename(folder)
+
+    @classmethod
+    def evaluate(
+        cls,
+        package: str | Path,
+        dataset: Dataset,
+        split: str | None = None,
+        about: Mapping[str, Any] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> tuple[Evaluation, str]:
+        """Judges a package on a split: the figures, and the report in HTML.
+
+        split       null: that of the package's own `evaluation:` settings
+        about       entries of `Evaluation.about`, such as the model's name
+        overrides   settings that stand before the package's own
+
+        Raises ConfigError for settings that do not fit, ShoplensError if package or dataset do not serve.
+        """
+        settings = read_config(Path(package))
+        chosen = {**settings["evaluation"], **(overrides or {}), **({} if split is None else {"split": split})}
+        config = validate(_judging(cls.Config), chosen, "evaluation")
+        where = {
+            **(about or {}),
+            "dataset": dataset.name,
+            "dataset_path": dataset.path,
+            "dataset_digest": dataset.digest,
+            "split": config.split,
+        }
+        return cls.judge(Path(package), settings, config, dataset, where)
+
+    @classmethod
+    @abstractmethod
+    def judge(
+        cls, package: Path, settings: Mapping[str, Any], config: Any, dataset: Dataset, about: Mapping[str, Any]
+    ) -> tuple[Evaluation, str]:
+        """The figures and the report.
+
+        settings   `config.json` of the package
+        config     the recipe's own `evaluation:` settings, the split among them
+        about      what `Evaluation.about` says beside what the recipe adds
+        """
+
+
+class PhotoRecipeConfig(RecipeConfig):
+    preprocessing: Preprocessing = Preprocessing()
+    augmentation: Augmentation | None = Field(Augmentation(), description="null: photos as they are")
+
+
+class PhotoRecipe(Recipe):
+    """A recipe that reads photos."""
+
+    config: PhotoRecipeConfig
+
+    def photo(self, sample: int, rng: np.random.Generator) -> np.ndarray:
+        """uint8 [3, size, size], augmented by draws of `rng`. Raises ShoplensError that names a photo it cannot read."""
+        return training_pixels(self.dataset, sample, self.config.preprocessing, self.config.augmentation, rng)
+
+    def photos_of(self, samples: Iterable[int], epoch: int, view: int = 0) -> np.ndarray:
+        """uint8 [n, 3, size, size]. Views of a photo differ in their augmentation."""
+        return np.stack([self.photo(sample, self.draws(sample, epoch, view)) for sample in map(int, samples)])
+
+    def draws(self, sample: int, epoch: int, view: int = 0) -> np.random.Generator:
+        """Random numbers that belong to a view of a sample in an epoch, wherever it is read."""
+        return np.random.default_rng((self.seed, epoch, sample) if view == 0 else (self.seed, epoch, sample, 0, view))
+
+    def preview(self, batch: Arrays) -> Image.Image | None:
+        """The first photos of the batch, augmented and resized as in training."""
+        import torch
+        from torchvision.utils import make_grid
+
+        photos = torch.from_numpy(batch["pixels"][: PREVIEW_COLUMNS * PREVIEW_ROWS])
+        sheet = make_grid(photos, nrow=PREVIEW_COLUMNS, padding=4, pad_value=255)
+        return Image.fromarray(sheet.permute(1, 2, 0).numpy())
+
+
+def start_from_checkpoint(tree: Mapping[str, Any], where: str, *, photos_only: bool = False) -> dict[str, Any]:
+    """`Recipe.prepare` of recipes whose `model.start_from` may name a checkpoint."""
+    return filled_in(tree, where, photos_only=photos_only)
+
+
+def fit_tokenizer(text: TextTowerConfig, start_from: str | None, corpus: Callable[[], Sequence[str]]) -> str:
+    """The tokenizer of a text tower as JSON: the checkpoint's, the pretrained model's, or one trained on `corpus`."""
+    if start_from is not None:
+        return str(read(start_from).tokenizer.to_str())
+    if text.name is not None:
+        return str(pretrained_tokenizer(text.name, text.max_tokens).to_str())
+    return str(train_tokenizer(corpus(), text.vocab_size, text.max_tokens).to_str())
+
+
+def _judging(config: type[RecipeConfig]) -> type[JudgingConfig]:
+    annotation = config.model_fields["evaluation"].annotation
+    assert isinstance(annotation, type) and issubclass(annotation, JudgingConfig)
+    return annotation

@@ -7,7 +7,6 @@ shared by the offers of a catalog), `filter` (near-duplicate pairs left out firs
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -20,21 +19,26 @@ from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from shoplens.config import Config, validate
 from shoplens.curation.near_duplicates import first_of_duplicates
 from shoplens.datasets.format import Dataset
-from shoplens.datasets.preprocessing import Augmentation, Preprocessing
 from shoplens.datasets.samples import Samples
-from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_tokenizer
-from shoplens.datasets.training_photo import training_pixels
+from shoplens.datasets.tokenizers import tokenize
 from shoplens.evaluation.product_tasks import EvaluationConfig, evaluate_dual_encoder, fit_attribute_heads
 from shoplens.evaluation.results import Evaluation
 from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
 from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
 from shoplens.packages.embedder import Embedder
-from shoplens.packages.pretrained import filled_in, read
-from shoplens.recipes.base import Batch, Timeline, TrainingConfig
-from shoplens.registry.gates import Gates
+from shoplens.packages.pretrained import read
+from shoplens.recipes.base import (
+    NAME,
+    Batch,
+    Mining,
+    PhotoRecipe,
+    PhotoRecipeConfig,
+    TowerLoss,
+    fit_tokenizer,
+    start_from_checkpoint,
+)
 from shoplens.sampling.category import CategoryNegatives, category_plan
 from shoplens.sampling.mined import Mined, MinedNegatives, mine, mined_plan
 from shoplens.sampling.statistics import plan_statistics
@@ -48,36 +52,35 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-class EclipConfig(Config):
-    """`arm` sets `objective.kind`, `near_duplicates` and `negatives`; each may also be set by itself.
-
-    text_fields       fields of a product that are joined to its text
-    training_texts    further texts, each a list of fields: training draws one of all a photo and epoch
-    attribute_heads   photos that the attribute heads of the package learn from at most; 0 for a package without
-    """
+class EclipConfig(PhotoRecipeConfig):
+    """`arm` sets `objective.kind`, `near_duplicates` and `negatives`; each may also be set by itself."""
 
     recipe: Literal["eclip"]
-    name: str = Field("eclip", pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    dataset: str
-    seed: int = 7
-    arm: Literal["clip", "eclip", "filter", "hard"] = "eclip"
+    name: str = Field("eclip", pattern=NAME, description="the name under which the model is registered")
+    arm: Literal["clip", "eclip", "filter", "hard"] = Field("eclip", description="one of the paper's arms")
     objective: ObjectiveConfig = ObjectiveConfig()
-    near_duplicates: Literal["keep", "drop"] = "keep"
-    negatives: Literal["uniform", "category", "mined"] = "uniform"
-    splits: tuple[str, ...] = ("train",)
-    roles: tuple[str, ...] | None = None
-    text_fields: tuple[str, ...] = Field(("title",), min_length=1)
-    training_texts: tuple[tuple[str, ...], ...] = ()
-    duplicate_distance: int = Field(2, ge=0, le=16)
+    near_duplicates: Literal["keep", "drop"] = Field("keep", description="`drop`: near-duplicate pairs are left out")
+    negatives: Literal["uniform", "category", "mined"] = Field(
+        "uniform", description="which samples meet in a batch: any, those of similar categories, those that look alike"
+    )
+    splits: tuple[str, ...] = Field(("train",), description="splits that are trained on")
+    roles: tuple[str, ...] | None = Field(None, description="roles of photos that are trained on; null: all")
+    text_fields: tuple[str, ...] = Field(
+        ("title",), min_length=1, description="fields of a product that are joined to its text"
+    )
+    training_texts: tuple[tuple[str, ...], ...] = Field(
+        (), description="further texts, each a list of fields; training draws one text a photo and epoch"
+    )
+    duplicate_distance: int = Field(
+        2, ge=0, le=16, description="bits of 64 in which the hashes of near-duplicates differ at most"
+    )
     category_negatives: CategoryNegatives = CategoryNegatives()
     mined_negatives: MinedNegatives = MinedNegatives()
-    preprocessing: Preprocessing = Preprocessing()
-    augmentation: Augmentation | None = Augmentation()
     model: DualEncoderConfig
-    training: TrainingConfig = TrainingConfig()
-    attribute_heads: int = Field(20_000, ge=0)
+    attribute_heads: int = Field(
+        20_000, ge=0, description="photos that attribute heads learn from at most; 0: a package without heads"
+    )
     evaluation: EvaluationConfig = EvaluationConfig()
-    promotion: Gates | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -99,30 +102,20 @@ class EclipConfig(Config):
         return self
 
 
-class EclipRecipe:
-    """A `Recipe` and `Streamed`. Pickles as its configuration and tokenizer; data is opened where it is used."""
+class EclipRecipe(PhotoRecipe):
+    """Photos and texts of products in one space. Pickles as its configuration and tokenizer."""
 
+    Config = EclipConfig
+    config: EclipConfig
     towers = MappingProxyType({"image": ("pixels",), "text": ("ids", "mask")})
 
-    def __init__(self, config: EclipConfig, tokenizer_json: str | None = None) -> None:
-        """The tokenizer is trained on the texts of the training splits unless it is given or pretrained."""
-        self.config = config
-        self.tokenizer_json = tokenizer_json or self._tokenizer_json()
+    def __init__(self, config: EclipConfig) -> None:
+        super().__init__(config)
+        self.tokenizer_json = fit_tokenizer(config.model.text, config.model.start_from, self._corpus)
 
-    def __reduce__(self) -> tuple[type[EclipRecipe], tuple[EclipConfig, str]]:
-        return EclipRecipe, (self.config, self.tokenizer_json)
-
-    @property
-    def training(self) -> TrainingConfig:
-        return self.config.training
-
-    @property
-    def seed(self) -> int:
-        return self.config.seed
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        return Dataset(self.config.dataset)
+    @classmethod
+    def prepare(cls, tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+        return start_from_checkpoint(tree, where)
 
     @cached_property
     def texts(self) -> list[list[str]]:
@@ -161,15 +154,23 @@ class EclipRecipe:
             plan[first:] = category_plan(self.samples, batch_size, hard, seed, epoch)[first:]
         return plan
 
-    def check_evaluation(self) -> None:
+    def check(self) -> None:
         """Raises ShoplensError if the split that is judged after training has no photo."""
         Samples.of(self.dataset, [self.config.evaluation.split])
 
     def plan_statistics(self, plan: np.ndarray) -> dict[str, float]:
         return plan_statistics(plan, self.samples)
 
+    @property
+    def tower_loss(self) -> TowerLoss:
+        return self
+
+    @property
+    def mining(self) -> Mining | None:
+        return self if self.config.negatives == "mined" else None
+
     def mines(self, epoch: int) -> bool:
-        return self.config.negatives == "mined" and epoch >= self.config.mined_negatives.start_epoch
+        return epoch >= self.config.mined_negatives.start_epoch
 
     @property
     def mined_samples(self) -> np.ndarray:
@@ -190,8 +191,12 @@ class EclipRecipe:
         """
         rows = self._row_of_sample[samples]
         ids, mask = tokenize(self.tokenizer, [self._text(int(row), epoch) for row in rows])
-        pixels = np.stack([self._pixels(int(sample), epoch) for sample in samples])
-        batch = {"pixels": pixels, "ids": ids, "mask": mask, "catalog": self.samples.catalog[rows]}
+        batch = {
+            "pixels": self.photos_of(samples, epoch),
+            "ids": ids,
+            "mask": mask,
+            "catalog": self.samples.catalog[rows],
+        }
         if self.config.objective.kind == "graded":
             batch["category"] = np.ascontiguousarray(self.samples.category[rows, ::-1])
         return batch
@@ -199,10 +204,6 @@ class EclipRecipe:
     def _text(self, row: int, epoch: int) -> str:
         drawn = np.random.default_rng((self.seed, epoch, row, 1)).integers(len(self.texts))
         return self.texts[drawn][self.samples.product[row]]
-
-    def _pixels(self, sample: int, epoch: int) -> np.ndarray:
-        rng = np.random.default_rng((self.seed, epoch, sample))
-        return training_pixels(self.dataset, sample, self.config.preprocessing, self.config.augmentation, rng)
 
     def build(self) -> nn.Module:
         config = self.config.model
@@ -241,27 +242,25 @@ class EclipRecipe:
         learnt = {"logit_scale": encoded.logit_scale, "logit_bias": encoded.logit_bias}
         return {**terms._asdict(), **{name: value for name, value in learnt.items() if value is not None}}
 
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Writes the package of a trained model aside, with attribute heads fitted on it, then moves it to `folder`."""
+    def package(self, model: nn.Module) -> Embedder:
         assert isinstance(model, DualEncoder)
-        about = {
-            "recipe": self.config.recipe,
+        return Embedder(self.config.name, self.config.model, self.config.preprocessing, self.tokenizer, model)
+
+    def about(self) -> dict[str, Any]:
+        return {
+            **super().about(),
             "text_fields": list(self.config.text_fields),
             "splits": list(self.config.splits),
-            "evaluation": self.config.evaluation.model_dump(mode="json"),
-            "dataset": {"name": self.dataset.name, "digest": self.dataset.digest},
         }
-        embedder = Embedder(self.config.name, self.config.model, self.config.preprocessing, self.tokenizer, model)
-        draft = folder.with_name(folder.name + ".draft")
-        shutil.rmtree(draft, ignore_errors=True)
-        embedder.save(draft, self._card(model), about)
-        most = self.config.attribute_heads
-        if extractor := fit_attribute_heads(draft, self.dataset, most=most) if most else None:
-            with (draft / "MODEL_CARD.md").open("a", encoding="utf-8") as card:
-                card.write(f"\nAttribute heads: {', '.join(extractor.keys)}.\n")
-        draft.rename(folder)
 
-    def _card(self, model: nn.Module) -> str:
+    def complete(self, model: nn.Module, package: Path) -> None:
+        """Attribute heads on the vectors of the packaged model."""
+        most = self.config.attribute_heads
+        if extractor := fit_attribute_heads(package, self.dataset, most=most) if most else None:
+            with (package / "MODEL_CARD.md").open("a", encoding="utf-8") as card:
+                card.write(f"\nAttribute heads: {', '.join(extractor.keys)}.\n")
+
+    def card(self, model: nn.Module) -> str:
         parameters = sum(parameter.numel() for parameter in model.parameters())
         config, data = self.config, self.dataset
         image, text = (
@@ -278,7 +277,7 @@ class EclipRecipe:
                 f"- towers: {image} at {config.preprocessing.size} px, {text}; {parameters:,} parameters",
                 *began,
                 f"- trained on {data.name} (`{data.digest[:12]}`), splits {', '.join(config.splits)}: {len(self.samples):,} photos",
-                f"- {config.training.epochs} epochs, {Timeline(self).total} steps, batch {config.training.batch_size}, seed {config.seed}",
+                f"- {config.training.epochs} epochs, {self.timeline.total} steps, batch {config.training.batch_size}, seed {config.seed}",
                 f"- text: {' + '.join(config.text_fields)}, cut at {config.model.text.max_tokens} tokens",
                 "",
                 "Meant for retrieval among products like those it was trained on; it knows nothing of others.",
@@ -286,29 +285,18 @@ class EclipRecipe:
             ]
         )
 
-    def _tokenizer_json(self) -> str:
-        text, start = self.config.model.text, self.config.model.start_from
-        if start is not None:
-            return str(read(start).tokenizer.to_str())
-        if text.name is not None:
-            return str(pretrained_tokenizer(text.name, text.max_tokens).to_str())
+    def _corpus(self) -> list[str]:
+        """The texts of the training splits, and the names of categories."""
         samples = Samples.of(self.dataset, self.config.splits, self.config.roles)
         corpus = [texts[row] for texts in self.texts for row in np.unique(samples.product)]
-        corpus += [node.name for node in self.dataset.categories]
-        return str(train_tokenizer(corpus, text.vocab_size, text.max_tokens).to_str())
+        return corpus + [node.name for node in self.dataset.categories]
+
+    @classmethod
+    def judge(
+        cls, package: Path, settings: Mapping[str, Any], config: Any, dataset: Dataset, about: Mapping[str, Any]
+    ) -> tuple[Evaluation, str]:
+        """The product tasks; see `evaluation.product_tasks`."""
+        return evaluate_dual_encoder(package, settings, config, dataset, about)
 
 
-def load(tree: Mapping[str, Any], where: str) -> EclipRecipe:
-    """Raises ConfigError, or ShoplensError where the dataset or the checkpoint to start from does not serve."""
-    return EclipRecipe(validate(EclipConfig, filled_in(tree, where), where))
-
-
-def evaluate(
-    package: str | Path,
-    dataset: Dataset,
-    split: str | None,
-    about: Mapping[str, Any],
-    overrides: Mapping[str, Any] | None = None,
-) -> tuple[Evaluation, str]:
-    """See `evaluating.evaluate_dual_encoder`."""
-    return evaluate_dual_encoder(package, dataset, split, about, overrides)
+RECIPE = EclipRecipe

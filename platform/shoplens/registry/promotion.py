@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient, MlflowException
 
-from shoplens.config import Config
+from shoplens.config import Config, ConfigError, read_yaml, validate
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.results import Evaluation
@@ -367,3 +368,24 @@ def _evaluated(evaluate: Evaluate, version: ModelVersion, path: str, digest: str
     if on != (digest, split):
         raise ShoplensError(f"{version} was evaluated on {on[1]} of dataset {on[0]}, asked was {split} of {digest}")
     return made
+
+
+def gates_of(version: ModelVersion, file: str | None = None) -> Gates:
+    """The section `promotion:` of `file`, else of the configuration that the version was trained with.
+
+    Raises ConfigError if there is none: a model is not promoted unasked.
+    """
+    if file is not None:
+        return _gates(read_yaml(file), file)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            path = client().download_artifacts(version.run_id, "config.yaml", scratch)
+        except OSError:
+            raise ConfigError(f"the run of {version} holds no config.yaml: name a file with --gates") from None
+        return _gates(read_yaml(path), f"the configuration of {version}")
+
+
+def _gates(tree: Mapping[str, Any], where: str) -> Gates:
+    if not isinstance(tree.get("promotion"), Mapping):
+        raise ConfigError(f"{where} has no section `promotion:` with gates: add one, or name a file with --gates")
+    return validate(Gates, tree["promotion"], f"{where}, promotion")

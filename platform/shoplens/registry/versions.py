@@ -19,15 +19,16 @@ from filelock import FileLock
 from mlflow import MlflowClient, MlflowException
 from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion as RegisteredVersion
-from mlflow.models import Model, ModelSignature
-from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Schema
+from mlflow.models import Model
 from safetensors import SafetensorError, safe_open
 
 from shoplens.errors import ShoplensError
+from shoplens.evaluation.heads import extractor
+from shoplens.packages.capabilities import EXTRACT_ATTRIBUTES
+from shoplens.packages.model import FILES, PackagedModel, class_of, read_config
 from shoplens.registry.runs import client
+from shoplens.registry.signature import signature
 
-FILES = ("model.safetensors", "config.json", "preprocess.json", "MODEL_CARD.md")
-"""What every package holds; one with a text tower also `tokenizer.json`."""
 SUFFIXES = frozenset({".safetensors", ".json", ".md", ".txt", ".yaml", ".model", ".png", ".jpg"})
 """The only kinds of file a package may hold: none of them can carry code, as a pickle can."""
 REQUIREMENTS = (
@@ -40,15 +41,6 @@ REQUIREMENTS = (
     "numpy",
     "pandas",
     "Pillow",
-)
-SIGNATURE = ModelSignature(
-    inputs=Schema(
-        [
-            ColSpec(DataType.string, "text", required=False),
-            ColSpec(AnyType(), "image", required=False),
-        ]
-    ),
-    outputs=Schema([ColSpec(Array(DataType.float), "embedding")]),
 )
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@:\s]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))?")
 
@@ -85,7 +77,7 @@ def register(
     a file of a kind not in `SUFFIXES`.
     """
     folder = Path(folder)
-    checksums = _checked(folder)
+    checksums, kind = _checked(folder)
     tracking = client(tracking_uri)
     run = tracking.get_run(run_id)
     logged = tracking.create_logged_model(run.info.experiment_id, name=name, source_run_id=run_id)
@@ -100,7 +92,7 @@ def register(
                     model,
                     python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                     artifacts={"package": str(package)},
-                    signature=SIGNATURE,
+                    signature=signature(kind.capabilities),
                     pip_requirements=[f"{library}=={metadata.version(library)}" for library in REQUIREMENTS],
                     mlflow_model=Model(
                         artifact_path=logged.artifact_location,
@@ -125,6 +117,7 @@ def register(
             **(tags or {}),
             "package": json.dumps(checksums),
             "package_digest": package_digest(checksums),
+            "capabilities": json.dumps(_capabilities(folder, kind)),
             "version.shoplens": metadata.version("shoplens"),
         },
     )
@@ -217,10 +210,9 @@ def package_digest(checksums: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(checksums), sort_keys=True).encode()).hexdigest()
 
 
-def _checked(folder: Path) -> dict[str, str]:
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if "config.json" not in missing and "text" in json.loads((folder / "config.json").read_text())["architecture"]:
-        missing += [name for name in ("tokenizer.json",) if not (folder / name).is_file()]
+def _checked(folder: Path) -> tuple[dict[str, str], type[PackagedModel]]:
+    kind = class_of(read_config(folder), folder)
+    missing = [name for name in (*FILES, *kind.files) if not (folder / name).is_file()]
     if missing:
         raise ShoplensError(f"{folder} is not a package: {', '.join(missing)} is missing")
     found = checksums(folder)
@@ -235,7 +227,19 @@ def _checked(folder: Path) -> dict[str, str]:
             pass
     except SafetensorError as error:
         raise ShoplensError(f"{folder}/model.safetensors is not a safetensors file: {error}") from error
-    return found
+    return found, kind
+
+
+def _capabilities(folder: Path, kind: type[PackagedModel]) -> list[str]:
+    """Names: those of the class, and attributes if the package has heads for them."""
+    heads = [EXTRACT_ATTRIBUTES] if (folder / extractor.FOLDER).is_dir() else []
+    return [capability.name for capability in (*kind.capabilities, *heads)]
+
+
+def cache_dir() -> Path:
+    """Where packages are kept after download: in SHOPLENS_STORAGE if that is a folder here."""
+    storage = os.environ.get("SHOPLENS_STORAGE", "")
+    return Path(storage if storage and "://" not in storage else ".shoplens", "cache", "packages")
 
 
 def _ensure_registered(tracking: MlflowClient, name: str) -> None:

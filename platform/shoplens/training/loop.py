@@ -1,108 +1,120 @@
-"""The training loop that every worker runs, the same for every recipe."""
+"""The training loop, the same for every recipe. It knows neither Ray nor MLflow: `training.ray` runs it on a cluster."""
 
 from __future__ import annotations
 
 import functools
-import logging
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import ray.train
-import ray.train.torch
 import torch
-from ray.actor import ActorHandle
 from torch import distributed, nn
 
 from shoplens.errors import ShoplensError
-from shoplens.recipes.base import Batch, Recipe, Timeline, TrainingConfig
-from shoplens.training import gradient_cache as streams
-from shoplens.training import mining
-from shoplens.training.ray import checkpoints, feed
+from shoplens.recipes.base import Batch, Recipe
+from shoplens.recipes.schedule import Timeline, TrainingConfig
+from shoplens.training import gradient_cache, mining
+from shoplens.training.batches import plan_of
+
+Batches = Callable[[int, int], Iterator[tuple[int, Batch]]]
+"""(first step, total steps) -> (step, this worker's micro-batch) in order."""
 
 
 class Curves(Protocol):
-    """Where rank 0 sends the metrics of a step."""
+    """Where the metrics of a step go."""
 
     def log(self, metrics: dict[str, float], step: int) -> None: ...
 
 
-OpenCurves = Callable[[], AbstractContextManager[Curves]]
+class Checkpoints(Protocol):
+    """Where a run goes on from, and what it leaves behind."""
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Restores weights, optimizer and random states; returns the steps that are done, 0 for a new run."""
+        ...
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """`step` is the number of steps done."""
+        ...
 
 
-def train_loop(settings: dict[str, Any]) -> dict[str, float]:
-    """Runs on each worker.
+@dataclass(frozen=True)
+class Worker:
+    """One of `world_size` processes that train together.
 
-    `settings` holds `recipe`, `open_curves` (an `OpenCurves`, or None), `progress` and `run_folder`.
-
-    Returns rank 0's summary: steps, samples per second, share of time spent waiting for data.
+    wrap   what makes the model average its gradients over workers (DDP); not used with `stream_size`
     """
-    for chatty in ("ray.data", "ray.train", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    open_curves: OpenCurves | None = settings["open_curves"]
-    writes = ray.train.get_context().get_world_rank() == 0 and open_curves is not None
-    with open_curves() if writes and open_curves else nullcontext() as curves:
-        return _train(settings["recipe"], curves, settings["progress"], settings["run_folder"])
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = torch.device("cpu")
+    wrap: Callable[[nn.Module], nn.Module] = lambda model: model
 
 
-def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle, run_folder: Path) -> dict[str, float]:
-    config = recipe.training
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+def train(
+    recipe: Recipe,
+    batches: Batches,
+    run_folder: Path,
+    *,
+    worker: Worker | None = None,
+    checkpoints: Checkpoints | None = None,
+    curves: Curves | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> tuple[nn.Module, dict[str, float]]:
+    """Trains a recipe's model on this worker; returns it with a summary.
+
+    run_folder   a folder that all workers see, for what is mined
+    progress     called after each step with the steps done and samples per second
+
+    The summary: steps, samples per second, share of time spent waiting for data. Raises ShoplensError if the loss is
+    no longer finite.
+    """
+    worker = worker or Worker()
+    config, device = recipe.training, worker.device
     torch.use_deterministic_algorithms(True, warn_only=True)
-
     torch.manual_seed(recipe.seed)
-    device = ray.train.torch.get_device()
     built = recipe.build().to(device)
     optimizer = torch.optim.AdamW(parameter_groups(built, config), betas=config.betas)
     rates = [group["lr"] for group in optimizer.param_groups]
-    torch.manual_seed(recipe.seed + 1 + rank)
-    timeline = Timeline(recipe)
-    start, total = 0, timeline.total
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            start = checkpoints.load(Path(folder), built, optimizer, rank)
-    if config.stream_size:
-        streams.check(recipe, built, config.stream_size)
-    model = built if config.stream_size else ray.train.torch.prepare_model(built, move_to_device=False)
+    torch.manual_seed(recipe.seed + 1 + worker.rank)
+    timeline = recipe.timeline
+    total = timeline.total
+    start = checkpoints.restore(built, optimizer) if checkpoints else 0
+    streamed = gradient_cache.checked(recipe, built) if config.stream_size else None
+    model = built if streamed else worker.wrap(built)
     autocast = functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=device.type == "cuda")
 
     meter = _Meter(timeline, start)
-    shares = feed.MicroBatches(recipe, rank, world_size, run_folder)
-    batches = iter(_batches(shares, config, start, total))
+    arriving = iter(batches(start, total))
     for step in range(start, total):
         epoch, batch_of_epoch = timeline.locate(step)
         if step == start or not batch_of_epoch:
             mined = {}
-            if isinstance(recipe, mining.Mining) and recipe.mines(epoch):
-                mined = mining.mine_epoch(recipe, built, run_folder, epoch, device, autocast)
+            if recipe.mining is not None and recipe.mining.mines(epoch):
+                mined = mining.mine_epoch(recipe, recipe.mining, built, run_folder, epoch, device, autocast)
             if curves is not None:
-                told = recipe.plan_statistics(feed.plan_of(recipe, epoch, run_folder))
-                curves.log({**{f"sampling/{name}": value for name, value in told.items()}, **mined}, step)
+                statistics = recipe.plan_statistics(plan_of(recipe, epoch, run_folder))
+                curves.log({**{f"sampling/{name}": value for name, value in statistics.items()}, **mined}, step)
         with meter.waiting():
-            arrived, batch = next(batches)
+            arrived, batch = next(arriving)
         if arrived != step:
             raise ShoplensError(f"the data feed delivered step {arrived} where step {step} was due")
         factor = learning_rate_factor(timeline, step, config.warmup_steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
         optimizer.zero_grad(set_to_none=True)
-        if config.stream_size:
-            assert isinstance(recipe, streams.Streamed)
-            terms = streams.accumulate(recipe, built, batch, config.stream_size, device, autocast)
+        if streamed:
+            terms = gradient_cache.accumulate(streamed, built, batch, config.stream_size, device, autocast)
         else:
             with autocast():
                 terms = recipe.loss(model, {name: value.to(device, non_blocking=True) for name, value in batch.items()})
             terms["loss"].backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         optimizer.step()
+        recipe.after_step(built, (step + 1) / total)
 
         if (step + 1) % config.log_every == 0 or step + 1 == total:
             metrics = {f"train/{name}": value for name, value in _mean_over_workers(terms).items()}
@@ -113,13 +125,11 @@ def _train(recipe: Recipe, curves: Curves | None, progress: ActorHandle, run_fol
                 seen = {"train/epoch": timeline.epochs(step), "train/samples_seen": float(timeline.seen(step))}
                 curves.log({**metrics, **rate, **meter.rates(), **seen}, step)
         meter.count()
-        if rank == 0:
-            progress.set.remote(step + 1, meter.rates()["train/samples_per_second"])
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == total:
-            with tempfile.TemporaryDirectory() as folder:
-                checkpoints.save(Path(folder), built, optimizer, step + 1, rank)
-                ray.train.report({"step": step + 1}, checkpoint=ray.train.Checkpoint.from_directory(folder))
-    return {"steps": float(total), **meter.rates()}
+        if progress is not None:
+            progress(step + 1, meter.rates()["train/samples_per_second"])
+        if checkpoints is not None and ((step + 1) % config.checkpoint_every == 0 or step + 1 == total):
+            checkpoints.save(built, optimizer, step + 1)
+    return built, {"steps": float(total), **meter.rates()}
 
 
 def learning_rate_factor(timeline: Timeline, step: int, warmup: int) -> float:
@@ -131,14 +141,11 @@ def learning_rate_factor(timeline: Timeline, step: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _batches(shares: feed.MicroBatches, config: TrainingConfig, start: int, total: int) -> Iterator[tuple[int, Batch]]:
-    if config.feed == "loader":
-        return feed.from_loader(shares, start, total, workers=2, prefetch=config.prefetch)
-    return feed.from_ray(shares.recipe, start, config.prefetch)
-
-
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
-    """What is trained, by learning rate; weight decay for matrices only (CLIP): not for gains, biases, logit scale.
+    """The trained parameters by learning rate and weight decay.
+
+    Matrices decay (CLIP). Biases, norms and scales do not, nor what a tower's library leaves out (`no_weight_decay` of
+    timm: class tokens, position embeddings, Swin's bias tables).
 
     Raises ShoplensError if `learning_rates` names a part that the model does not have.
     """
@@ -147,19 +154,24 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
         if not any(f"{name}.".startswith(f"{part}.") for name in names):
             known = ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
             raise ShoplensError(f"training.learning_rates: the model has no part {part!r} (it has {known})")
+    spared = {
+        f"{place}.{name}".lstrip(".")
+        for place, part in model.named_modules()
+        for name in getattr(part, "no_weight_decay", set)()
+    }
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             parts = [part for part in config.learning_rates if f"{name}.".startswith(f"{part}.")]
             factor = config.learning_rates[max(parts, key=len)] if parts else 1.0
-            groups.setdefault((factor, parameter.ndim >= 2), []).append(parameter)
+            groups.setdefault((factor, parameter.ndim >= 2 and name not in spared), []).append(parameter)
     return [
         {
-            "params": groups[factor, matrices],
+            "params": groups[factor, decays],
             "lr": config.learning_rate * factor,
-            "weight_decay": config.weight_decay if matrices else 0.0,
+            "weight_decay": config.weight_decay if decays else 0.0,
         }
-        for factor, matrices in sorted(groups, reverse=True)
+        for factor, decays in sorted(groups, reverse=True)
     ]
 
 

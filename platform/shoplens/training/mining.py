@@ -11,38 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from shoplens.recipes.base import Batch
-from shoplens.sampling.mined import Mined
-from shoplens.training.gradient_cache import Streamed
+from shoplens.recipes.base import Batch, Mining, Recipe
 
 ROWS = 256
 """Samples encoded at a time."""
-
-
-@runtime_checkable
-class Mining(Streamed, Protocol):
-    """A recipe whose plans of some epochs are made of what the model takes for one another."""
-
-    def mines(self, epoch: int) -> bool: ...
-
-    @property
-    def mined_samples(self) -> np.ndarray:
-        """int64 [n] sample ids, in the order of `mine`."""
-        ...
-
-    def mine(self, rows: dict[str, Tensor]) -> Mined:
-        """From the rows [n, d] of every tower."""
-        ...
-
-    def mined_plan(self, epoch: int, neighbours: np.ndarray) -> np.ndarray: ...
-
-    def collate(self, samples: np.ndarray, epoch: int) -> dict[str, np.ndarray]: ...
 
 
 def mined_file(run_folder: Path, epoch: int) -> Path:
@@ -58,7 +35,8 @@ def wait_for_neighbours(run_folder: Path, epoch: int) -> np.ndarray:
 
 
 def mine_epoch(
-    recipe: Mining,
+    recipe: Recipe,
+    mining: Mining,
     model: nn.Module,
     run_folder: Path,
     epoch: int,
@@ -76,19 +54,19 @@ def mine_epoch(
     if not missing:
         return {}
     started = time.perf_counter()
-    samples = recipe.mined_samples
+    samples = mining.mined_samples
     share = -(-len(samples) // world_size)
     own = np.resize(samples, share * world_size)[rank * share : (rank + 1) * share]
-    rows: dict[str, list[Tensor]] = {tower: [] for tower in recipe.towers}
+    rows: dict[str, list[Tensor]] = {tower: [] for tower in mining.towers}
     with _evaluating(model), torch.no_grad():
         for batch in _batches(recipe, own, epoch):
-            for tower, names in recipe.towers.items():
+            for tower, names in mining.towers.items():
                 with autocast():
-                    rows[tower].append(recipe.encode(model, tower, {name: batch[name].to(device) for name in names}))
+                    rows[tower].append(mining.encode(model, tower, {name: batch[name].to(device) for name in names}))
     whole = {tower: _gathered(torch.cat(parts), world_size)[: len(samples)] for tower, parts in rows.items()}
     guarded = 0.0
     if rank == 0:
-        mined = recipe.mine(whole)
+        mined = mining.mine(whole)
         guarded = mined.guarded
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.with_suffix(".partial").open("wb") as partial:
@@ -99,7 +77,7 @@ def mine_epoch(
     return {"sampling/guarded": guarded, "sampling/mining_seconds": time.perf_counter() - started}
 
 
-def _batches(recipe: Mining, samples: np.ndarray, epoch: int) -> Iterator[Batch]:
+def _batches(recipe: Recipe, samples: np.ndarray, epoch: int) -> Iterator[Batch]:
     for start in range(0, len(samples), ROWS):
         batch = recipe.collate(samples[start : start + ROWS], epoch)
         yield {name: torch.tensor(value) for name, value in batch.items()}

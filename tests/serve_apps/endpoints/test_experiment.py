@@ -15,8 +15,9 @@ from serve_apps.settings import Experiment, Settings
 from shoplens.config import ConfigError, validate
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.preprocessing import Preprocessing
-from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEmbedder, SimilarEncoder
+from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEncoder
 from shoplens.nn.towers import ImageTowerConfig
+from shoplens.recipes.similar import SimilarEmbedder
 from shoplens.registry import versions as packages
 from shoplens.search.index import Index, items
 from tests.serve_apps.conftest import make_index

@@ -19,7 +19,7 @@ from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.datasets.tokenizers import train_tokenizer
 from shoplens.nn.clik import Clik, ClikConfig
 from shoplens.packages.embedder import Embedder
-from shoplens.packages.ranker import Ranker
+from shoplens.recipes.clik import Ranker
 from shoplens.schema import TopicText
 from tests.serve_apps.conftest import jpeg, make_index
 from tests.serve_apps.test_api import Service, error, photo_item, running

@@ -1,47 +1,40 @@
-"""What a killed run continues from: weights, optimizer, random states and the step, as one folder."""
+"""The checkpoints of a run on Ray Train: those it has recorded, and where the loop puts the next."""
 
 from __future__ import annotations
 
 import json
-import random
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import ray.train
 import torch
 from torch import nn
 
 from shoplens.errors import ShoplensError
+from shoplens.training import state
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 """Ray Train's record of the checkpoints that were reported, in the run's folder."""
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, rank: int) -> None:
-    """`step` is the number of steps done. Every rank writes its random state, rank 0 the rest."""
-    torch.save(_random_state(), folder / f"random-{rank}.pt")
-    if rank == 0:
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / "state.pt")
-        (folder / "step.json").write_text(json.dumps({"step": step}))
+class ReportedCheckpoints:
+    """`training.loop.Checkpoints` of a Ray Train worker."""
 
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
 
-def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int) -> int:
-    """Restores everything and returns the number of steps done.
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return 0
+        with checkpoint.as_directory() as folder:
+            return state.load(Path(folder), model, optimizer, self._rank)
 
-    A rank that the saved run did not have (another number of workers) starts with its own random state.
-    """
-    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    own = folder / f"random-{rank}.pt"
-    if own.exists():
-        _restore_random_state(torch.load(own, map_location="cpu", weights_only=True))
-    return steps_done(folder)
-
-
-def steps_done(folder: Path) -> int:
-    return int(json.loads((folder / "step.json").read_text())["step"])
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            state.save(Path(folder), model, optimizer, step, self._rank)
+            ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
 def latest(run_folder: Path, *, patience_s: float = 1.0) -> Path | None:
@@ -66,26 +59,3 @@ def latest(run_folder: Path, *, patience_s: float = 1.0) -> Path | None:
         else:
             result = snapshot.get("latest_checkpoint_result")
             return run_folder / result["checkpoint_dir_name"] if result else None
-
-
-def _random_state() -> dict[str, Any]:
-    version, python, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    state: dict[str, Any] = {
-        "torch": torch.get_rng_state(),
-        "python": [version, list(python), gauss],
-        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _restore_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    version, python, gauss = state["python"]
-    random.setstate((version, tuple(python), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

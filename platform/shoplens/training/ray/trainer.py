@@ -19,11 +19,12 @@ from ray.train.torch import TorchTrainer
 from torch import nn
 
 from shoplens.errors import ShoplensError
-from shoplens.recipes.base import Recipe, Timeline
-from shoplens.training.loop import OpenCurves, train_loop
-from shoplens.training.ray import checkpoints
+from shoplens.recipes.base import Recipe
+from shoplens.training import state
+from shoplens.training.ray import checkpoints, worker
 from shoplens.training.ray.feed import PlanConfig, segments, steps_of
 from shoplens.training.ray.progress import shown
+from shoplens.training.ray.worker import OpenCurves, Run
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ def train(
 
     def steps_done() -> int:
         checkpoint = checkpoints.latest(run_folder)
-        return checkpoints.steps_done(checkpoint) if checkpoint else 0
+        return state.steps_done(checkpoint) if checkpoint else 0
 
-    total = Timeline(recipe).total
+    total = recipe.timeline.total
     feeds: dict[str, Any] = {}
     if config.feed == "ray":
         feeds = {
@@ -85,13 +86,8 @@ def train(
     try:
         with shown(total) as progress:
             result = TorchTrainer(
-                train_loop,
-                train_loop_config={
-                    "recipe": recipe,
-                    "open_curves": open_curves,
-                    "progress": progress,
-                    "run_folder": run_folder,
-                },
+                worker.train,
+                train_loop_config={"run": Run(recipe, run_folder, progress, open_curves)},
                 scaling_config=scaling,
                 run_config=run_config,
                 **feeds,

@@ -14,11 +14,7 @@ import psutil
 import pytest
 import torch
 
-from shoplens.errors import ShoplensError
-from shoplens.recipes.base import Timeline
-from shoplens.training.loop import learning_rate_factor
 from shoplens.training.ray import checkpoints
-from shoplens.training.ray.feed import MicroBatches
 from shoplens.training.ray.trainer import TrainingFailed, Workers, train
 from tests.training.conftest import MakeRecipe
 
@@ -125,56 +121,3 @@ def test_a_diverging_run_fails_with_a_reason(ray_local: None, small_recipe: Make
     recipe = small_recipe("training.learning_rate=1e30", "training.max_failures=0", "training.max_grad_norm=1e30")
     with pytest.raises(TrainingFailed, match=r"lower training\.learning_rate"):
         train(recipe, name="diverges", storage=tmp_path)
-
-
-def test_shares_of_the_workers_are_the_plan(small_recipe: MakeRecipe, tmp_path: Path) -> None:
-    recipe = small_recipe()
-    for world_size in (1, 2, 4):
-        shares = [MicroBatches(recipe, rank, world_size, tmp_path) for rank in range(world_size)]
-        for step in (0, recipe.steps(0) + 1):
-            epoch, row = divmod(step, recipe.steps(0))
-            whole = recipe.collate(recipe.plan(epoch)[row], epoch)
-            parts = [share[step] for share in shares]
-            for name in ("pixels", "catalog"):
-                np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), whole[name])
-
-
-def test_a_checkpoint_restores_weights_optimizer_and_random_states(tmp_path: Path) -> None:
-    def made() -> tuple[torch.nn.Linear, torch.optim.AdamW]:
-        model = torch.nn.Linear(3, 3)
-        return model, torch.optim.AdamW(model.parameters())
-
-    model, optimizer = made()
-    model(torch.randn(2, 3)).sum().backward()
-    optimizer.step()
-    np.random.default_rng()
-    checkpoints.save(tmp_path, model, optimizer, step=7, rank=0)
-    expected = torch.rand(4), np.random.rand(4)
-    other, its_optimizer = made()
-    assert checkpoints.load(tmp_path, other, its_optimizer, rank=0) == 7
-    torch.testing.assert_close(torch.rand(4), expected[0], rtol=0, atol=0)
-    np.testing.assert_array_equal(np.random.rand(4), expected[1])
-    assert torch.equal(other.weight, model.weight)
-    assert torch.equal(its_optimizer.state_dict()["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
-
-
-def test_a_record_of_checkpoints_in_mid_writing_is_waited_for(tmp_path: Path) -> None:
-    record = tmp_path / checkpoints.SNAPSHOT
-    record.write_text("")
-    with pytest.raises(ShoplensError, match="cut off in mid-writing"):
-        checkpoints.latest(tmp_path, patience_s=0.1)
-    whole = json.dumps({"latest_checkpoint_result": {"checkpoint_dir_name": "c7"}})
-    writer = threading.Timer(0.2, record.write_text, (whole,))
-    writer.start()
-    assert checkpoints.latest(tmp_path, patience_s=30) == tmp_path / "c7"
-
-
-def test_learning_rate_warms_up_and_falls_to_zero(small_recipe: MakeRecipe) -> None:
-    timeline = Timeline(small_recipe("training.epochs=10"))
-    assert timeline.total == 60
-    factors = [learning_rate_factor(timeline, step, warmup=10) for step in range(61)]
-    assert factors[0] == pytest.approx(0.1)
-    assert factors[9] == factors[10] == 1
-    assert factors[35] == pytest.approx(0.5)
-    assert factors[60] == pytest.approx(0, abs=1e-12)
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))

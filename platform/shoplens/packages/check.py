@@ -1,0 +1,45 @@
+"""The check of a loaded model before it is let near traffic: every capability answers, and a batch equals its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from shoplens.errors import ShoplensError
+from shoplens.packages.capabilities import Capability
+from shoplens.packages.model import PackagedModel
+
+
+def check(model: PackagedModel) -> None:
+    """Raises ShoplensError if a capability fails, gives no unit vectors, or answers differently in a batch and alone."""
+    for capability in model.can:
+        if capability.call is None:
+            continue
+        samples = capability.samples(model)
+        try:
+            together, alone = capability.call(model, samples), capability.call(model, samples[:1])
+        except (AttributeError, NotImplementedError) as error:
+            raise ShoplensError(
+                f"the package declares {capability} ({capability.title}), and cannot do it: {error}"
+            ) from error
+        if len(together) != len(samples):
+            raise ShoplensError(
+                f"the package answers {capability} with {len(together)} results for {len(samples)} items"
+            )
+        if capability.gives == "text":
+            if not all(isinstance(text, str) for text in together):
+                raise ShoplensError(f"the package answers {capability} with something other than text")
+            continue
+        vectors = np.stack([_vector(capability, result) for result in together])
+        if vectors.shape != (len(samples), model.dim) or not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
+            raise ShoplensError(f"the package does not answer {capability} with unit vectors of {model.dim} numbers")
+        if float(vectors[0] @ _vector(capability, alone[0])) < 0.999:
+            raise ShoplensError(f"the package answers {capability} differently in a batch and alone")
+
+
+def _vector(capability: Capability[Any, Any], result: Any) -> np.ndarray:
+    """float32 [d] of one result."""
+    if capability.gives == "query":
+        return np.asarray(result.query[0])
+    return np.asarray(getattr(result, "vector", result))
