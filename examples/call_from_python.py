@@ -1,7 +1,7 @@
 """Calls the endpoints: embeddings by OpenAI's client, similar products and attributes by httpx.
 
-    python examples/call_from_python.py                          # the endpoints of clusters/local.yaml
-    python examples/call_from_python.py http://127.0.0.1:8000
+python examples/call_from_python.py                          # the endpoints of clusters/local.yaml
+python examples/call_from_python.py http://127.0.0.1:8000
 """
 
 from __future__ import annotations

@@ -78,7 +78,13 @@ def draw(shape: str, colour: str, size: float) -> Image.Image:
 
 def training_command(dataset: Path) -> list[str]:
     """Settings for a dataset this small; leave them out for a real one."""
-    settings = ["name=own", "training.epochs=2", "training.batch_size=8", "training.warmup_steps=2", "attribute_heads=0"]
+    settings = [
+        "name=own",
+        "training.epochs=2",
+        "training.batch_size=8",
+        "training.warmup_steps=2",
+        "attribute_heads=0",
+    ]
     job = ["python", "-m", "workloads.train", "workloads/configs/eclip.yaml", f"dataset={dataset}", *settings]
     return ["ray", "job", "submit", "--working-dir", ".", "--", *job]
 

@@ -26,7 +26,8 @@ def test_the_table_is_in_import_order() -> None:
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     order = [[name.strip().removeprefix("shoplens.") for name in layer.split("|")] for layer in reversed(layers)]
     place = {room: at for at, layer in enumerate(order) for room in layer}
-    assert sorted(LISTED, key=place.__getitem__) == LISTED
+    ordered = [room for room in LISTED if room in place]
+    assert sorted(ordered, key=place.__getitem__) == ordered
 
 
 def test_the_drawing_has_every_room() -> None:

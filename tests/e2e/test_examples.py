@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Platform
+from tests.examples.test_add_a_model import install
 
 
 @pytest.fixture(scope="module")
@@ -32,3 +34,13 @@ def test_calls_from_python(platform: Platform, demo_url: str, champion: int) -> 
 def test_serving_a_version(platform: Platform, demo_url: str, champion: int, shop: Path) -> None:
     printed = platform.type_in("env", f"ENDPOINT={demo_url}", "examples/serve.sh", "eclip", str(champion), str(shop))
     assert f'"model":"eclip/{champion}"' in printed.replace(" ", "").rpartition("answers")[2]
+
+
+def test_a_plug_in_is_trained_and_judged(platform: Platform, shop: Path, tmp_path: Path) -> None:
+    job = ["python", "-m", "workloads.train", "examples/add_a_model/category.yaml", f"dataset={shop}"]
+    small = ["training.epochs=1", "training.warmup_steps=2", "preprocessing.size=32", "model.dim=16"]
+    environment = json.dumps({"env_vars": {"PYTHONPATH": str(install(tmp_path))}})
+    submit = ["ray", "job", "submit", "--working-dir", ".", "--runtime-env-json", environment, "--"]
+    printed = platform.type_in(*submit, *job, *small)
+    assert "category/recall@1" in printed
+    assert "Next: shoplens promote category 1 --alias champion" in printed
