@@ -12,7 +12,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
-from generated import commands, http, python, settings  # noqa: E402
+from generate import commands, http, python, settings  # noqa: E402
 
 
 def on_startup(**_: object) -> None:

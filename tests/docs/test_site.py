@@ -20,7 +20,7 @@ from shoplens.recipes.eclip import EclipConfig
 from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "docs"))
-from generated import settings  # noqa: E402
+from generate import settings  # noqa: E402
 
 
 @pytest.fixture(scope="module")

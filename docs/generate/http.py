@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
-from generated.tables import Schema, code, table, type_of
+from generate.tables import Schema, code, table, type_of
 from serve_apps.api import build
 from serve_apps.gateway import Gateway
 from serve_apps.settings import Settings

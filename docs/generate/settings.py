@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 import serve_apps
 import shoplens
 import workloads
-from generated.tables import code, table, type_of
+from generate.tables import code, table, type_of
 from shoplens.config import Config
 
 TITLES = {
