@@ -16,9 +16,10 @@ def main() -> None:
     arguments.add_argument("--model", required=True, help="models:/eclip@champion, eclip/3, ...")
     given = parse(arguments)
 
-    from shoplens import judging, recipes
+    from shoplens import recipes
     from shoplens.config import Config, override, validate
     from shoplens.datasets.format import Dataset
+    from shoplens.evaluation.table import table
     from shoplens.registry.evaluations import store_evaluation
     from shoplens.registry.versions import cache_dir, download, resolve
 
@@ -34,7 +35,7 @@ def main() -> None:
     dataset = Dataset(settings.dataset)
     evaluation, report = recipes.evaluate(package, dataset, settings.split, str(version), settings.evaluation)
     folder = store_evaluation(version, evaluation, report)
-    print(judging.table(evaluation))
+    print(table(evaluation))
     print(f"{version} on {dataset.name}, split {settings.split}: report.html is in {folder} of run {version.run_id}")
 
 

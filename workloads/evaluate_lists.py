@@ -37,7 +37,7 @@ def main() -> None:
     from shoplens.cluster.file import attach
     from shoplens.config import override, validate
     from shoplens.datasets.format import Dataset
-    from shoplens.judging import table
+    from shoplens.evaluation.table import table
     from shoplens.registry.evaluations import artifact_folder, store_evaluation
     from shoplens.registry.runs import client
     from shoplens.registry.versions import resolve

@@ -15,10 +15,11 @@ def main() -> None:
     arguments.add_argument("--workers", type=int, help="training workers (default: the cluster file's)")
     given = parse(arguments)
 
-    from shoplens import judging, recipes
+    from shoplens import recipes
     from shoplens.cluster.file import train_workers
     from shoplens.config import override, read_yaml
     from shoplens.errors import ShoplensError
+    from shoplens.evaluation.table import table
     from shoplens.registry import runs
     from shoplens.registry import versions as packages
     from shoplens.registry.evaluations import store_evaluation
@@ -79,7 +80,7 @@ def main() -> None:
         print(f"the run can go on: add --resume {run_id}", flush=True)
         raise
     runs.finish(run_id)
-    print(judging.table(evaluation))
+    print(table(evaluation))
     print(f"registered {version}. Next: shoplens promote {version.name} {version.version} --alias champion", flush=True)
 
 

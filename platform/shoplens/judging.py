@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from shoplens import recipes
 from shoplens.cluster.quiet import quieten
 from shoplens.datasets.format import Dataset
-from shoplens.evaluation.leaks import warning as leak_warning
 from shoplens.evaluation.results import Evaluation
 from shoplens.registry.versions import ModelVersion, cache_dir, download
 
@@ -20,19 +19,6 @@ def evaluate(version: ModelVersion, dataset: str, split: str) -> Evaluation:
     quieten()
     with _ray():
         return recipes.evaluate(download(version, cache_dir()), Dataset(dataset), split, str(version))[0]
-
-
-def table(evaluation: Evaluation) -> str:
-    """The metrics as lines of text: value, 95 % interval, level of chance."""
-    width = max([34, *(len(name) + 2 for name in evaluation.metrics)])
-    lines = [f"{'metric':<{width}}{'value':>8}   {'95 % interval':<18}{'chance':>8}{'queries':>9}"]
-    for name, metric in evaluation.metrics.items():
-        interval = f"{metric.low:.3f} to {metric.high:.3f}"
-        chance = "" if metric.chance is None else f"{metric.chance:.3f}"
-        lines.append(f"{name:<{width}}{metric.value:>8.3f}   {interval:<18}{chance:>8}{metric.n:>9}")
-    if leaked := leak_warning(evaluation.about.get("leaks")):
-        lines.append(leaked)
-    return "\n".join(lines)
 
 
 @contextmanager

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from PIL import Image
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.embedded import EmbeddedSplit
-from shoplens.evaluation.report import THUMBNAIL, report, showcases
+from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit
+from shoplens.evaluation.product_report import report, showcases
+from shoplens.evaluation.report import THUMBNAIL, render
+from shoplens.evaluation.results import Evaluation, Findings, MetricInfo
 from shoplens.evaluation.tasks import evaluate_retrieval, retrieve
-from shoplens.statistics.bootstrap import ratio
+from shoplens.statistics.bootstrap import Statistic, ratio
 
 HOSTILE = '</figcaption><script>alert(1)</script><img src="http://evil/x" onerror=alert(1)> "\' 콩두부 #{}'
 
@@ -142,12 +145,16 @@ def test_product_tasks_stand_side_by_side_with_every_figure(tmp_path: Path) -> N
     dataset = _dataset(tmp_path / "shop", 20, 2)
     split, rng = _split(dataset, noise=1.0), np.random.default_rng(0)
     found, group = retrieve(split), np.arange(20)
-    for modality in ("image", "text", "fused"):
-        for metric in ("macro_f1", "coverage", "ece", "macro_f1:" + HOSTILE):
-            found.add_statistic(
-                f"attributes/{modality}/{metric}", ratio(rng.random(20), np.ones(20), group, group), 0.25
-            )
-        found.lower_is_better.add(f"attributes/{modality}/ece")
+    for modality in MODALITIES:
+        for metric, info in (
+            ("macro_f1", MetricInfo(title="macro-F1")),
+            ("coverage", MetricInfo(title="answered")),
+            ("ece", MetricInfo(title="calibration error", lower_is_better=True)),
+            ("macro_f1:" + HOSTILE, MetricInfo(title=f"by {modality}", attribute=HOSTILE)),
+        ):
+            statistic = ratio(rng.random(20), np.ones(20), group, group)
+            info = replace(info, task_title="Attributes", modality=modality)
+            found.add_statistic(f"attributes/{modality}/{metric}", statistic, 0.25, info)
         bins = [{"confidence": 0.3, "right": 0.25, "n": 8}, {"confidence": 0.9, "right": 1.0, "n": 2}]
         found.about.setdefault("reliability", {})[f"attributes/{modality}"] = bins
         wrong = {"row": 3, "said": HOSTILE, "truth": "a", "confidence": 0.75}
@@ -168,3 +175,40 @@ def test_product_tasks_stand_side_by_side_with_every_figure(tmp_path: Path) -> N
     assert (float(first["cx"] or 0), float(first["cy"] or 0)) == (40, 80), "probability to the right, share upward"
     assert "calibration error ↓" in parsed.text and "chance 25.0" in parsed.text
     assert parsed.text.count("0.750") == 2, "wrong answers by photo and by both"
+
+
+def test_an_evaluation_of_metrics_alone_is_a_page() -> None:
+    """A model that draws photos from texts: no split, no pictures, a metric that is no share, one without chance."""
+    rng = np.random.default_rng(0)
+    found = Findings()
+    group = np.arange(40)
+    info = MetricInfo(title="Fréchet distance", task_title="Photos drawn from texts", unit="distance")
+    distance = Statistic(1234.5, 40, group, lambda drawn: 1234.5 + drawn[:, 0], (0, np.inf))
+    found.add_statistic("drawing/fd", distance, info=replace(info, lower_is_better=True))
+    found.add("drawing/clip_score", 20 + rng.random(40), group, 10.0, replace(info, title="CLIP score", unit="points"))
+    found.add("caption/exact", np.repeat([1.0, 0.0], 20), group, 0.1)
+    found.about["by_style"] = {"<b>plain": {"photos": 30, "score": 0.25}, "busy": {"photos": 10, "score": 0.5}}
+    found.titles["by_style"] = "By style"
+    evaluation = found.evaluation({"model": "drawer/1"})
+    parsed = _Tags()
+    parsed.feed(render(evaluation))
+    text = " ".join(parsed.text.split())
+    assert "Photos drawn from texts" in text and "Fréchet distance, distance ↓ 1,234" in text.replace("1,235", "1,234")
+    assert f"CLIP score, points {evaluation.metrics['drawing/clip_score'].value:.4g}" in text
+    assert "caption exact 50.0" in text and "5.0× 40" in text, (
+        "names where no title is given, and a lift of shares only"
+    )
+    assert "By style" in text and "<b>plain300.25" in text and "by style" not in text
+    assert "Shares in per cent" in text
+    assert [tag for tag, attributes in parsed.tags if attributes.get("class") == "track"] == ["div"], (
+        "a bar for the share"
+    )
+
+
+def test_metrics_of_before_without_descriptions_are_shown_by_name() -> None:
+    evaluation = Evaluation.of(
+        {"ranking/mrr": np.ones(4), "n": np.zeros(4)}, dict.fromkeys(("ranking/mrr", "n"), np.arange(4))
+    )
+    parsed = _Tags()
+    parsed.feed(render(evaluation))
+    assert "ranking mrr 100.0" in " ".join(parsed.text.split())

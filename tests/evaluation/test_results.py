@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.results import Evaluation, Findings
+from shoplens.evaluation.results import HEADLINES, Evaluation, Findings, Metric, MetricInfo
 from shoplens.statistics.bootstrap import ratio
 
 
@@ -26,6 +27,11 @@ def _evaluation() -> Evaluation:
         },
         chance={"matching/image/recall@1": 0.1, "matching/image/pair_f1": 0.2},
         lower_is_better={"lonely/accuracy"},
+        described={
+            "matching/image/recall@1": MetricInfo(title="recall@1", modality="image", headline=True),
+            "matching/image/pair_f1": MetricInfo(task_title="Product matching", lower_is_better=True),
+            "empty/map": MetricInfo(headline=True),
+        },
         about={"model": "eclip/3", "dataset": "콩두부"},
         seed=7,
     )
@@ -92,3 +98,34 @@ def test_a_torn_or_missing_evaluation_is_refused(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(ShoplensError, match="damaged"):
         Evaluation.load(tmp_path)
+
+
+def test_metrics_carry_their_descriptions() -> None:
+    metrics = _evaluation().metrics
+    assert (metrics["matching/image/recall@1"].title, metrics["matching/image/recall@1"].modality) == (
+        "recall@1",
+        "image",
+    )
+    assert metrics["matching/image/pair_f1"].task_title == "Product matching"
+    assert metrics["matching/image/pair_f1"].lower_is_better and metrics["lonely/accuracy"].lower_is_better
+    assert (metrics["lonely/accuracy"].title, metrics["lonely/accuracy"].unit) == ("", "share")
+
+
+def test_headlines_are_metrics_that_exist_and_a_few_at_most() -> None:
+    assert _evaluation().headline == ["matching/image/recall@1"]
+    found = Findings()
+    for k in range(5):
+        found.add(f"a/recall@{k}", np.ones(3), np.arange(3), info=MetricInfo(headline=True))
+    assert found.evaluation().headline == [f"a/recall@{k}" for k in range(HEADLINES)]
+
+
+def test_an_evaluation_of_before_without_descriptions_is_loaded(tmp_path: Path) -> None:
+    _evaluation().save(tmp_path)
+    file = tmp_path / "evaluation.json"
+    summary = json.loads(file.read_text())
+    kept = ("value", "low", "high", "n", "chance", "lower_is_better")
+    summary["metrics"] = {name: {key: one[key] for key in kept} for name, one in summary["metrics"].items()}
+    file.write_text(json.dumps(summary))
+    evaluation = Evaluation.load(tmp_path)
+    metric = evaluation.metrics["matching/image/recall@1"]
+    assert metric == Metric(metric.value, metric.low, metric.high, 40, 0.1) and not evaluation.headline

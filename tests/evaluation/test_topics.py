@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
+from shoplens.evaluation.report import render
 from shoplens.evaluation.topics import CandidateList, match_topics, rank_candidates, ranking_figures
 
 GOLDEN = np.array(
@@ -82,6 +83,11 @@ def test_lists_are_told_by_category_and_beside_chance() -> None:
     assert found.outcomes["ranking/mrr"].mean() == pytest.approx(0.4875)
     assert found.chance["ranking/mrr"] == pytest.approx(sum(1 / i for i in range(1, 6)) / 5)
     assert found.about["ranking_by_category"]["a"]["topics"] == 2
+    evaluation = found.evaluation()
+    assert evaluation.headline == ["ranking/ndcg@10"]
+    assert all(metric.title and metric.task_title for metric in evaluation.metrics.values())
+    page = render(evaluation)
+    assert "Top1-Top1" in page and "Ranking by category of the topic" in page and "ranking_by_category" not in page
 
 
 def test_topics_and_photos_find_each_other() -> None:
@@ -96,6 +102,7 @@ def test_topics_and_photos_find_each_other() -> None:
     np.testing.assert_allclose(found.outcomes["topic_to_image/mrr"], [1 / (1 + f) for f in first])
     assert found.outcomes["topic_to_image/recall@1"].tolist() == [1.0, 0.0]
     assert len(found.outcomes["image_to_topic/mrr"]) == 4
+    assert found.evaluation().headline == ["topic_to_image/mrr"]
     assert found.groups["image_to_topic/mrr"].tolist() == [7, 7, 7, 9]
     right = [scores[0, i] > scores[1, i] for i in (0, 1)] + [True, scores[1, 3] > scores[0, 3]]
     np.testing.assert_array_equal(found.outcomes["image_to_topic/recall@1"], right)

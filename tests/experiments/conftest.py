@@ -1,4 +1,4 @@
-"""Events by the handful."""
+"""Fixtures that make single events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MakeEvent = Callable[..., Event]
 
 @pytest.fixture
 def make() -> MakeEvent:
-    """An impression of product "p" to user "u", with what is given in its place."""
+    """Makes an impression of product "p" to user "u"; keyword arguments replace its fields."""
 
     def event(**given: Any) -> Event:
         plain = {

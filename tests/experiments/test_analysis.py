@@ -1,4 +1,4 @@
-"""Effects against scipy, least squares and bootstrap; error rates and power against counting simulated experiments."""
+"""Effects against scipy, least squares and bootstrap; error rates and power against simulated experiments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shoplens.experiments.analysis import (
 
 
 def shoppers(rng: np.random.Generator, *shape: int, lift: float = 0.0) -> np.ndarray:
-    """Clicks and impressions of users who differ in both, and the same before: [..., 4]."""
+    """Clicks and impressions of users, during and before the experiment: [..., 4]. Users differ in both."""
     browsing, taste = rng.gamma(2, 4, shape), rng.beta(3, 12, shape)
     columns = []
     for clicks_well in (taste * (1 + lift), taste):
@@ -42,7 +42,7 @@ def test_a_mean_per_user_has_welchs_standard_error() -> None:
     theirs = stats.ttest_ind(a, b, equal_var=False)
     assert found.difference == pytest.approx(a.mean() - b.mean())
     assert found.difference / found.standard_error == pytest.approx(theirs.statistic)
-    assert fixed(found).p == pytest.approx(theirs.pvalue, rel=0.02), "normal where theirs is Student's t"
+    assert fixed(found).p == pytest.approx(theirs.pvalue, rel=0.02), "ours is normal, theirs is Student's t"
     assert (fixed(found).low, fixed(found).high) == pytest.approx(tuple(theirs.confidence_interval()), rel=0.01)
 
 
@@ -57,12 +57,12 @@ def test_a_ratio_has_the_bootstraps_standard_error_and_not_that_of_impressions()
     assert found.standard_error == pytest.approx(np.std(ratios[0] - ratios[1]), rel=0.05)
     rates = [arm[:, 0].sum() / arm[:, 1].sum() for arm in arms]
     naive = np.sqrt(sum(p * (1 - p) / arm[:, 1].sum() for p, arm in zip(rates, arms, strict=True)))
-    assert found.standard_error > 1.2 * naive, "impressions of one user are alike"
+    assert found.standard_error > 1.2 * naive, "impressions of one user are correlated"
     assert (found.treatment, found.control) == pytest.approx(tuple(rates))
 
 
 def test_cuped_is_least_squares_with_an_intercept_for_each_arm() -> None:
-    """For a mean, the adjusted difference is the arm's coefficient where arms vary alike; its error is narrower."""
+    """For a mean and equal variances, the adjusted difference is the arm's coefficient, with a smaller error."""
     rng = np.random.default_rng(2)
     n = 4000
     before = rng.gamma(2, 1, (2 * n, 1))
@@ -77,7 +77,7 @@ def test_cuped_is_least_squares_with_an_intercept_for_each_arm() -> None:
     assert found.difference == pytest.approx(coefficient[0] - coefficient[1], abs=1e-4)
     assert found.standard_error == pytest.approx(error, rel=0.01)
     assert found.standard_error**2 < 0.3 * plain.standard_error**2
-    assert found.treatment + found.control == pytest.approx(2 * value.mean()), "the mean of all stays"
+    assert found.treatment + found.control == pytest.approx(2 * value.mean()), "the overall mean does not change"
 
 
 def test_covariates_that_say_nothing_or_the_same_change_nothing() -> None:
@@ -108,7 +108,7 @@ def test_many_experiments_at_once_are_each_by_itself() -> None:
 def test_the_intervals_of_lift_and_difference_agree_on_no_effect(
     lift: float, s_t: float, s_c: float, r: float, level: float
 ) -> None:
-    """Fieller's ends are the lifts whose contrast is just so many errors away; the interval is infinite, or holds it."""
+    """Fieller's ends are the lifts at the given number of errors. The interval is infinite or holds the lift."""
     covariance = np.array([[s_t**2, r * s_t * s_c], [r * s_t * s_c, s_c**2]])
     found = Estimate(np.array(1 + lift), np.array(1.0), covariance, np.array(100.0), np.array(100.0))
     for one in (fixed(found, level), sequential(found, 0.02, level)):
@@ -127,7 +127,7 @@ def test_the_intervals_of_lift_and_difference_agree_on_no_effect(
 
 
 def test_the_confidence_sequence_is_the_papers() -> None:
-    """mean +- s sqrt(2 (t rho^2 + 1) / (t^2 rho^2) log(sqrt(t rho^2 + 1) / alpha)), written out for one case."""
+    """mean +- s sqrt(2 (t rho^2 + 1) / (t^2 rho^2) log(sqrt(t rho^2 + 1) / alpha)), computed for one case."""
     t, s, rho, alpha = 10_000, 2.0, 0.03, 0.1
     half = s * np.sqrt(2 * (t * rho**2 + 1) / (t**2 * rho**2) * np.log(np.sqrt(t * rho**2 + 1) / alpha))
     covariance = np.array([[s**2 / t, 0], [0, 0]])
@@ -140,7 +140,7 @@ def test_the_confidence_sequence_is_the_papers() -> None:
 
 
 def test_a_random_walk_leaves_the_sequence_in_at_most_five_per_cent_at_any_time() -> None:
-    """Brownian motion from a hundredth to a million times the planned information: nearly all of alpha is used."""
+    """Brownian motion from 0.01 to 1e6 times the planned information uses nearly all of alpha."""
     rng = np.random.default_rng(5)
     known = np.geomspace(1e-2, 1e6, 600)
     left = 0
@@ -171,7 +171,7 @@ def test_a_drop_by_the_margin_passes_as_non_inferior_one_time_in_twenty() -> Non
     assert np.concatenate([compare(*arm).non_inferiority(0.4) for arm in arms]).max() < 0.01
     one = compare(*(part[0] for part in arms[0]))
     low = fixed(one, 0.9).lift_low
-    assert one.non_inferiority(-low) == pytest.approx(0.05), "the same as the interval's lower end"
+    assert one.non_inferiority(-low) == pytest.approx(0.05), "equal to the lower end of the interval"
 
 
 def test_peeking_breaks_the_fixed_interval_and_not_the_sequential_one() -> None:
@@ -201,7 +201,7 @@ def test_a_planted_lift_is_found_with_the_power_that_was_planned(looks: str, sha
 
 
 def test_power_is_the_textbooks_for_two_proportions() -> None:
-    """20 % against 22 %, a power of 80 %: n = (1.96 + 0.8416)^2 (p q + p' q') / 0.02^2 in each arm."""
+    """20 % against 22 % at a power of 80 %: n = (1.96 + 0.8416)^2 (p q + p' q') / 0.02^2 per arm."""
     spread = np.sqrt(0.2 * 0.8) / 0.2
     textbook = 2 * (1.959964 + 0.8416212) ** 2 * (0.2 * 0.8 + 0.22 * 0.78) / 0.02**2
     assert users_needed(0.1, spread) == pytest.approx(textbook, rel=0.02)

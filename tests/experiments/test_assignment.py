@@ -1,4 +1,4 @@
-"""Shares, stability and independence of arms, against the configuration and against counting."""
+"""Shares, stability and independence of arms, against the configuration and against counted users."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_shares_are_those_of_the_configuration() -> None:
 
 
 def test_an_arm_is_the_range_that_holds_the_hash() -> None:
-    """BLAKE2b keyed with the salt's BLAKE2b, as a number in [0, 1)."""
+    """The hash is BLAKE2b keyed with the salt's BLAKE2b, as a number in [0, 1)."""
     config = assignment("s", a=0.25, b=0.5, c=0.25)
     for user in ["1", "콩두부", "x" * 10_000]:
         key = hashlib.blake2b(b"s", digest_size=32).digest()
@@ -50,7 +50,7 @@ def test_two_salts_are_independent() -> None:
 
 
 def test_ids_in_sequence_are_spread_like_any_others() -> None:
-    """Neighbouring ids, odd ids and ids of one length have the shares of all."""
+    """Odd ids, the first ids and ids of one length have the same shares as all ids."""
     found = arms(assignment(a=0.5, b=0.5)) == "a"
     for some in (found[1::2], found[:1000], found[10_000:20_000]):
         assert stats.binomtest(int(some.sum()), len(some)).pvalue > 1e-3

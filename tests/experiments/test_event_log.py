@@ -1,4 +1,4 @@
-"""The log against crashes: real processes killed, real files cut, and what was acknowledged counted."""
+"""The event log under crashes: killed processes and truncated files lose no acknowledged event."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ STATE = {
 
 @pytest.fixture(scope="module")
 def start() -> Callable[..., BaseProcess]:
-    """Starts a function in a process that has imported this module already."""
+    """Starts a function in a process that has already imported this module."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
 
@@ -63,7 +63,7 @@ def ids(root: Path) -> Counter[str]:
 
 @pytest.fixture
 def killed(tmp_path: Path, make: MakeEvent, start: Callable[..., BaseProcess]) -> Path:
-    """The folder of a writer that ended without closing, after it had logged events a, b and c one by one."""
+    """The folder of a writer that died after it had logged the events a, b and c in three calls."""
     start(_log_and_die, str(tmp_path / "log"), [make(event_id=name).model_dump() for name in "abc"]).join()
     return tmp_path / "log" / "w"
 
@@ -199,7 +199,7 @@ def test_damage_before_the_tail_is_refused_and_not_dropped(killed: Path) -> None
 
 
 def test_a_crash_between_any_two_steps_of_sealing_loses_and_repeats_nothing(killed: Path, make: MakeEvent) -> None:
-    """Half a Parquet file aside; the whole one renamed with its segment still there."""
+    """Two crashes: half a Parquet file is written; the whole file is renamed but its segment still exists."""
     (segment,) = killed.glob("*.events")
     root, kept = killed.parent, segment.read_bytes()
     expected = {"a": 1, "b": 1, "c": 1}
@@ -219,7 +219,7 @@ def test_a_crash_between_any_two_steps_of_sealing_loses_and_repeats_nothing(kill
 
 
 def test_a_full_disk_is_told_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    """A process that may not write files beyond 3 kB stands for the full disk; then the limit is lifted."""
+    """A limit of 3 kB on file sizes simulates the full disk. Later the limit is lifted."""
     script = (
         "import resource, sys\n"
         "from shoplens.errors import ShoplensError\n"
@@ -275,7 +275,7 @@ def test_frames_are_told_from_what_is_torn(payloads: list[bytes], torn: bytes) -
 
 
 def _write_until_killed(root: str, acknowledged: str, run: int, sealing: Sealing) -> None:
-    """Eight threads append batches and note the ids of those that were acknowledged."""
+    """Eight threads append batches and record the ids that were acknowledged."""
     notes = os.open(acknowledged, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     log = EventLog(root, "w", sealing)
 
@@ -293,7 +293,7 @@ def _write_until_killed(root: str, acknowledged: str, run: int, sealing: Sealing
 def test_a_writer_killed_under_load_loses_no_acknowledged_event(
     tmp_path: Path, start: Callable[..., BaseProcess]
 ) -> None:
-    """SIGKILL at any moment, in every second run while a segment is being sealed; each run goes on in one folder."""
+    """SIGKILL at random moments, in every second run during sealing. All runs share one folder."""
     root, notes = tmp_path / "log", tmp_path / "acknowledged"
     rng = random.Random(0)
     in_sealing = 0
@@ -325,4 +325,4 @@ def test_a_writer_killed_under_load_loses_no_acknowledged_event(
     assert set(acknowledged) <= counted.keys()
     assert set(counted.values()) == {1}
     rows = sum(pq.read_metadata(path).num_rows for path in root.glob("w/*.parquet"))
-    assert rows == len(counted), "no file repeats what another holds"
+    assert rows == len(counted), "no event is in two files"

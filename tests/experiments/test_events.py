@@ -1,4 +1,4 @@
-"""What may be logged and what is refused."""
+"""Validation of events: accepted values and refused ones."""
 
 from __future__ import annotations
 

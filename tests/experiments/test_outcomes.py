@@ -1,4 +1,4 @@
-"""Counts of users against loops over sets."""
+"""Outcomes of users against loops over sets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def table(events: list[dict[str, Any]]) -> pa.Table:
 
 
 def counted(events: list[dict[str, Any]], user: str, surface: str | None) -> dict[str, float]:
-    """What `outcomes` says of one user, seed "s1" matched, by loops."""
+    """The counts of one user by loops, with "s1" as the matched seed."""
     own = [event for event in events if event["user_id"] == user]
     shown, clicked = {}, {}
     for event in own:
@@ -133,7 +133,7 @@ def test_several_currencies_are_refused(make: MakeEvent) -> None:
 
 
 def test_large_logs_keep_pairs_apart() -> None:
-    """As many views as impressions, of as many users and products."""
+    """30,000 users, each with one page view of one product."""
     n = 30_000
     names = [str(i) for i in range(n)]
     log = pa.table(

@@ -1,4 +1,4 @@
-"""Whole experiments from their logs: what is said of planted effects, gaps and faults."""
+"""Verdicts of whole experiments from their logs, with planted effects, gaps and faults."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_planted_lift_is_found_and_the_command_names_the_version(better: pa.Ta
     assert sentence(found).startswith("new is better: page views with a click +")
     assert advice(found, "again").command.startswith("shoplens promote eclip 3 --alias champion --reason ")
     assert analyze(better, plan(control="new", treatment="old")).verdict == "worse"
-    assert analyze(better, plan(margins={"spend": 0.001})).verdict == "open", "a guardrail that is open holds it back"
+    assert analyze(better, plan(margins={"spend": 0.001})).verdict == "open", "an open guardrail blocks the verdict"
     row = found.row("page_ctr")
     assert row.sequential.low < row.fixed.low < row.lift < row.fixed.high < row.sequential.high
 
@@ -89,7 +89,7 @@ def test_the_look_that_was_planned_decides() -> None:
     slight = traffic(2, lift=0.13)
     found = analyze(slight, plan(looks="any"))
     row = found.row("page_ctr")
-    assert row.fixed.low > 0 > row.sequential.low, "a case between the two"
+    assert row.fixed.low > 0 > row.sequential.low, "a case where the two intervals disagree"
     assert found.verdict == "open"
     assert analyze(slight, plan(looks="one")).verdict == "better"
 
@@ -105,7 +105,7 @@ def test_users_that_are_lost_break_the_experiment(better: pa.Table) -> None:
     arm, user = better["arm"].to_numpy(), np.char.lstrip(better["user_id"].to_numpy().astype(str), "u").astype(int)
     found = analyze(better.filter((arm == "old") | (user % 8 > 0)), plan())
     assert found.verdict == "broken"
-    assert "No effect below is to be believed" in sentence(found)
+    assert "Do not trust any effect below" in sentence(found)
     assert analyze(better.filter((arm == "old") | (user % 8 > 0)), plan(share=7 / 15)).verdict == "better"
 
 
@@ -119,7 +119,7 @@ def test_users_who_saw_both_arms_are_left_out_and_counted(nothing: pa.Table) -> 
 
 
 def test_coverage_and_relevance_are_told_apart() -> None:
-    """The new arm shows something on every page, the old one on half; what both show attracts alike."""
+    """The new arm fills every page, the old arm half of them. Products of both arms are equally attractive."""
     found = analyze(traffic(4, covered=(10, 20)), plan())
     assert found.seeds == (10, 20)
     assert found.row("page_ctr").fixed.low > 0.5
@@ -146,7 +146,7 @@ def test_a_few_users_say_nothing(better: pa.Table) -> None:
     few = better.filter(np.isin(better["user_id"].to_numpy(), ["u0", "u1", "u2", "u2000"]))
     found = analyze(few, plan(alarm=1e-9))
     assert found.verdict == "early"
-    assert "the smaller arm has 1 users, and 500 are the least" in sentence(found)
+    assert "the smaller arm has 1 users, but each arm needs at least 500" in sentence(found)
     assert json.dumps(found.to_json(), allow_nan=False)
 
 

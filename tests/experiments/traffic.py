@@ -21,7 +21,10 @@ def traffic(
     spend: float = 1.0,
     month: int = 3,
 ) -> pa.Table:
-    """A log of two arms: two page views a user of 20 seeds; an arm shows three products for its first seeds alone."""
+    """A log of two arms (old, new) with two page views a user, of 20 seeds.
+
+    An arm shows three products for its first `covered` seeds, and none for the others.
+    """
     rng = np.random.default_rng(seed)
     taste = np.random.default_rng(99).beta(4, 8, sum(users))
     events: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""CLIK's head against the values that its specification gives, and against a loop over groups."""
+"""CLIK's group query against the reference values of its specification, and against a loop over queries."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def head() -> GroupQuery:
 
 
 def test_the_golden_head(head: GroupQuery) -> None:
-    """Values of an independent implementation in float64, to the digits that were written down."""
+    """Values of an independent float64 implementation, to the digits recorded here."""
     topics, images = (x.requires_grad_() for x in (s(20, 0.7, 0.1, 5, 4), s(20, 0.9, 0.5, 5, 4)))
     ranked, candidates = (x.requires_grad_() for x in (s(8, 1.1, 0.2, 2, 4), s(24, 0.3, 1.0, 2, 3, 4)))
     unit_topics, unit_images = (functional.normalize(x, dim=-1) for x in (topics, images))
@@ -90,7 +90,7 @@ def test_the_bank_is_a_ring_that_a_whole_batch_replaces() -> None:
 
 @pytest.mark.parametrize("reads", ["nothing", "mean", "attention"])
 def test_masked_rows_count_for_nothing(reads: str) -> None:
-    """A query with some rows closed to it is the query of a bank without them."""
+    """Masking rows of the bank has the effect of removing them."""
     torch.manual_seed(0)
     config = GroupQueryConfig(reads=reads, residual=False, bank=9)  # type: ignore[arg-type]
     head = GroupQuery(config, 6).double()
@@ -133,7 +133,7 @@ def test_attention_to_the_nearest_alone() -> None:
 
 
 def test_listwise_targets() -> None:
-    """Against sums written out; candidates liked equally share the target, whatever their order."""
+    """Against explicit sums. Equally liked candidates share the target in any order."""
     generator = torch.Generator().manual_seed(1)
     scores = torch.rand(3, 4, dtype=torch.float64, generator=generator)
     liked = torch.tensor([[0.0, 2, 2, 1], [5, 0, 0, 0], [1, 1, 1, 1]], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Image towers of timm: their vectors have the width that was asked for, or that of the trunk."""
+"""timm image towers: vectors are `dim` wide, or as wide as the trunk if there is no projection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses against their definitions with N x N matrices, in float64."""
+"""Contrastive losses against their definitions with N x N matrices, in float64."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Drawn:
-    """Unit rows in float64, catalogs of several offers, and categories that may contradict their catalog."""
+    """A random batch: float64 unit rows, catalogs of several offers, categories that may contradict the catalogs."""
 
     def __init__(self, n: int, d: int, catalogs: int, seed: int) -> None:
         torch.manual_seed(seed)
@@ -91,10 +91,10 @@ def shares(together: Tensor) -> Tensor:
 
 
 def gradients(loss: Tensor, drawn: Drawn) -> list[Tensor]:
-    found = torch.autograd.grad(loss, drawn.leaves, allow_unused=True)
+    computed = torch.autograd.grad(loss, drawn.leaves, allow_unused=True)
     return [
         torch.zeros_like(leaf) if gradient is None else gradient
-        for gradient, leaf in zip(found, drawn.leaves, strict=True)
+        for gradient, leaf in zip(computed, drawn.leaves, strict=True)
     ]
 
 
@@ -121,7 +121,7 @@ def test_value_and_gradients_equal_the_dense_form(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_float32_is_close_to_float64_at_any_scale(kind: Kind, scale: float) -> None:
-    """At CLIP's largest scale the scores span 200 natural logarithms, more than float32's exponentials do."""
+    """At CLIP's largest scale the scores span a range of 200; exp of that overflows float32."""
     drawn = Drawn(301, 33, 90, 5)
     objective = ObjectiveConfig(kind=kind)
     drawn.scale = torch.tensor(scale, dtype=torch.float64, requires_grad=True)
@@ -132,7 +132,7 @@ def test_float32_is_close_to_float64_at_any_scale(kind: Kind, scale: float) -> N
 
 
 def test_bfloat16_rows_are_accumulated_in_float32() -> None:
-    """The error is that of rounding the rows and their gradients once: 2^-9 of each, not of their sums."""
+    """The rows and their gradients are rounded once, to 2^-9 each; sums are not rounded."""
     drawn = Drawn(301, 33, 90, 6)
     objective = ObjectiveConfig()
     drawn.image, drawn.text = (rows.detach().bfloat16().requires_grad_() for rows in (drawn.image, drawn.text))
@@ -161,7 +161,7 @@ def test_clip_is_cross_entropy() -> None:
 
 
 def test_one_text_a_catalog_makes_soft_labels_and_clip_identical() -> None:
-    """eclip specification, control case (a): no gain is possible there."""
+    """Control case (a) of the e-CLIP specification: soft labels cannot gain anything there."""
     drawn = Drawn(31, 8, 6, 4)
     drawn.text = drawn.text.detach()[drawn.catalog].requires_grad_()
     soft, clip = (drawn.loss(ObjectiveConfig(kind=kind)) for kind in ("soft", "clip"))
@@ -173,7 +173,7 @@ def test_one_text_a_catalog_makes_soft_labels_and_clip_identical() -> None:
 
 @pytest.mark.parametrize("kind", ["soft", "graded"])
 def test_excess_is_zero_at_the_floor(kind: Kind) -> None:
-    """Rows whose softmax is the target itself: the loss is the targets' entropy, the excess nothing."""
+    """If each softmax equals its target, the loss is the targets' entropy and the excess is 0."""
     catalog = torch.tensor([0, 0, 0, 1, 1, 2])
     category = torch.tensor([[0], [0], [0], [0], [0], [1]])
     objective = ObjectiveConfig(kind=kind, own_pair=0.1, grades=(0.2,))
@@ -195,7 +195,7 @@ def test_excess_is_zero_at_the_floor(kind: Kind) -> None:
 
 
 def test_excess_of_the_sigmoid_form_counts_pairs_of_doubtful_targets() -> None:
-    """log 2 for each ordered pair of a catalog whose target is a half: two catalogs of two offers among four rows."""
+    """Four rows in two catalogs: each ordered pair within a catalog has target 1/2 and entropy log 2."""
     rows = torch.zeros(4, 3, dtype=torch.float64)
     one = torch.ones((), dtype=torch.float64)
     terms = contrastive(rows, rows, torch.tensor([0, 0, 1, 1]), one, ObjectiveConfig(kind="sigmoid", own_pair=0.5))
@@ -244,7 +244,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
 
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_workers_together_differentiate_the_global_batch(world: int, tmp_path: Path) -> None:
-    """Catalogs span workers; DDP's mean of the workers' gradients must be the one-process gradient."""
+    """Catalogs span workers. DDP's mean of the workers' gradients must equal the one-process gradient."""
     multiprocessing.spawn(_rank, (world, str(tmp_path)), nprocs=world)
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(world)]
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""The Poincaré ball against Möbius addition in float64, its search against brute force, delta against its definition."""
+"""Hyperbolic distances against Möbius addition in float64, search against brute force, delta against its definition."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ CURVATURES = (0.01, 0.1, 1.0)
 
 
 def random_rows(n: int, d: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Rows whose norms spread around Hyp-ViT's clip radius."""
+    """Random rows with norms around Hyp-ViT's clip radius, 2.3."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(n, d, dtype=torch.float64, generator=generator).mul_(2.3 / math.sqrt(d)).to(dtype)
 
 
 def exponential(v: Tensor, c: float, r: float | None) -> Tensor:
-    """One row after the other, by the formulas."""
+    """The exponential map by its formula, row by row."""
     longest = min(r or math.inf, math.atanh(hyperbolic.RIM) / math.sqrt(c))
     points = []
     for row in v:
@@ -48,7 +48,7 @@ def exponential(v: Tensor, c: float, r: float | None) -> Tensor:
 
 
 def moebius(x: Tensor, y: Tensor, c: float) -> Tensor:
-    """(2/√c) artanh(√c |(-x) ⊕ y|) of points x [n, d] and y [m, d], an n x m x d tensor at a time."""
+    """(2/√c) artanh(√c |(-x) ⊕ y|) of points x [n, d] and y [m, d], by an n x m x d tensor."""
     x, y = -x[:, None, :], y[None, :, :]
     xy, xx, yy = (x * y).sum(-1, keepdim=True), (x * x).sum(-1, keepdim=True), (y * y).sum(-1, keepdim=True)
     added = ((1 + 2 * c * xy + c * yy) * x + (1 - c * xx) * y) / (1 + 2 * c * xy + c * c * xx * yy)
@@ -155,7 +155,7 @@ def test_clipped_share_counts_what_the_radius_or_the_rim_shortens() -> None:
 @pytest.mark.parametrize("c", CURVATURES)
 @pytest.mark.parametrize("r", [None, 2.3])
 def test_faiss_finds_the_hyperbolic_neighbours_of_brute_force(c: float, r: float | None) -> None:
-    """10,000 points, a part of them clipped; lists may differ only where float64 distances agree to 1e-6."""
+    """10,000 points, some of them clipped. Lists may differ only if float64 distances agree to 1e-6."""
     items, asked = to_ball(random_rows(10_000, 24, 5), c, r), to_ball(random_rows(60, 24, 6), c, r)
     exact = torch.cat([moebius(part, items, c) for part in asked.split(6)]).numpy()
     index = faiss.IndexFlatIP(25)
@@ -180,13 +180,13 @@ def test_lifted_inner_products_are_distances_in_float64(c: float) -> None:
 
 @pytest.mark.parametrize(("c", "r"), [(0.0, 2.3), (-1.0, None), (math.nan, 2.3), (0.1, 0.0), (0.1, -2.0)])
 def test_spaces_that_are_none_are_refused(c: float, r: float | None) -> None:
-    """A radius of 0 would take every row to the origin; no clipping is None."""
+    """A radius of 0 would map every row to the origin; None means no clipping."""
     with pytest.raises(ShoplensError, match="must be a positive number"):
         to_ball(torch.ones(2, 2), c, r)
 
 
 def four_point_delta(d: Tensor) -> float:
-    """Half of what the largest of the three sums of opposite sides exceeds the second by, over all quadruples."""
+    """Half the gap between the two largest sums of opposite sides, maximised over all quadruples."""
     worst = 0.0
     for x, y, z, w in combinations(range(len(d)), 4):
         sums = sorted(float(s) for s in (d[x, y] + d[z, w], d[x, z] + d[y, w], d[x, w] + d[y, z]))
@@ -213,7 +213,7 @@ def test_delta_over_all_bases_is_that_of_all_quadruples_and_one_base_gives_half_
 @settings(max_examples=25, deadline=None)
 @given(parents=st.lists(st.floats(0, 1), min_size=1, max_size=40), seed=st.integers(0, 2**31))
 def test_delta_of_a_tree_is_zero(parents: list[float], seed: int) -> None:
-    """Node i hangs on one of those before it, by an edge of random length."""
+    """Node i has an earlier node as its parent, at a random edge length."""
     length = np.random.default_rng(seed).exponential(size=len(parents))
     d = np.zeros((len(parents) + 1, len(parents) + 1))
     for node, draw in enumerate(parents, start=1):

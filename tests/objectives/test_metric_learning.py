@@ -1,4 +1,4 @@
-"""The losses against plain loops over their definitions, in float64, and several workers against one."""
+"""Metric learning losses against loops over their definitions, in float64, and several workers against one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MININGS = ("hardest", "semihard")
 
 
 def drawn(classes: int, samples: int, d: int, seed: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Rows [classes x samples, d] in a random order, around the clip radius, and their classes."""
+    """Rows [classes x samples, d] with norms around the clip radius, and their classes in random order."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(classes * samples, d, dtype=torch.float64, generator=generator).mul_(2.3 / math.sqrt(d))
     label = torch.arange(classes).repeat_interleave(samples)
@@ -31,7 +31,7 @@ def drawn(classes: int, samples: int, d: int, seed: int, dtype: torch.dtype = to
 
 
 def ball_distance(x: Tensor, y: Tensor, c: float) -> Tensor:
-    """Of two points, by Möbius addition."""
+    """Distance of two points, by Möbius addition."""
     x = -x
     xy, xx, yy = x @ y, x @ x, y @ y
     added = ((1 + 2 * c * xy + c * yy) * x + (1 - c * xx) * y) / (1 + 2 * c * xy + c * c * xx * yy)
@@ -51,7 +51,7 @@ def similarity(x: Tensor, y: Tensor, config: MetricConfig) -> Tensor:
 
 
 def by_loops(rows: Tensor, label: Tensor, config: MetricConfig) -> Tensor:
-    """Specification B2: for each ordered pair of slots, a cross-entropy whose target is the mate's column."""
+    """Specification B2: for each ordered pair of slots, a cross-entropy with the mate as the target."""
     classes = label.unique().tolist()
     slots = [[rows[i] for i in torch.nonzero(label == one).flatten().tolist()] for one in classes]
     samples, terms = len(slots[0]), []
@@ -90,7 +90,7 @@ def test_pairwise_cross_entropy_and_its_gradient_are_those_of_loops(
 
 @pytest.mark.parametrize("kind", ["hyperbolic", "spherical"])
 def test_two_photos_a_class_make_the_symmetric_normalised_cross_entropy(kind: Kind) -> None:
-    """With m = 2 every row meets all others: NT-Xent (Chen et al. 2020), of all pairs but the row's own."""
+    """With m = 2 each row is compared with all other rows: the loss is NT-Xent (Chen et al. 2020)."""
     rows, label = drawn(7, 2, 5, 1)
     config = MetricConfig(kind=kind)
     logits = torch.stack([torch.stack([similarity(x, y, config) for y in rows]) for x in rows]) / config.temperature
@@ -158,7 +158,7 @@ def test_only_arcface_has_parameters_for_a_model_to_hold(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_descent_brings_classes_together(kind: Kind) -> None:
-    """From rows without any order, most photos' nearest neighbours become their mates."""
+    """Training turns random rows into rows whose nearest neighbour is mostly a mate."""
     rows, label = drawn(12, 3, 8, 4, torch.float32)
     torch.manual_seed(0)
     loss = MetricLoss(MetricConfig(kind=kind), 8, 12)
@@ -250,7 +250,7 @@ CLASSES, SAMPLES, DIM = 12, 3, 5
 
 
 def _measured(loss: MetricLoss, rows: Tensor, label: Tensor, own: slice) -> list[Tensor]:
-    """Value, gradient of all rows and of the class weights, clipped share."""
+    """Loss, gradients of all rows and of the class weights, clipped share."""
     terms = loss(rows[own], label[own])
     leaves = [rows, *loss.parameters()]
     clipped = torch.zeros(()) if terms.clipped is None else terms.clipped
@@ -274,7 +274,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
 
 
 def test_workers_together_differentiate_the_whole_batch(tmp_path: Path) -> None:
-    """Classes span workers; DDP's mean of the workers' gradients must be the one-process gradient."""
+    """Classes span workers. DDP's mean of the workers' gradients must equal the one-process gradient."""
     world = 2
     multiprocessing.spawn(_rank, (world, str(tmp_path)), nprocs=world)
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(world)]

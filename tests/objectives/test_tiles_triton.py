@@ -1,4 +1,4 @@
-"""The Triton kernels against the tiles in PyTorch; on a machine without CUDA they run in Triton's interpreter."""
+"""Triton kernels against the tiles in PyTorch. Without CUDA they run in Triton's interpreter."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def test_a_package_ranks_as_the_model_does_and_starts_another(
     bank = ranker.model.query.bank
     assert bank is not None
     assert bank.valid.all()
-    assert json.loads((tmp_path / "package/config.json").read_text())["embedder"] == "shoplens.packages.ranking:Ranker"
+    assert json.loads((tmp_path / "package/config.json").read_text())["class"] == "shoplens.recipes.clik:Ranker"
 
     topic = TopicText(name="봄 원피스", date="2024-04-01", kwds=("꽃",))
     pixels = recipe.collate(recipe.plan(0)[0], 0)["pixels"]

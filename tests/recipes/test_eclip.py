@@ -14,9 +14,9 @@ from shoplens.config import ConfigError
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
-from shoplens.evaluation import product_tasks as evaluating
 from shoplens.evaluation.heads.extractor import Extractor
 from shoplens.packages.embedder import Embedder
+from shoplens.recipes import eclip as eclip_recipe
 from shoplens.recipes import find, names
 from shoplens.registry.versions import checksums
 from tests.training.conftest import MakeRecipe, noise_shop, small_recipe
@@ -131,7 +131,7 @@ def test_a_package_holds_heads_for_the_attributes_of_its_dataset(
             np.stack([embedder.preprocess(decode(dataset.read_image(int(sample))).image) for sample in samples])
         )
 
-    monkeypatch.setattr(evaluating, "embed_photos", embed)
+    monkeypatch.setattr(eclip_recipe, "embed_photos", embed)
     products = recipe.dataset.products
     warmth = [[("warmth", ["warm" if i // 2 % 2 else "cold"])] for i in range(products.num_rows)]
     kind = products.schema.field("attributes").type
@@ -147,7 +147,7 @@ def test_a_package_holds_heads_for_the_attributes_of_its_dataset(
     def fails(*_: object, **__: object) -> None:
         raise ShoplensError("the disk is full")
 
-    monkeypatch.setattr(evaluating, "embed_photos", fails)
+    monkeypatch.setattr(eclip_recipe, "embed_photos", fails)
     with pytest.raises(ShoplensError):
         recipe.save(model, tmp_path / "cut")
     assert not (tmp_path / "cut").exists(), "half a package"

@@ -20,6 +20,7 @@ from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
 from shoplens.evaluation import metric_space
 from shoplens.evaluation.metrics import recall_at
+from shoplens.evaluation.ranking import rank
 from shoplens.nn.similar import SimilarEncoder
 from shoplens.objectives.metric_learning import MetricConfig, MetricLoss
 from shoplens.packages.embedder import Embedder
@@ -109,7 +110,7 @@ def test_no_class_of_a_held_out_split_is_learnt(make: MakeRecipe, noise_shop: Da
 
 def test_a_split_without_classes_of_its_own_is_told(make: MakeRecipe) -> None:
     with pytest.raises(ShoplensError, match="no class with two photos to learn from in split val alone"):
-        make("classes.splits={}", "splits=[val]")
+        make("classes.splits={}", "splits=[val]").check()
 
 
 @pytest.mark.parametrize(
@@ -353,7 +354,7 @@ def test_a_package_is_judged_by_classes_it_has_not_seen(
         np.stack([embedder.preprocess(decode(noise_shop.read_image(int(photo))).image) for photo in photos])
     )
     task = similar.class_retrieval(vectors, label)
-    expected = recall_at(1, similar.rank(task).first)
+    expected = recall_at(1, rank(task).first)
     np.testing.assert_array_equal(evaluation.outcomes["similar/recall@1"], expected)
     metric = evaluation.metrics["similar/recall@1"]
     assert metric.low <= metric.value <= metric.high and metric.n == len(photos)

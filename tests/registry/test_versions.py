@@ -273,5 +273,5 @@ def test_a_package_that_reads_photos_alone_needs_no_tokenizer_and_refuses_texts(
     expected = embedder.encode_images(embedder.preprocess(decode(photo).image)[None])[0]
     answer = model.predict(pd.DataFrame({"image": [photo]}))["embedding"]
     np.testing.assert_allclose(answer[0], expected, atol=1e-6)
-    with pytest.raises(ShoplensError, match="row 1: give an image; the row has text"):
+    with pytest.raises(ShoplensError, match="row 1: give an image; the row has none of these"):
         model.predict(pd.DataFrame({"text": [None, "red dress"], "image": [photo, None]}))

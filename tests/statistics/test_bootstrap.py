@@ -148,3 +148,13 @@ def test_draws_lie_around_the_value_within_its_range() -> None:
 def test_what_half_of_the_draws_leave_undefined_has_no_interval() -> None:
     assert np.isnan(percentiles(np.array([np.nan, np.nan, 0.5, 0.6]))).all()
     assert percentiles(np.array([np.nan, 0.5, 0.5, 0.5])) == (0.5, 0.5)
+
+
+def test_a_figure_that_is_no_share_keeps_its_own_range() -> None:
+    group = np.arange(30)
+    distances = np.random.default_rng(0).uniform(5, 30, 30)
+    mean = ratio(distances, np.ones(30), group, group)
+    unlimited = draw(Statistic(mean.value, 30, group, mean.under, (0, np.inf)))
+    low, high = percentiles(unlimited)
+    assert low < mean.value < high < 30 and unlimited.mean() == pytest.approx(mean.value)
+    assert (draw(mean) == 1).all(), "a share ends at 1"

@@ -1,4 +1,4 @@
-"""What is drawn: every leaf, pattern and backdrop can be told apart by pixels, and colours keep their names."""
+"""Drawings: pixels distinguish every leaf, pattern and backdrop, and colours match their names."""
 
 from __future__ import annotations
 

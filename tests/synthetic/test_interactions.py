@@ -1,4 +1,4 @@
-"""Clicks follow the hidden attractiveness, and the stated propensities are those of the logging policy."""
+"""Interactions: clicks depend on the hidden attractiveness, and logged propensities match the logging policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.stats import binom, spearmanr
 
 from shoplens.synthetic.appeal import appeal, click_probability
 from shoplens.synthetic.catalogue import Catalogue, stream
-from shoplens.synthetic.interactions import Shown, log, plant_topics
+from shoplens.synthetic.interactions import Offer, log, plant_topics
 from shoplens.synthetic.sellers import seller
 
 Row = dict[str, Any]
@@ -20,24 +20,24 @@ CATALOGUE = Catalogue(3, 600, 4, (("train", 0.8), ("val", 0.1), ("test", 0.1)))
 
 
 @pytest.fixture(scope="module")
-def offers() -> list[Shown]:
+def offers() -> list[Offer]:
     shown = []
     for catalog in range(CATALOGUE.catalogs):
         design = CATALOGUE.design(catalog)
         for number in CATALOGUE.offers(catalog):
             rng = stream(3, 4, number)
             worth = appeal(design, seller(3, number % 12), rng)
-            shown.append(Shown(f"P{number}", design, worth.attractiveness, worth.review_count))
+            shown.append(Offer(f"P{number}", design, worth.attractiveness, worth.review_count))
     return shown
 
 
 @pytest.fixture(scope="module")
-def events(offers: list[Shown]) -> list[Row]:
+def events(offers: list[Offer]) -> list[Row]:
     rng = stream(3, 5, 0)
     return list(log(offers, plant_topics(offers, 0, rng), 80, rng))
 
 
-def test_click_rate_grows_with_attractiveness_and_falls_with_position(offers: list[Shown], events: list[Row]) -> None:
+def test_click_rate_grows_with_attractiveness_and_falls_with_position(offers: list[Offer], events: list[Row]) -> None:
     worth = {offer.product_id: offer.attractiveness for offer in offers}
     shown = [row for row in events if row["kind"] == "impression" and row["topic_id"] is None]
     clicked = Counter(
@@ -55,16 +55,16 @@ def test_click_rate_grows_with_attractiveness_and_falls_with_position(offers: li
     assert click[at == 0].mean() > 1.5 * click[at == 4].mean()
 
 
-def test_price_and_reviews_follow_attractiveness(offers: list[Shown]) -> None:
+def test_price_and_reviews_follow_attractiveness(offers: list[Offer]) -> None:
     a, reviews = zip(*((offer.attractiveness, offer.review_count) for offer in offers), strict=True)
     assert spearmanr(a, reviews).statistic > 0.6
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0, 1.5])
 def test_review_counts_stray_as_far_as_asked(noise: float) -> None:
-    """The counts are Poisson: (E[n^2] - E[n]) / E[n]^2 = exp(variance of the logarithm of their rate)."""
-    design, hand = CATALOGUE.design(0), seller(3, 0)
-    worth = [appeal(design, hand, stream(3, 4, number), noise) for number in range(20_000)]
+    """Counts are Poisson with a random rate, so (E[n^2] - E[n]) / E[n]^2 = exp(variance of the log rate)."""
+    design, style = CATALOGUE.design(0), seller(3, 0)
+    worth = [appeal(design, style, stream(3, 4, number), noise) for number in range(20_000)]
     counts = np.array([one.review_count for one in worth], dtype=np.float64)
     of_bargains = 0.9 * np.std([one.attractiveness for one in worth])
     variance = np.log((np.mean(counts**2) - counts.mean()) / counts.mean() ** 2)
@@ -107,7 +107,7 @@ def test_no_product_twice_on_a_page(events: list[Row]) -> None:
     assert [row["time"] for row in events] == sorted(row["time"] for row in events)
 
 
-def test_topics_hold_all_and_only_the_products_that_fit(offers: list[Shown], events: list[Row]) -> None:
+def test_topics_hold_all_and_only_the_products_that_fit(offers: list[Offer], events: list[Row]) -> None:
     topics = plant_topics(offers, 0, stream(3, 5, 0))
     assert len(topics) >= 5
     for topic in topics:

@@ -1,4 +1,4 @@
-"""The synthetic shop as a whole: the same for every way of making it, readable, with the truth beside it."""
+"""The whole synthetic shop: reproducible, readable, and consistent with its truth table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """1700 offers in three chunks, with noise and flaws, drawn by two processes."""
+    """A shop of 1,700 offers in three chunks, with noise and flaws, made by two processes."""
     shop = SyntheticShop(
         products=1700,
         sellers=12,
@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def rows(made: Dataset) -> list[Row]:
-    """Products joined with their truth."""
+    """Products joined with the truth table."""
     truth = {row["product_id"]: row for row in made.table("truth").to_pylist()}
     return [{**row, **truth[row["product_id"]]} for row in made.products.to_pylist()]
 

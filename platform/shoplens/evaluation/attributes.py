@@ -1,34 +1,37 @@
-"""Attribute extraction: which colour, material, gender, ... a product has, by a linear head a key."""
+"""Attribute extraction: the colour, material, gender, ... of a product, by one linear head for each key."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit, Modality
+from shoplens.evaluation.embedded import MODALITIES, MODALITY_TITLES, EmbeddedSplit, Modality
 from shoplens.evaluation.heads.probes import PRECISION, AttributeHeads, LinearHead, Values
-from shoplens.evaluation.results import Findings
+from shoplens.evaluation.results import Findings, MetricInfo
 from shoplens.statistics.bootstrap import Statistic, divide, mean_of, ratio, totals
 from shoplens.statistics.calibration import calibration_error, reliability
 
 MIN_PRODUCTS = 10
-"""Products of the training split that must bear a value for it to be learnt."""
+"""Training products that a value needs before a head learns it."""
+TITLES = {"attributes": "Attributes, by linear heads", "attributes_zero_shot": "Attributes, by the nearest prompt"}
+MACRO_F1_TITLE = "macro-F1, mean over keys"
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 """Texts -> float32 unit vectors [n, d]."""
 Attributes = Mapping[str, tuple[str, ...]]
-"""Values of a product by key."""
+"""The values of one product by key."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The values that a head can answer for one key, and what was left out of training.
+    """The values that a head can answer for one key, and how many products training leaves out.
 
-    `several` products have more than one value of the key, `rare` ones a value below `MIN_PRODUCTS`.
+    `several` counts products with more than one value of the key. `rare` counts products whose value has fewer than
+    `MIN_PRODUCTS` products.
     """
 
     values: tuple[str, ...]
@@ -37,9 +40,9 @@ class Vocabulary:
 
 
 def vocabularies(attributes: Sequence[Attributes], min_products: int = MIN_PRODUCTS) -> dict[str, Vocabulary]:
-    """Keys with at least two common values among products with `attributes` [p].
+    """Vocabularies of the keys that have at least two common values among products with `attributes` [p].
 
-    A key whose products mostly have several values is left out.
+    A key is left out if most of its products have several values.
     """
     values, several = _counted(attributes)
     found = {}
@@ -51,7 +54,7 @@ def vocabularies(attributes: Sequence[Attributes], min_products: int = MIN_PRODU
 
 
 def _counted(attributes: Sequence[Attributes]) -> tuple[dict[str, Counter[str]], Counter[str]]:
-    """By key: how many products have each value alone, and how many have several values."""
+    """By key: the number of products with exactly each value, and the number with several values."""
     values: dict[str, Counter[str]] = {}
     several: Counter[str] = Counter()
     for product in attributes:
@@ -69,7 +72,7 @@ def _vocabulary(values: tuple[str, ...], counts: Counter[str], several: int) -> 
 
 
 def _vocabularies_of(heads: AttributeHeads, train: EmbeddedSplit) -> dict[str, Vocabulary]:
-    """The vocabularies of heads that were trained before, as `train` has them."""
+    """The vocabularies of heads that were trained before, with counts from `train`."""
     values, several = _counted(train.attributes)
     return {
         key: _vocabulary(head.values, values.get(key, Counter()), several[key]) for key, head in heads.heads.items()
@@ -77,7 +80,7 @@ def _vocabularies_of(heads: AttributeHeads, train: EmbeddedSplit) -> dict[str, V
 
 
 def single_values(split: EmbeddedSplit, key: str) -> list[str | None]:
-    """[p] the product's value of the key; None if it has none or several."""
+    """[p] the product's value of the key; None if it has no value or several."""
     return [given[0] if len(given := attributes.get(key, ())) == 1 else None for attributes in split.attributes]
 
 
@@ -88,7 +91,7 @@ def fit_heads(
     *,
     precision: float = PRECISION,
 ) -> dict[Modality, AttributeHeads]:
-    """Heads for image, text and fused vectors, by modality; rare values are not trained on."""
+    """Fits heads for image, text and fused vectors, by modality. Rare values are not trained on."""
     return {
         modality: AttributeHeads.fit(
             modality,
@@ -105,7 +108,7 @@ def fit_heads(
 def _by_key(
     split: EmbeddedSplit, known: Mapping[str, Vocabulary], rows: np.ndarray, *, rare: bool
 ) -> dict[str, Values]:
-    """Key -> the value of each row's product; without `rare`, values outside the vocabulary are None."""
+    """Key -> the value of each row's product. Unless `rare`, values outside the vocabulary become None."""
     by_key: dict[str, Values] = {}
     for key, vocabulary in known.items():
         values = [value if rare or value in vocabulary.values else None for value in single_values(split, key)]
@@ -122,16 +125,18 @@ def extract(
     prompt: str = "{value}",
     precision: float = PRECISION,
     heads: Mapping[Modality, AttributeHeads] | None = None,
+    beside: Findings | None = None,
 ) -> Findings:
-    """`attributes/{image,text,fused}/` macro_f1, coverage, precision, ece over all keys, `macro_f1:KEY` of each.
+    """`attributes/{image,text,fused}/` macro_f1, coverage, precision, ece over all keys, and `macro_f1:KEY` of each.
 
-    macro_f1 is over the values that occur; coverage the share of rows with the key that the head answers;
-    precision the share of those answers that is right. `attributes_zero_shot/...` takes the value whose
-    prompt text is nearest, for comparison, and has macro_f1 alone.
+    macro_f1 averages over the values that occur. coverage is the share of rows with the key that the head answers.
+    precision is the share of those answers that are right. `attributes_zero_shot/...` is the baseline: it takes the
+    value whose prompt is nearest, and has macro_f1 only.
 
-    heads   those to judge, which must have learnt nothing from `split`; without them, heads are fitted
+    heads    heads to judge, which must not have learnt from `split`; without them, heads are fitted
+    beside   other results of the same heads, included before those of the prompts
     """
-    found = Findings()
+    found, prompted = Findings(), Findings()
     known = vocabularies(train.attributes) if heads is None else _vocabularies_of(heads["fused"], train)
     asked = {key: given for key in known if set(given := single_values(split, key)) & set(known[key].values)}
     if not asked:
@@ -153,47 +158,68 @@ def extract(
             answers = head.answer(vectors[bears])
             codes = head.codes(truth)
             by_chance = _majority_f1(train, key, head, codes)
-            found.add_statistic(f"{name}/macro_f1:{key}", macro_f1(codes, answers.code, unit, group), by_chance)
+            info = MetricInfo(
+                title=MODALITY_TITLES[modality], task_title=TITLES["attributes"], modality=modality, attribute=key
+            )
+            found.add_statistic(f"{name}/macro_f1:{key}", macro_f1(codes, answers.code, unit, group), by_chance, info)
             zero_shot = LinearHead(known[key].values, prompts[key], np.zeros(len(prompts[key]), np.float32))
             guess = zero_shot.logits(vectors[bears]).argmax(axis=1)
-            said = macro_f1(zero_shot.codes(truth), guess, unit, group)
-            found.add_statistic(f"attributes_zero_shot/{modality}/macro_f1:{key}", said, by_chance)
+            score = macro_f1(zero_shot.codes(truth), guess, unit, group)
+            info = replace(info, title=f"prompt, {info.title}", task_title=TITLES["attributes_zero_shot"])
+            prompted.add_statistic(f"attributes_zero_shot/{modality}/macro_f1:{key}", score, by_chance, info)
             answered.append(answers.answered)
             right.append(answers.code == codes)
             confidence.append(answers.probability)
             unit_group.append(unit)
-        for task in ("attributes", "attributes_zero_shot"):
+        for results, task in ((found, "attributes"), (prompted, "attributes_zero_shot")):
             mine = f"{task}/{modality}/macro_f1"
-            overall = mean_of([found.statistics[f"{mine}:{key}"] for key in asked])
-            found.add_statistic(mine, overall, float(np.mean([found.chance[f"{mine}:{key}"] for key in asked])))
-        judge_answers(found, name, answered, right, confidence, unit_group, group)
-    found.about["attributes"] = {key: _told(split, train, key, known[key]) for key in asked}
+            overall = mean_of([results.statistics[f"{mine}:{key}"] for key in asked])
+            by_chance = float(np.mean([results.chance[f"{mine}:{key}"] for key in asked]))
+            info = MetricInfo(title=MACRO_F1_TITLE, task_title=TITLES[task], modality=modality)
+            results.add_statistic(mine, overall, by_chance, info)
+        judge_answers(
+            found, "attributes", TITLES["attributes"], modality, answered, right, confidence, unit_group, group
+        )
+    if beside is not None:
+        found.include(beside)
+    found.include(prompted)
+    found.notes["attributes"] = "Macro-F1 of each key, per cent, by linear heads and by the nearest prompt."
+    found.about["attributes"] = {key: _counts(split, train, key, known[key]) for key in asked}
     return found
 
 
 def judge_answers(
     found: Findings,
-    name: str,
+    task: str,
+    task_title: str,
+    modality: Modality,
     answered: Sequence[np.ndarray],
     right: Sequence[np.ndarray],
     confidence: Sequence[np.ndarray],
     unit_group: Sequence[np.ndarray],
     group: np.ndarray,
 ) -> None:
-    """Adds `NAME/` coverage, precision and ece of the answers to every key together; an array [rows] a key."""
+    """Adds `TASK/MODALITY/` coverage, precision and ece over the answers to all keys; one array [rows] for each key."""
+    name, title = f"{task}/{modality}", f"{task_title}, {MODALITY_TITLES[modality]}"
     units, gave, hit = np.concatenate(unit_group), np.concatenate(answered), np.concatenate(right)
     sure = np.concatenate(confidence)
-    found.add_statistic(f"{name}/coverage", ratio(gave, np.ones_like(gave), units, group))
-    found.add_statistic(f"{name}/precision", ratio(gave & hit, gave, units, group))
-    found.add_statistic(f"{name}/ece", calibration_error(sure, hit, units, group))
-    found.lower_is_better.add(f"{name}/ece")
+    info = MetricInfo(title="answered", task_title=task_title, modality=modality)
+    found.add_statistic(f"{name}/coverage", ratio(gave, np.ones_like(gave), units, group), info=info)
+    precise = replace(info, title="right where answered")
+    found.add_statistic(f"{name}/precision", ratio(gave & hit, gave, units, group), info=precise)
+    error = replace(info, title="calibration error", lower_is_better=True)
+    found.add_statistic(f"{name}/ece", calibration_error(sure, hit, units, group), info=error)
+    found.titles[name] = title
     found.about.setdefault("reliability", {})[name] = reliability(sure, hit)
 
 
 def macro_f1(truth: np.ndarray, said: np.ndarray, unit_group: np.ndarray, group: np.ndarray) -> Statistic:
-    """Mean F1 of the values that occur in `truth` [n]; codes of values, -1 in `truth` for one that has none.
+    """Mean F1 over the values that occur in `truth` [n].
 
-    A value that a draw does not hold is left out of that draw's mean.
+    truth   codes of values; -1 for a value that the head does not know
+    said    codes of the answers [n]
+
+    A draw's mean leaves out values that the draw does not hold.
     """
     n_groups, present = int(group.max()) + 1, np.unique(truth[truth >= 0])
     true, answer = truth[:, None] == present, said[:, None] == present
@@ -208,7 +234,7 @@ def macro_f1(truth: np.ndarray, said: np.ndarray, unit_group: np.ndarray, group:
 
 
 def _majority_f1(train: EmbeddedSplit, key: str, head: LinearHead, truth: np.ndarray) -> float:
-    """Macro-F1 of always answering the value that most training products have."""
+    """Macro-F1 of always answering the most frequent value of the training products."""
     most = Counter(value for value in single_values(train, key) if value in head.values).most_common(1)
     if not most or not (truth >= 0).any():
         return float("nan")
@@ -216,7 +242,7 @@ def _majority_f1(train: EmbeddedSplit, key: str, head: LinearHead, truth: np.nda
     return 2 * share / (1 + share) / len(np.unique(truth[truth >= 0]))
 
 
-def _told(split: EmbeddedSplit, train: EmbeddedSplit, key: str, vocabulary: Vocabulary) -> dict[str, Any]:
+def _counts(split: EmbeddedSplit, train: EmbeddedSplit, key: str, vocabulary: Vocabulary) -> dict[str, Any]:
     given = [value for value in single_values(split, key) if value is not None]
     return {
         "values": len(vocabulary.values),

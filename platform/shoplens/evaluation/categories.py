@@ -1,4 +1,4 @@
-"""Category classification: without training on it, by the nearest prompt, and by a linear probe."""
+"""Category classification, zero-shot by the nearest prompt and by a linear probe."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit
+from shoplens.evaluation.embedded import MODALITIES, MODALITY_TITLES, EmbeddedSplit, Modality
 from shoplens.evaluation.heads.probes import LinearHead
 from shoplens.evaluation.metrics import TIE
 from shoplens.evaluation.ranking import SCORES_AT_ONCE
-from shoplens.evaluation.results import Findings
+from shoplens.evaluation.results import Findings, MetricInfo
 from shoplens.statistics.calibration import reliability
 
 TOPS = (1, 5)
+TITLES = {"category": "Category, by a linear probe", "category_zero_shot": "Category, by the nearest path text"}
+ZERO_SHOT_TITLE = "Category without training on it"
 Path = tuple[str, ...]
 Encode = Callable[[Sequence[str]], np.ndarray]
 """Texts -> float32 unit vectors [n, d]."""
@@ -26,9 +28,9 @@ Encode = Callable[[Sequence[str]], np.ndarray]
 def classify(train: EmbeddedSplit, development: EmbeddedSplit, split: EmbeddedSplit, encode: Encode) -> Findings:
     """`category/{image,text,fused}/` top1, top5, top1@levelN, top5@levelN and tree_distance by a linear probe.
 
-    `category_zero_shot/...` the same by the nearest path text among the categories of `train` and `split`. A
-    category above the leaves has the probability of its leaves together (probe), the score of its best leaf
-    (zero-shot). Chance is always answering the categories that most training products have.
+    `category_zero_shot/...` has the same metrics by the nearest path text among the categories of `train` and `split`.
+    The score of a category above the leaves is the summed probability of its leaves (probe), or the score of its
+    best leaf (zero-shot). Chance is always answering the most frequent categories of the training products.
     """
     found = Findings()
     paths, frequency = split.path_of_product, Counter(path for path in train.path_of_product if path)
@@ -50,24 +52,26 @@ def classify(train: EmbeddedSplit, development: EmbeddedSplit, split: EmbeddedSp
         )
         known = [candidates[int(value)] for value in head.values]
         logits = head.logits(vectors[asked])
-        _judge(found, f"category/{modality}", truth, unit, known, logits, _log_sum, frequency)
+        _judge(found, "category", modality, truth, unit, known, logits, _log_sum, frequency)
         scores = vectors[asked] @ prompts.T
-        _judge(found, f"category_zero_shot/{modality}", truth, unit, candidates, scores, _best, frequency)
+        _judge(found, "category_zero_shot", modality, truth, unit, candidates, scores, _best, frequency)
         answers = head.answer(vectors[asked])
         hit = np.array([known[code] == path for code, path in zip(answers.code, truth, strict=True)])
+        found.titles[f"category/{modality}"] = f"{TITLES['category']}, {MODALITY_TITLES[modality]}"
         found.about.setdefault("reliability", {})[f"category/{modality}"] = reliability(answers.probability, hit)
         found.about.setdefault("mistakes", {})[f"category/{modality}"] = mistakes(
             np.flatnonzero(asked),
             answers.probability,
             hit,
-            [_told_apart(known[code], path) for code, path in zip(answers.code, truth, strict=True)],
-            [_told_apart(path, known[code]) for code, path in zip(answers.code, truth, strict=True)],
+            [_distinct_name(known[code], path) for code, path in zip(answers.code, truth, strict=True)],
+            [_distinct_name(path, known[code]) for code, path in zip(answers.code, truth, strict=True)],
         )
     return found
 
 
 def tree_distance(a: Path, b: Path) -> float:
-    """1 - 2 (shared levels) / (levels of a + levels of b): 0 the same category, 1 nothing shared (Wu & Palmer 1994)."""
+    """1 - 2 (shared levels) / (levels of a + levels of b): 0 for the same category, 1 if nothing is shared
+    (Wu & Palmer 1994)."""
     shared = 0
     for x, y in zip(a, b, strict=False):
         if x != y:
@@ -79,7 +83,7 @@ def tree_distance(a: Path, b: Path) -> float:
 def mistakes(
     rows: np.ndarray, confidence: np.ndarray, hit: np.ndarray, said: Sequence[str], truth: Sequence[str], n: int = 8
 ) -> list[dict[str, Any]]:
-    """The n wrong answers that were surest, for showing; `rows` are places in `EmbeddedSplit.vectors`."""
+    """The n wrong answers of highest confidence, for the report. `rows` are places in `EmbeddedSplit.vectors`."""
     wrong = np.flatnonzero(~hit)
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:n]
     return [
@@ -87,8 +91,8 @@ def mistakes(
     ]
 
 
-def _told_apart(path: Path, other: Path) -> str:
-    """The category's name; its whole path where the other is called the same."""
+def _distinct_name(path: Path, other: Path) -> str:
+    """The category's name, or its whole path if `other` has the same name."""
     return path[-1] if path[-1] != other[-1] else " › ".join(path)
 
 
@@ -107,7 +111,8 @@ def _best(scores: np.ndarray) -> np.ndarray:
 
 def _judge(
     found: Findings,
-    name: str,
+    task: str,
+    modality: Modality,
     truth: Sequence[Path],
     unit: np.ndarray,
     candidates: Sequence[Path],
@@ -115,7 +120,12 @@ def _judge(
     together: Callable[[np.ndarray], np.ndarray],
     frequency: Counter[Path],
 ) -> None:
-    """Adds the metrics of one method; scores [n, candidates]; `together` scores a category by its leaves'."""
+    """Adds the metrics of one method.
+
+    scores     [n, candidates]
+    together   scores a category from the scores of its leaves
+    """
+    name = f"{task}/{modality}"
     depth = max(len(path) for path in truth)
     for level in (*range(1, depth), depth):
         suffix = "" if level == depth else f"@level{level}"
@@ -135,7 +145,8 @@ def _judge(
                 continue
             common = {path for path, _ in by_frequency.most_common(k)}
             by_chance = float(np.mean([truth[i][:cut] in common for i in np.flatnonzero(judged).tolist()]))
-            found.add(f"{name}/top{k}{suffix}", (ahead < k).astype(np.float64), unit[judged], by_chance)
+            info = MetricInfo(title=f"top{k}{suffix}", task_title=TITLES[task], modality=modality)
+            found.add(f"{name}/top{k}{suffix}", (ahead < k).astype(np.float64), unit[judged], by_chance, info)
     place = {path: code for code, path in enumerate(candidates)}
     codes = np.array([place.get(path, -1) for path in truth])
     lowered = np.array(scores, dtype=np.float64)
@@ -144,12 +155,12 @@ def _judge(
     distance = np.array([tree_distance(candidates[code], path) for code, path in zip(said, truth, strict=True)])
     most = frequency.most_common(1)[0][0]
     by_chance = float(np.mean([tree_distance(most, path) for path in truth]))
-    found.add(f"{name}/tree_distance", distance, unit, by_chance)
-    found.lower_is_better.add(f"{name}/tree_distance")
+    info = MetricInfo(title="distance in the tree", task_title=TITLES[task], modality=modality, lower_is_better=True)
+    found.add(f"{name}/tree_distance", distance, unit, by_chance, info)
 
 
 def _wrong_ahead(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """How many wrong candidates stand before the right one, [n]; all of them where `truth` is -1."""
+    """Number of wrong candidates ranked before the right one, [n]; all of them where `truth` is -1."""
     of_truth = scores[np.arange(len(truth)), truth]
     ahead = (scores >= of_truth[:, None] - TIE).sum(axis=1) - 1
     return np.where(truth >= 0, ahead, scores.shape[1])
@@ -157,7 +168,7 @@ def _wrong_ahead(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Outcomes, groups and chance by metric name; accuracy of each category; photos without a category."""
+    """Outcomes, groups and chance by metric name, accuracy of each category, number of photos without a category."""
 
     outcomes: dict[str, np.ndarray]
     groups: dict[str, np.ndarray]
@@ -167,9 +178,9 @@ class ZeroShot:
 
 
 def zero_shot_category(split: EmbeddedSplit) -> ZeroShot:
-    """Each photo takes the category whose prompt is nearest; right at a level if the nearest shares the path to it.
+    """Each photo takes the category with the nearest prompt. It is right at a level if both paths agree up to it.
 
-    Chance is a uniform guess among the candidate categories.
+    Chance is a uniform guess among the candidate categories. Raises ValueError if `split` has no category vectors.
     """
     if split.category is None or split.category_vectors is None:
         raise ValueError("the split has no category vectors")
@@ -204,7 +215,11 @@ def zero_shot_category(split: EmbeddedSplit) -> ZeroShot:
 
 
 def _answers_right(photos: np.ndarray, candidates: np.ndarray, answer: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """[n] 1.0 where the best candidate [c] with the answer of candidate `truth[i]` beats all of other answers."""
+    """[n] 1.0 where the best candidate [c] of the right answer scores above all candidates of other answers.
+
+    answer   [c] answer that each candidate stands for
+    truth    [n] right candidate of each photo
+    """
     right = np.zeros(len(photos))
     step = max(1, SCORES_AT_ONCE // len(candidates))
     for start in range(0, len(photos), step):

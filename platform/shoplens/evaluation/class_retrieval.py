@@ -1,4 +1,4 @@
-"""Retrieval among photos of classes, by which metric learning is judged: recall@K that never finds the query itself."""
+"""Retrieval among photos of classes, the task of metric learning. A query never retrieves itself."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from shoplens.evaluation.ranking import Retrieval, members
 
 
 def class_retrieval(vectors: np.ndarray, label: np.ndarray, items: np.ndarray | None = None) -> Retrieval:
-    """Every photo asks for the others of its class, among all photos but itself.
+    """Each photo is a query for the other photos of its class. The gallery is all photos but itself.
 
     vectors  [n, d], compared by inner product
-    label    int64 [n] class of each photo; negative: of none, it is found but does not ask
-    items    [n, d] the same photos as they are found, where that differs: `hyperbolic.lift_items` of points whose
-             `lift_queries` are `vectors`, both in float64, since scores within `metrics.TIE` count as equal
+    label    int64 [n] class of each photo; a photo of a negative class is in the gallery but is no query
+    items    [n, d] the same photos as gallery items, if these have other vectors: `hyperbolic.lift_items` of points
+             whose `lift_queries` are `vectors`; both float64, because scores within `metrics.TIE` count as equal
 
-    The query is left out by its place, not as the best hit: a copy of it is right in its class and wrong in
-    another. A photo alone in its class does not ask, and counts in `n_without_answer`.
+    The query is left out by its place, not as the best hit: a copy of it is right if it has the same class, and
+    wrong otherwise. A photo alone in its class is no query and counts in `n_without_answer`.
     """
     photos = np.arange(len(vectors))
     code = np.unique(np.where(label < 0, -1 - photos, label), return_inverse=True)[1]

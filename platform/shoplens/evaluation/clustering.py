@@ -1,8 +1,8 @@
-"""Product clustering: every offer of a split goes to a cluster, those of one catalog together.
+"""Product clustering: put every offer of a split into a cluster, so that one cluster is one catalog.
 
-Two ways, both with one cut of cosine similarity, chosen on another split: connected components of the graph
-of all pairs above the cut (single linkage), and agglomeration by average similarity. Offers that are alone in
-their catalog take part: keeping them alone is half of the task.
+There are two ways. Both cut at one cosine similarity, which is chosen on another split: connected components of the
+graph of all pairs above the cut (single linkage), and agglomeration by average similarity. Offers that are alone in
+their catalog take part, because a good clustering keeps them alone.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from sklearn.metrics.cluster import expected_mutual_information
 
-from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit, Modality, fuse
+from shoplens.evaluation.embedded import MODALITIES, MODALITY_TITLES, EmbeddedSplit, Modality, fuse
 from shoplens.evaluation.matching import ITEMS_AT_MOST, draw_catalogs
-from shoplens.evaluation.results import Findings
+from shoplens.evaluation.results import Findings, MetricInfo
 from shoplens.statistics.bootstrap import Statistic, between_scale, divide
 
 LINKAGES = {"components": "single", "agglomerative": "average"}
 CUTS = 200
 """Merges of the development split that are tried as the cut."""
+TITLE = "Product clustering"
+METRIC_TITLES = {"pairwise_f1": "pairwise F1", "b_cubed_f1": "B-cubed F1", "ari": "ARI", "ami": "AMI"}
 
 
 @dataclass(frozen=True)
 class Offers:
-    """What is clustered: unit vectors [m, d] and the catalog codes [m] they should be grouped by."""
+    """Offers to cluster: unit vectors [m, d] and the true catalog codes [m]. `unit` is "photos" or "listings"."""
 
     vectors: np.ndarray
     catalog: np.ndarray
@@ -38,7 +40,7 @@ class Offers:
 def cluster(split: EmbeddedSplit, development: EmbeddedSplit) -> Findings:
     """`clustering/{image,text,fused}/{components,agglomerative}_` pairwise_f1, b_cubed_f1, ari and ami.
 
-    Left out for a modality if `development` has no two offers of one catalog to choose the cut by.
+    A modality is left out if `development` has no two offers of one catalog: no cut can be chosen then.
     """
     found = Findings()
     group = split.catalog_of_product
@@ -51,7 +53,9 @@ def cluster(split: EmbeddedSplit, development: EmbeddedSplit) -> Findings:
             name = f"clustering/{modality}/{way}"
             labels = fcluster(_tree(ours.vectors, method), 1 - cut, "distance") - 1
             for metric, (statistic, by_chance) in _scores(ours.catalog, labels, group).items():
-                found.add_statistic(f"{name}_{metric}", statistic, by_chance)
+                info = MetricInfo(title=f"{METRIC_TITLES[metric]}, {way}", task_title=TITLE, modality=modality)
+                found.add_statistic(f"{name}_{metric}", statistic, by_chance, info)
+            found.titles[name] = f"{TITLE}, {MODALITY_TITLES[modality]}, {way}"
             found.about.setdefault("thresholds", {})[name] = cut
             sizes = np.bincount(labels)
             found.about.setdefault("clusters", {})[name] = {
@@ -66,9 +70,10 @@ def cluster(split: EmbeddedSplit, development: EmbeddedSplit) -> Findings:
 
 
 def offers(split: EmbeddedSplit, modality: Modality) -> Offers | None:
-    """A vector a listing, its photos' normalised sum; photos where no catalog has several listings.
+    """One vector for each listing; a listing's photo vector is the normalised sum of its photos.
 
-    Photos of one listing share its text, so in that case there is nothing to cluster by text or fused.
+    If no catalog has several listings, the offers are single photos. Photos of one listing share its text, so there is
+    nothing to cluster by text or fused then: the result is None.
     """
     catalog = split.catalog_of_product
     if np.bincount(catalog).max() == 1:
@@ -86,7 +91,7 @@ def offers(split: EmbeddedSplit, modality: Modality) -> Offers | None:
 
 
 def best_cut(offers: Offers, method: str) -> float:
-    """The cosine similarity to cut at that gives the highest B-cubed F1, halfway between two merges."""
+    """The cosine similarity whose cut has the highest B-cubed F1. It lies halfway between two merges."""
     tree = _tree(offers.vectors, method)
     heights = np.unique(tree[:, 2])
     middles = np.concatenate([[heights[0] / 2], (heights[:-1] + heights[1:]) / 2, [heights[-1] + 1e-6]])
@@ -112,7 +117,7 @@ def _tree(vectors: np.ndarray, method: str) -> np.ndarray:
 
 
 def _contingency(catalog: np.ndarray, labels: np.ndarray, n_catalogs: int) -> sparse.csr_array:
-    """[n_catalogs, clusters]: offers of each catalog in each cluster."""
+    """[n_catalogs, clusters]: number of offers of each catalog in each cluster."""
     ones = np.ones(len(labels))
     counts = sparse.csr_array((ones, (catalog, labels)), shape=(n_catalogs, int(labels.max()) + 1))
     counts.sum_duplicates()
@@ -120,9 +125,9 @@ def _contingency(catalog: np.ndarray, labels: np.ndarray, n_catalogs: int) -> sp
 
 
 def _scores(catalog: np.ndarray, labels: np.ndarray, group: np.ndarray) -> dict[str, tuple[Statistic, float]]:
-    """Metric name -> (statistic, level of chance).
+    """Metric name -> (statistic, chance).
 
-    Chance is one cluster for all (pairwise F1), every offer alone (B-cubed), and 0 for the adjusted scores.
+    Chance is one cluster for all offers (pairwise F1), every offer alone (B-cubed), and 0 for the adjusted scores.
     """
     counts = _contingency(catalog, labels, int(group.max()) + 1)
     pair_f1, rand = _pair_scores(counts)
@@ -141,13 +146,13 @@ def _scores(catalog: np.ndarray, labels: np.ndarray, group: np.ndarray) -> dict[
 
 
 Under = Callable[[np.ndarray], np.ndarray]
-"""How often each catalog was drawn [r, n_catalogs] -> the figure [r]."""
+"""Maps how often each catalog was drawn [r, n_catalogs] to the figure [r]."""
 
 
 def _pair_scores(counts: sparse.csr_array) -> tuple[Under, Under]:
     """Pairwise F1 and the adjusted Rand index, both from counts of pairs.
 
-    Two draws of a catalog are two products alike; pairs between them are not judged.
+    A catalog drawn twice stands for two different products. Pairs between the two are not judged.
     """
     sizes = counts.sum(axis=1)
     squares = counts.power(2)
@@ -186,9 +191,9 @@ def _b_cubed(counts: sparse.csr_array) -> Under:
 
 
 def _adjusted_mutual_information(counts: sparse.csr_array) -> Under:
-    """AMI with the arithmetic mean of the entropies (Vinh et al. 2010), all of them means over offers.
+    """AMI with the arithmetic mean of the entropies (Vinh et al. 2010). Each term is a mean over offers.
 
-    The information that chance gives is not drawn anew: catalogs drawn twice are no larger catalogs.
+    The expected information by chance is not drawn anew, because a catalog drawn twice is not a larger catalog.
     """
     catalog, label = counts.nonzero()
     here, sizes, n = counts.data, counts.sum(axis=1), counts.sum()
@@ -209,7 +214,7 @@ def _adjusted_mutual_information(counts: sparse.csr_array) -> Under:
 def _cluster_sizes(counts: sparse.csr_array, drawn: np.ndarray) -> np.ndarray:
     """Size of the cluster around the offers of each nonzero of `counts`, [r, nonzeros].
 
-    Their own catalog counts once, however often it was drawn: its draws are products that do not meet.
+    The offers' own catalog counts once, even if it was drawn several times: its draws are different products.
     """
     catalog, label = counts.nonzero()
     others = (drawn @ counts)[:, label] - drawn[:, catalog] * counts.data

@@ -1,4 +1,4 @@
-"""A split of a dataset as vectors: what every task is measured on."""
+"""A split of a dataset as vectors, the input of every task."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from shoplens.errors import ShoplensError
 
 Modality = Literal["image", "text", "fused"]
 MODALITIES: tuple[Modality, ...] = ("image", "text", "fused")
+MODALITY_TITLES: dict[Modality, str] = {"image": "by photo", "text": "by text", "fused": "by both"}
 
 
 @dataclass(frozen=True)
 class EmbeddedSplit:
-    """A split as vectors: n photos of p products, c candidate categories; rows of unit length, float32.
+    """n photos of p products and c candidate categories as vectors. Vectors are float32 of unit length.
 
-    `catalog[i] < 0` means that the product's catalog is unknown: it is then a catalog of its own.
-    `category[i] < 0` means that the product has no candidate category. `category_vectors` are of the
-    prompt texts of the categories at `category_paths` (leaves, root first).
+    `catalog[i] < 0` means that the product's catalog is unknown. Such a product is a catalog of its own.
+    `category[i] < 0` means that the product has no candidate category. `category_vectors` encode the prompt of each
+    candidate category; `category_paths` are the names from the root to that leaf category.
     """
 
     images: np.ndarray
@@ -42,10 +43,10 @@ class EmbeddedSplit:
     category_paths: Sequence[tuple[str, ...]] = ()
     """[c]"""
     attributes: Sequence[Mapping[str, tuple[str, ...]]] = ()
-    """[p] values by key; a key that a product lacks is not known of it"""
+    """[p] values by key; a missing key means that the product's value is unknown"""
 
     def __post_init__(self) -> None:
-        """Raises ShoplensError on vectors that are not finite: comparing them would flatter the model."""
+        """Raises ShoplensError if a vector is not finite: a comparison with nan would favour the model."""
         n, p = len(self.images), len(self.texts)
         if len(self.samples) != n or len(self.product) != n:
             raise ValueError(f"{n} photos, but {len(self.samples)} sample ids and {len(self.product)} product rows")
@@ -72,19 +73,19 @@ class EmbeddedSplit:
 
     @property
     def catalog_of_product(self) -> np.ndarray:
-        """[p] codes 0.. without gaps, unknown catalogs each their own."""
+        """[p] codes from 0 without gaps. Each unknown catalog has a code of its own."""
         own = int(self.catalog.max(initial=0)) + 1 + np.arange(len(self.catalog))
         return np.unique(np.where(self.catalog < 0, own, self.catalog), return_inverse=True)[1]
 
     @property
     def path_of_product(self) -> list[tuple[str, ...]]:
-        """[p] category names from the root; empty where the product has no candidate category."""
+        """[p] category names from the root; empty for a product without a candidate category."""
         if self.category is None:
             return [()] * len(self.texts)
         return [tuple(self.category_paths[code]) if code >= 0 else () for code in self.category]
 
     def vectors(self, modality: Modality) -> np.ndarray:
-        """[m, d] of unit length: photos, products' texts, or photos each with its product's text (see `fuse`)."""
+        """float32 [m, d] of unit length: photos, texts of products, or each photo with its product's text (see `fuse`)."""
         match modality:
             case "image":
                 return self.images
@@ -94,13 +95,13 @@ class EmbeddedSplit:
                 return fuse(self.images, self.text_vectors[self.product])
 
     def rows(self, modality: Modality) -> np.ndarray:
-        """[m] the product row behind each of `vectors`."""
+        """[m] the product row of each of `vectors`."""
         return np.arange(len(self.texts)) if modality == "text" else self.product
 
     def keep(self, products: np.ndarray) -> EmbeddedSplit:
-        """The products where `products` (bool [p]) is true, with their photos.
+        """Keeps the products where `products` (bool [p]) is true, with their photos.
 
-        Raises ShoplensError if no photo is left.
+        Raises ShoplensError if no photo remains.
         """
         photos = products[self.product]
         kept = np.flatnonzero(products).tolist()
@@ -118,6 +119,6 @@ class EmbeddedSplit:
 
 
 def fuse(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The normalised sum of unit vectors, row by row [n, d]."""
+    """The normalised sum of unit vectors [n, d], row by row."""
     both = a + b
     return both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-12)

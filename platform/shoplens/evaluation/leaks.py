@@ -1,4 +1,4 @@
-"""What a split shares with the splits that a model and its heads learn from."""
+"""Leaks: catalogs and photos of a split that are also in the splits a model and its heads learn from."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from shoplens.datasets.samples import Samples
 
 NEAR = 2
-"""Bits of 64 in which the perceptual hashes of near-duplicate photos differ at most."""
+"""Near-duplicate photos have perceptual hashes (64 bits) that differ in at most this many bits."""
 _PAIRS_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """Catalogs of a split that are also elsewhere, and photos that look like one there.
+    """Catalogs of a split that are also in other splits, and photos that resemble one there.
 
-    `products` are the rows (`Samples.product`) of the leaked catalogs; `near` holds pairs of sample ids
-    [m, 2]: a photo of the split, and the nearest photo elsewhere, at most `NEAR` bits apart, nearest pairs first.
+    `products` are the rows (`Samples.product`) of the leaked catalogs. `near` holds pairs of sample ids [m, 2], at
+    most `NEAR` bits apart, nearest pairs first: a photo of the split, and the nearest photo of the other splits.
     """
 
     catalogs: np.ndarray
@@ -30,12 +30,12 @@ class Leaks:
 
     @property
     def every(self) -> bool:
-        """Whether the split is one by photo: all of its products are elsewhere too."""
+        """Whether this is a split by photo: all of its catalogs are in the other splits too."""
         return len(self.catalogs) == self.n_catalogs
 
 
 def leaks(split: Samples, elsewhere: Samples) -> Leaks:
-    """Catalogs by id, photos by perceptual hash; both must come from one dataset."""
+    """Compares catalogs by id and photos by perceptual hash. Both samples must come from one dataset."""
     catalogs = np.intersect1d(split.catalog, elsewhere.catalog)
     nearest, distance = _nearest(split.phash, elsewhere.phash)
     near = np.argsort(distance, kind="stable")[: int((distance <= NEAR).sum())]
@@ -60,26 +60,26 @@ def _nearest(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return place, distance
 
 
-def warning(told: Mapping[str, Any] | None) -> str:
-    """`about["leaks"]` of an evaluation in words; empty where nothing leaked."""
-    if not told or not told["catalogs"] + told["near_duplicates"]:
+def warning(leaked: Mapping[str, Any] | None) -> str:
+    """`about["leaks"]` of an evaluation in words; empty if nothing leaked."""
+    if not leaked or not leaked["catalogs"] + leaked["near_duplicates"]:
         return ""
-    splits = " or ".join(told["with"])
-    said = []
-    if told["by_photo"]:
-        said.append(
-            f"LEAK: every one of the {told['of']} catalogs of this split is also in {splits}. It is a split by photo: "
+    splits = " or ".join(leaked["with"])
+    sentences = []
+    if leaked["by_photo"]:
+        sentences.append(
+            f"LEAK: every one of the {leaked['of']} catalogs of this split is also in {splits}. It is a split by photo: "
             "the figures are those of products that training has seen"
         )
-    elif told["catalogs"]:
-        what = "left out" if told["left_out"] else "kept, so the figures flatter the model"
-        said.append(
-            f"LEAK: {told['catalogs']} of {told['of']} catalogs of this split are also in {splits}; "
-            f"their {told['products']} products are {what}"
+    elif leaked["catalogs"]:
+        what = "left out" if leaked["left_out"] else "kept, so the figures flatter the model"
+        sentences.append(
+            f"LEAK: {leaked['catalogs']} of {leaked['of']} catalogs of this split are also in {splits}; "
+            f"their {leaked['products']} products are {what}"
         )
-    if told["near_duplicates"]:
-        said.append(
-            f"{told['near_duplicates']} photos look like one in {splits} (perceptual hashes at most {NEAR} of 64 bits apart), "
-            f"{told['same_words']} of them under a title of the same words"
+    if leaked["near_duplicates"]:
+        sentences.append(
+            f"{leaked['near_duplicates']} photos look like one in {splits} (perceptual hashes at most {NEAR} of 64 bits apart), "
+            f"{leaked['same_words']} of them under a title of the same words"
         )
-    return ". ".join(said) + "."
+    return ". ".join(sentences) + "."

@@ -1,4 +1,4 @@
-"""Product matching: finding the same product offered elsewhere, and deciding whether two items are the same."""
+"""Product matching: find the other listings of a product, and decide whether two items are one product."""
 
 from __future__ import annotations
 
@@ -18,45 +18,79 @@ from shoplens.evaluation.metrics import (
     wrong_before,
 )
 from shoplens.evaluation.ranking import Retrieval, members, rank
-from shoplens.evaluation.results import Findings
+from shoplens.evaluation.results import Findings, MetricInfo
 from shoplens.statistics.bootstrap import Statistic, between_scale, divide, totals
 
 RECALLS = (1, 5, 10)
 ITEMS_AT_MOST = 4000
-"""Items among which all pairs are judged; of a larger split a draw of catalogs is."""
+"""All pairs of at most this many items are judged. Of a larger split, whole catalogs are drawn at random."""
 _RUNS = 128
+TITLE = "Product matching"
+TITLES: dict[Modality, str] = {
+    "image": "Product matching by photo",
+    "text": "Product matching by text",
+    "fused": "Product matching by photo and text",
+}
+METRIC_TITLES = {
+    "map": "mAP",
+    "map@r": "mAP@R",
+    "hard_recall@1": "recall@1 within the category",
+    "pair_ap": "AP of pairs",
+    "hard_pair_ap": "AP of pairs within a category",
+    "pair_f1": "F1 of pairs",
+}
+HEADLINE = "matching/image/recall@1"
 
 
 def match(split: EmbeddedSplit, development: EmbeddedSplit | None = None) -> Findings:
     """`matching/{image,text,fused}/` recall@k, map, map@r, hard_recall@1, pair_ap, hard_pair_ap and pair_f1.
 
-    `hard_` leaves only the wrong items of the query's own category. `pair_` judges all pairs of items, same
-    catalog or not; pair_f1 at the threshold that is best on `development`, and only with one.
+    `hard_` keeps only wrong items of the query's own category. `pair_` judges all pairs of items: same catalog or
+    not. pair_f1 uses the threshold that is best on `development`; without `development` it is left out.
     """
     found = Findings()
     without_answer: dict[str, int] = {}
     for modality in MODALITIES:
         name, task = f"matching/{modality}", matching(split, modality)
+        found.titles[name] = TITLES[modality]
         without_answer[name] = task.n_without_answer
         if not len(task):
             continue
         ranks = rank(task)
         for k in RECALLS:
             by_chance = chance_recall(k, ranks.n_right, ranks.n_gallery)
-            found.add(f"{name}/recall@{k}", recall_at(k, ranks.first), task.group, float(by_chance.mean()))
+            _add(found, modality, f"recall@{k}", recall_at(k, ranks.first), task.group, by_chance)
         by_chance = chance_average_precision(ranks.n_right, ranks.n_gallery)
-        found.add(f"{name}/map", ranks.average_precision, task.group, float(by_chance.mean()))
+        _add(found, modality, "map", ranks.average_precision, task.group, by_chance)
         by_chance = chance_map_at_r(ranks.n_right, ranks.n_gallery)
-        found.add(f"{name}/map@r", ranks.map_at_r, task.group, float(by_chance.mean()))
-        _hard(found, name, split, modality, task)
-        _pairs(found, name, split, development, modality)
+        _add(found, modality, "map@r", ranks.map_at_r, task.group, by_chance)
+        _hard(found, split, modality, task)
+        _pairs(found, split, development, modality)
     found.about["queries_without_answer"] = without_answer
     return found
 
 
+def _add(
+    found: Findings, modality: Modality, metric: str, outcomes: np.ndarray, group: np.ndarray, by_chance: np.ndarray
+) -> None:
+    found.add(f"matching/{modality}/{metric}", outcomes, group, float(by_chance.mean()), _info(modality, metric))
+
+
+def _info(modality: Modality, metric: str) -> MetricInfo:
+    return MetricInfo(
+        title=METRIC_TITLES.get(metric, metric),
+        task_title=TITLE,
+        modality=modality,
+        headline=f"matching/{modality}/{metric}" == HEADLINE,
+    )
+
+
 @dataclass(frozen=True)
 class Items:
-    """What is matched: unit vectors [m, d], their catalogs, and the `owner` within which nothing is matched."""
+    """Items to match: unit vectors [m, d], their product rows, catalogs and owners [m].
+
+    Items of one `owner` are never matched with each other.
+    """
 
     vectors: np.ndarray
     row: np.ndarray
@@ -67,9 +101,9 @@ class Items:
 def items(split: EmbeddedSplit, modality: Modality) -> Items:
     """Photos (image, fused) or listings (text).
 
-    `image`: where a catalog has several listings, a listing owns its photos (matching across sellers); where it
-    has one, every photo is its own, and that listing's photos match. `fused`: a listing always owns its photos,
-    since they share its text and would find each other by that.
+    `image`: in a catalog of several listings, each listing owns its photos, so photos match across sellers. In a
+    catalog of one listing, each photo is its own owner, so the photos of that listing match. `fused`: a listing
+    always owns its photos, because they share its text and would match by that text.
     """
     row = split.rows(modality)
     catalog = split.catalog_of_product
@@ -81,7 +115,7 @@ def items(split: EmbeddedSplit, modality: Modality) -> Items:
 
 
 def matching(split: EmbeddedSplit, modality: Modality) -> Retrieval:
-    """Every item asks for the items of its catalog that have another owner, among all that have another owner."""
+    """Each item is a query for the items of its catalog. Query and gallery item always have different owners."""
     ours = items(split, modality)
     mates = np.bincount(ours.catalog)[ours.catalog] - np.bincount(ours.owner)[ours.owner]
     asked = np.flatnonzero(mates > 0)
@@ -99,7 +133,7 @@ def matching(split: EmbeddedSplit, modality: Modality) -> Retrieval:
     )
 
 
-def _hard(found: Findings, name: str, split: EmbeddedSplit, modality: Modality, task: Retrieval) -> None:
+def _hard(found: Findings, split: EmbeddedSplit, modality: Modality, task: Retrieval) -> None:
     if split.category is None:
         return
     category = split.category[split.rows(modality)]
@@ -108,13 +142,16 @@ def _hard(found: Findings, name: str, split: EmbeddedSplit, modality: Modality, 
     hard = (asked >= 0) & (ranks.n_gallery > ranks.n_right)
     if hard.any():
         by_chance = chance_recall(1, ranks.n_right[hard], ranks.n_gallery[hard])
-        outcomes = recall_at(1, ranks.first[hard])
-        found.add(f"{name}/hard_recall@1", outcomes, task.group[hard], float(by_chance.mean()))
+        _add(found, modality, "hard_recall@1", recall_at(1, ranks.first[hard]), task.group[hard], by_chance)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of items of different owners: score [m], whether of one catalog, the two catalogs, one category."""
+    """Pairs of items of different owners, each array [m].
+
+    `score` is the inner product, `same` whether both are of one catalog, `a` and `b` the two catalogs,
+    `same_category` whether both are of one category.
+    """
 
     score: np.ndarray
     same: np.ndarray
@@ -146,7 +183,7 @@ def pairs(split: EmbeddedSplit, modality: Modality) -> Pairs:
 
 
 def draw_catalogs(catalog: np.ndarray, at_most: int, seed: int = 0) -> np.ndarray:
-    """bool [n]: the items of as many whole catalogs, drawn at random, as hold `at_most` items together."""
+    """bool [n]: items of whole catalogs, drawn at random until they would hold more than `at_most` items."""
     sizes = np.bincount(catalog)
     order = np.random.default_rng(seed).permutation(len(sizes))
     fits = order[np.cumsum(sizes[order]) <= at_most]
@@ -154,9 +191,9 @@ def draw_catalogs(catalog: np.ndarray, at_most: int, seed: int = 0) -> np.ndarra
 
 
 def best_threshold(score: np.ndarray, same: np.ndarray) -> float:
-    """The score from which on calling a pair the same gives the highest F1; nan if no pair is the same.
+    """The threshold with the highest F1: pairs of at least this score count as the same. nan if no pair is the same.
 
-    It lies halfway to the next lower score, so that it does not hang on the very pair it was found at.
+    The threshold lies halfway to the next lower score, so that it does not depend on the last pair alone.
     """
     if not same.any():
         return float("nan")
@@ -168,28 +205,29 @@ def best_threshold(score: np.ndarray, same: np.ndarray) -> float:
     return float(scores[best] + scores[min(best + 1, len(scores) - 1)]) / 2
 
 
-def _pairs(
-    found: Findings, name: str, split: EmbeddedSplit, development: EmbeddedSplit | None, modality: Modality
-) -> None:
+def _pairs(found: Findings, split: EmbeddedSplit, development: EmbeddedSplit | None, modality: Modality) -> None:
+    name = f"matching/{modality}"
     group = split.catalog_of_product
     ours = pairs(split, modality)
     for kind, some in (("pair_ap", ours), ("hard_pair_ap", ours.of_one_category())):
         n_same = int(some.same.sum())
         if 0 < n_same < len(some.same):
             by_chance = chance_average_precision(np.array([n_same]), np.array([len(some.same)]))[0]
-            found.add_statistic(f"{name}/{kind}", pair_average_precision(some, group), float(by_chance))
+            statistic = pair_average_precision(some, group)
+            found.add_statistic(f"{name}/{kind}", statistic, float(by_chance), _info(modality, kind))
     if development is None:
         return
     theirs = pairs(development, modality)
     threshold = best_threshold(theirs.score, theirs.same)
     if not np.isnan(threshold) and ours.same.any():
         share = float(ours.same.mean())
-        found.add_statistic(f"{name}/pair_f1", pair_f1(ours, threshold, group), 2 * share / (1 + share))
+        statistic = pair_f1(ours, threshold, group)
+        found.add_statistic(f"{name}/pair_f1", statistic, 2 * share / (1 + share), _info(modality, "pair_f1"))
         found.about.setdefault("thresholds", {})[f"{name}/pair_f1"] = threshold
 
 
 def pair_f1(pairs: Pairs, threshold: float, group: np.ndarray) -> Statistic:
-    """F1 of calling a pair the same from `threshold` on."""
+    """F1 when pairs of at least `threshold` count as the same."""
     n_groups = int(group.max()) + 1
     said = pairs.score >= threshold
     right = totals(said & pairs.same, pairs.a, n_groups)
@@ -203,10 +241,11 @@ def pair_f1(pairs: Pairs, threshold: float, group: np.ndarray) -> Statistic:
 
 
 def pair_average_precision(pairs: Pairs, group: np.ndarray) -> Statistic:
-    """AP of all pairs by score, ties against the model.
+    """AP of all pairs by score. A tie counts against the model.
 
-    Under a draw a pair within a catalog weighs as often as that was drawn, a pair between two as the product of both.
-    Right pairs stand in up to `_RUNS` runs of neighbouring scores, whose wrong pairs are weighed together.
+    Under a draw, a pair within a catalog has the weight of that catalog (how often it was drawn). A pair between two
+    catalogs has the product of both weights. Right pairs are grouped into up to `_RUNS` runs of neighbouring
+    scores; the wrong pairs of one run are weighted together.
     """
     n_groups = int(group.max()) + 1
     order = np.argsort(-pairs.score[pairs.same], kind="stable")
@@ -238,7 +277,7 @@ def pair_average_precision(pairs: Pairs, group: np.ndarray) -> Statistic:
 
 
 def _between(pairs: Pairs, which: np.ndarray, n_groups: int) -> sparse.csr_array:
-    """[n_groups, n_groups]: how many of the pairs `which` lie between two catalogs."""
+    """[n_groups, n_groups]: counts of the pairs `which` by their two catalogs."""
     a, b = pairs.a[which], pairs.b[which]
     return sparse.csr_array((np.ones(len(a), np.float32), (a, b)), shape=(n_groups, n_groups))
 

@@ -13,7 +13,7 @@ from shoplens.evaluation.class_retrieval import class_retrieval
 from shoplens.evaluation.metrics import chance_recall, recall_at
 from shoplens.evaluation.ranking import Answers, Retrieval, nearest, rank
 from shoplens.evaluation.report import Card, Case, Showcase, thumbnail
-from shoplens.evaluation.results import Evaluation, Findings
+from shoplens.evaluation.results import Evaluation, Findings, MetricInfo
 from shoplens.objectives import hyperbolic
 from shoplens.objectives.metric_learning import MetricConfig
 
@@ -28,15 +28,15 @@ def judge(
     served: int,
     others: np.ndarray,
 ) -> Findings:
-    """Of rows [n, d] as the head gives them, of classes int64 [n], negative for none:
+    """Recall@1 and @10 of the head's rows [n, d] by class int64 [n] (negative: no class), for each ranking:
 
-    similar            by cosine at the `served` width, as endpoints and index have it
-    similar/first_64   by cosine of the first 64 numbers, for each other of the `widths`
-    similar/pca_64     by cosine at full width, reduced to 64 numbers by the principal components of `others` [m, d]
-    similar/ball       by distance in the ball at the served width, where the objective has one
+    similar            by cosine at the `served` width, as index and endpoints rank
+    similar/first_64   by cosine of the first 64 numbers, for each of the other `widths`
+    similar/pca_64     by cosine of 64 principal components, fitted on `others` [m, d]
+    similar/ball       by distance in the ball at the served width, if the objective is hyperbolic
 
-    each recall@1 and @10; redraws for the intervals are of whole classes. `about` says how far the rows are from a
-    tree (`hyperbolic.relative_delta`) and which share of them the clip radius shortens.
+    The intervals resample whole classes. `about` holds the distance of the rows from a tree
+    (`hyperbolic.relative_delta`) and the share of rows that the clip radius shortens.
     """
     found, full = Findings(), unit_rows(rows)
     tasks = {"similar": class_retrieval(unit_rows(rows[:, :served]), label)}
@@ -61,8 +61,20 @@ def judge(
         ranks = rank(task)
         for k in RECALLS:
             chance = float(chance_recall(k, ranks.n_right, ranks.n_gallery).mean())
-            found.add(f"{name}/recall@{k}", recall_at(k, ranks.first), task.group, chance)
+            info = MetricInfo(title=f"recall@{k}", task_title=_title(name), headline=name == "similar")
+            found.add(f"{name}/recall@{k}", recall_at(k, ranks.first), task.group, chance, info)
     return found
+
+
+def _title(name: str) -> str:
+    """`similar/first_64` -> `Similar photos, first 64 numbers`."""
+    kind, _, width = name.partition("/")[2].partition("_")
+    more = {
+        "first": f", first {width} numbers",
+        "pca": f", {width} principal components",
+        "ball": ", by distance in the ball",
+    }
+    return f"Similar photos{more.get(kind, ', as served')}"
 
 
 def shown(task: Retrieval, evaluation: Evaluation, photos: np.ndarray, dataset: Dataset, n: int = 4) -> Showcase:

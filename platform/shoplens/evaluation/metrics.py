@@ -1,8 +1,8 @@
-"""Retrieval metrics from scores, and what random scores would reach.
+"""Retrieval metrics from scores, and their expected values for a random order.
 
-A tie never favours the model: at equal score every wrong item stands before every right one, and scores
-closer than `TIE` count as equal, since float32 products of the same two vectors differ by that much from
-one matrix shape to another. A model that gives one vector for everything scores 0, not 1.
+A tie counts against the model: at equal score, every wrong item ranks before every right item. Scores closer than
+`TIE` count as equal, because float32 products of the same two vectors differ by that much between matrix shapes. So a
+model that maps everything to one vector scores 0, not 1.
 """
 
 from __future__ import annotations
@@ -14,32 +14,33 @@ TIE = 1e-6
 
 
 def wrong_before(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """How many `wrong` scores stand before each of the `right` scores, best right one first, int64 [r].
+    """Number of `wrong` scores that rank before each of the `right` scores, best right score first, int64 [r].
 
-    `wrong` must be ascending; -inf in it never counts.
+    `wrong` must be ascending. Its -inf entries never count.
     """
     ordered = -np.sort(-np.asarray(right))
     return len(wrong) - np.searchsorted(wrong, ordered - np.asarray(TIE, ordered.dtype), side="left")
 
 
 def recall_at(k: int, first: np.ndarray) -> np.ndarray:
-    """1.0 where a right item is among the k best; `first` [m] counts the wrong items before the first right one."""
+    """1.0 where a right item is in the top-k. `first` [m]: number of wrong items before the first right item."""
     return (np.asarray(first) < k).astype(np.float64)
 
 
 def average_precision(before: np.ndarray) -> float:
     """AP of one query: the mean over its right items of the precision at their rank (Manning et al. 2008, 8.4).
 
-    `before` [r]: the wrong items before each right one, best first, as of `wrong_before`.
+    `before` [r]: number of wrong items before each right item, best first (see `wrong_before`).
     """
     place = np.arange(1, len(before) + 1)
     return float((place / (place + before)).mean())
 
 
 def map_at_r(before: np.ndarray) -> float:
-    """AP of one query over its first R places, R its number of right items (Musgrave et al. 2020, "mAP@R").
+    """AP@R of one query, where R is its number of right items (Musgrave et al. 2020, "mAP@R").
 
-    The sum of the precisions at the right items among the first R, over R; `before` as in `average_precision`.
+    It is the sum of the precisions at the right items in the top R, divided by R. `before`: as in
+    `average_precision`.
     """
     place = np.arange(1, len(before) + 1)
     rank = place + before
@@ -47,7 +48,7 @@ def map_at_r(before: np.ndarray) -> float:
 
 
 def chance_recall(k: int, n_right: np.ndarray, n_gallery: np.ndarray) -> np.ndarray:
-    """Expected recall@k of a random order: one minus the hypergeometric chance of no right item in k draws."""
+    """Expected recall@k of a random order: 1 - the hypergeometric probability of no right item in k draws."""
     return np.asarray(stats.hypergeom.sf(0, n_gallery, n_right, np.minimum(k, n_gallery)))
 
 

@@ -1,9 +1,11 @@
-"""A dual encoder's package, judged on a split of a dataset: which tasks, what their heads learn from, the report."""
+"""Evaluation of a dual encoder on a split of a dataset: the tasks, the splits their heads learn from, the report.
+
+Photos and texts become vectors by two functions of the caller, so that this module knows no model.
+"""
 
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +23,8 @@ from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.heads.extractor import Extractor, judge_hints
 from shoplens.evaluation.judging import JudgingConfig
 from shoplens.evaluation.leaks import Leaks, leaks
-from shoplens.evaluation.report import report
+from shoplens.evaluation.product_report import report
 from shoplens.evaluation.results import Evaluation, Findings
-from shoplens.packages.embedding import embed_photos, embed_texts
 from shoplens.schema import Split
 
 Task = Literal["retrieval", "matching", "clustering", "attributes", "categories", "restricted"]
@@ -31,33 +32,55 @@ ALL: tuple[Task, ...] = ("retrieval", "matching", "clustering", "attributes", "c
 LEARNT: set[Task] = {"attributes", "categories", "restricted"}
 """Tasks whose heads are trained on the vectors of `train`."""
 HELD_OUT = 5
-"""One in so many catalogs of `train` stands in for a development split that is not there."""
+"""If there is no development split, one in this many catalogs of `train` is held out in its place."""
+CHANCE = (
+    "Chance is random scores (matching), one cluster for all or every offer alone (clustering), "
+    "the most frequent answers (attributes, categories)."
+)
+Photos = Callable[[np.ndarray], np.ndarray]
+"""Sample ids (int64 [n]) -> float32 unit vectors [n, d]."""
 
 
 class EvaluationConfig(JudgingConfig):
-    """What an evaluation measures; `tasks: all` is every task.
+    """Settings of an evaluation of a dual encoder."""
 
-    split         the photos that are judged
-    prompt        turns a category into a text: `{leaf}` is its name, `{path}` the names from the root
-    tasks         all but retrieval and matching also embed `development`, the learnt ones `train` too
-    train         what linear heads learn from
-    development   what thresholds, penalties and temperatures are chosen on; where it is not in the dataset, or is
-                  the split that is judged, a fifth of the catalogs of `train` is held out for it
-    restricted    id, name or `A > B` path of the category at and below which products are restricted
-    precision     what restricted recognition and attribute answers aim at: their thresholds are set for it
-    leaks         whether products whose catalog is also in `train`, `development` or the splits that the model was
-                  trained on are left out of the split. A split by photo, all of whose products are, is kept whole,
-                  and said to be one
-    """
-
-    prompt: str = "{leaf}"
-    tasks: tuple[Task, ...] = Field(("retrieval", "matching"), min_length=1)
-    train: Split = "train"
-    development: Split = "val"
-    attribute_prompt: str = "{value}"
-    restricted: str | None = None
-    precision: float = Field(0.9, gt=0, le=1)
-    leaks: Literal["leave_out", "keep"] = "leave_out"
+    prompt: str = Field(
+        "{leaf}",
+        description="Text that stands for a category: `{leaf}` is its name, `{path}` the names from the root.",
+    )
+    tasks: tuple[Task, ...] = Field(
+        ("retrieval", "matching"),
+        min_length=1,
+        description="Tasks to measure; `all` is every task. All but retrieval and matching also embed `development`. "
+        "Attributes, categories and restricted also embed `train`.",
+    )
+    train: Split = Field("train", description="Split that linear heads learn from.")
+    development: Split = Field(
+        "val",
+        description="Split on which thresholds, penalties and temperatures are chosen. If the dataset does not have "
+        "it, or it is the split that is judged, a fifth of the catalogs of `train` is held out in its place.",
+    )
+    attribute_prompt: str = Field(
+        "{value}",
+        description="Text that stands for an attribute value in the zero-shot baseline: `{key}` and `{value}` are "
+        "filled in.",
+    )
+    restricted: str | None = Field(
+        None,
+        description="Category whose products, with those below it, are restricted: an id, a name or a path `A > B`.",
+    )
+    precision: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="Precision that the thresholds of attribute answers and restricted products are set for.",
+    )
+    leaks: Literal["leave_out", "keep"] = Field(
+        "leave_out",
+        description="What happens to products whose catalog is also in `train`, `development` or the splits that the "
+        "model was trained on. `leave_out` removes them from the split. A split by photo shares all of its catalogs; "
+        "it is kept whole, and the report says so.",
+    )
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -65,24 +88,31 @@ class EvaluationConfig(JudgingConfig):
         return ALL if tasks == "all" else tasks
 
 
-def evaluate_dual_encoder(
-    package: Path,
+def evaluate(
+    package: str | Path,
     settings: Mapping[str, Any],
     config: EvaluationConfig,
     dataset: Dataset,
     about: Mapping[str, Any],
+    *,
+    photos: Photos,
+    encode: attributes.Encode,
 ) -> tuple[Evaluation, str]:
-    """The tasks that `config` names, on its split, and the report."""
+    """Measures the tasks of `config` on its split. Returns the evaluation and its report in HTML.
+
+    package    folder of the package; its attribute heads are judged, if it has any
+    settings   the package's `config.json`: `text_fields`, and the training `splits`
+    """
     split = config.split
     samples = Samples.of(dataset, [split])
     trained_on = settings.get("splits", [config.train])
-    judged_apart = [name for name in (config.train, config.development) if name != split]
-    learnt_from = [name for name in dict.fromkeys([*trained_on, *judged_apart]) if name in _splits(dataset)]
+    heads_use = [name for name in (config.train, config.development) if name != split]
+    learnt_from = [name for name in dict.fromkeys([*trained_on, *heads_use]) if name in _splits(dataset)]
     leaked = leaks(samples, Samples.of(dataset, learnt_from)) if learnt_from else None
     left_out = leaked is not None and config.leaks == "leave_out" and not leaked.every
     if leaked is not None and left_out:
         samples = samples.keep(~np.isin(samples.product, leaked.products))
-    embed = _embedding(package, dataset, settings["text_fields"], config.prompt)
+    embed = _embedding(dataset, settings["text_fields"], config.prompt, photos, encode)
     embedded = embed(samples)
     train, development = _learn_from(config, dataset, split, embed)
     found = measure(
@@ -90,12 +120,12 @@ def evaluate_dual_encoder(
         embedded,
         train,
         development,
-        functools.partial(embed_texts, package=package),
+        encode,
         dataset.categories.find(config.restricted).path if config.restricted else (),
         _packaged_extractor(package, dataset, split),
     )
     if leaked is not None:
-        found.about["leaks"] = _told(leaked, dataset, learnt_from, left_out)
+        found.about["leaks"] = _leaks_in_numbers(leaked, dataset, learnt_from, left_out)
     evaluation = found.evaluation(about, seed=0)
     return evaluation, report(evaluation, embedded, dataset)
 
@@ -109,11 +139,12 @@ def measure(
     restricted_below: tuple[str, ...],
     extractor: Extractor | None = None,
 ) -> Findings:
-    """What the tasks of `config` find on `split`; those that lack what they learn from find nothing.
+    """Results of the tasks of `config` on `split`. A task without the split it learns from is left out.
 
-    extractor   what is judged in place of attribute heads fitted anew
+    restricted_below   category path of the restricted products; empty for none
+    extractor          attribute heads to judge; without it, heads are fitted
     """
-    found = Findings()
+    found = Findings(notes={"products": CHANCE})
     asked = set(config.tasks)
     if "retrieval" in asked:
         found.include(tasks.retrieve(split))
@@ -126,10 +157,11 @@ def measure(
         if "attributes" in asked:
             heads = None if extractor is None else extractor.heads
             prompt = config.attribute_prompt
-            found.include(attributes.extract(*learn, encode, prompt=prompt, precision=config.precision, heads=heads))
+            hints = None if extractor is None else judge_hints(extractor, split)
+            found.include(
+                attributes.extract(*learn, encode, prompt=prompt, precision=config.precision, heads=heads, beside=hints)
+            )
             found.about["attribute_heads"] = "fitted for this evaluation" if heads is None else "the package's own"
-            if extractor is not None:
-                found.include(judge_hints(extractor, split))
         if "categories" in asked:
             found.include(categories.classify(*learn, encode))
         if "restricted" in asked and restricted_below:
@@ -138,19 +170,28 @@ def measure(
     return found
 
 
-def fit_attribute_heads(package: str | Path, dataset: Dataset, *, most: int) -> Extractor | None:
-    """Adds an `Extractor` to the package's folder, fitted on the splits that its configuration names.
+def fit_attribute_heads(
+    package: str | Path,
+    settings: Mapping[str, Any],
+    dataset: Dataset,
+    *,
+    most: int,
+    photos: Photos,
+    encode: attributes.Encode,
+) -> Extractor | None:
+    """Fits an `Extractor` on the splits that the package's settings name, and saves it in the package's folder.
 
-    It learns from `most` photos of the training split at most, drawn at random. Returns None, leaving the folder
-    as it is, if the dataset has no attributes that can be learnt.
+    settings   the package's `config.json`
+    most       maximum of training photos; a larger training split is sampled at random
+
+    Returns None and leaves the folder as it is if the dataset has no attributes that can be learnt.
     """
-    settings = json.loads((Path(package) / "config.json").read_text())
     config = validate(EvaluationConfig, {**settings["evaluation"], "tasks": ("attributes",)}, "evaluation")
     if config.train not in _splits(dataset):
         return None
     if not vocabularies(_attributes(dataset, np.unique(Samples.of(dataset, [config.train]).product))):
         return None
-    embed = _embedding(package, dataset, settings["text_fields"], config.prompt)
+    embed = _embedding(dataset, settings["text_fields"], config.prompt, photos, encode)
     train, development = _learn_from(config, dataset, None, embed, most)
     assert train is not None and development is not None
     learnt_from = {"dataset": dataset.digest, "splits": [config.train, config.development]}
@@ -161,7 +202,7 @@ def fit_attribute_heads(package: str | Path, dataset: Dataset, *, most: int) -> 
 
 
 def _packaged_extractor(package: str | Path, dataset: Dataset, split: str) -> Extractor | None:
-    """The package's own, unless it has none or it learnt from the split that is judged."""
+    """The package's extractor. None if the package has none, or if it learnt from the split that is judged."""
     extractor = Extractor.load(package)
     if extractor is None:
         return None
@@ -170,31 +211,21 @@ def _packaged_extractor(package: str | Path, dataset: Dataset, split: str) -> Ex
 
 
 def _embedding(
-    package: str | Path, dataset: Dataset, text_fields: Sequence[str], prompt: str
+    dataset: Dataset, text_fields: Sequence[str], prompt: str, photos: Photos, encode: attributes.Encode
 ) -> Callable[[Samples], EmbeddedSplit]:
-    return functools.partial(
-        embed_split,
-        dataset,
-        photos=functools.partial(embed_photos, dataset, package=package),
-        encode=functools.partial(embed_texts, package=package),
-        text_fields=text_fields,
-        prompt=prompt,
-    )
+    return functools.partial(embed_split, dataset, photos=photos, encode=encode, text_fields=text_fields, prompt=prompt)
 
 
 def embed_split(
     dataset: Dataset,
     samples: Samples,
     *,
-    photos: Callable[[np.ndarray], np.ndarray],
+    photos: Photos,
     encode: attributes.Encode,
     text_fields: Sequence[str],
     prompt: str,
 ) -> EmbeddedSplit:
-    """The photos of `samples`, the texts of their products and a prompt per leaf category, as vectors.
-
-    photos   sample ids [n] -> unit vectors [n, d]; `encode` does the same for texts
-    """
+    """Encodes the photos of `samples`, the texts of their products, and one prompt for each leaf category."""
     rows, product = np.unique(samples.product, return_inverse=True)
     catalog_of_row = np.zeros(dataset.products.num_rows, dtype=np.int64)
     catalog_of_row[samples.product] = samples.catalog
@@ -221,9 +252,9 @@ def embed_split(
 
 
 def _attributes(dataset: Dataset, rows: np.ndarray) -> list[Attributes]:
-    """Of the products `rows` [p]."""
-    found = dataset.products["attributes"].take(rows).to_pylist()
-    return [{key: tuple(values) for key, values in given or [] if values} for given in found]
+    """Attributes of the products `rows` [p]."""
+    listed = dataset.products["attributes"].take(rows).to_pylist()
+    return [{key: tuple(values) for key, values in given or [] if values} for given in listed]
 
 
 def _splits(dataset: Dataset) -> list[str]:
@@ -233,11 +264,13 @@ def _splits(dataset: Dataset) -> list[str]:
 def _learn_from(
     config: EvaluationConfig, dataset: Dataset, split: str | None, embed: Any, most: int | None = None
 ) -> tuple[EmbeddedSplit | None, EmbeddedSplit | None]:
-    """The training and the development split as vectors, as far as the tasks need them.
+    """The training and the development split as vectors; None for a split that the tasks do not need.
 
-    split   the one that is judged, if one is
-    most    photos of the training split at most, drawn at random
-    Raises ShoplensError if the dataset does not have what they need.
+    split   the split that is judged, if any
+    most    maximum of training photos; a larger training split is sampled at random
+
+    Raises ShoplensError if the training split is the split that is judged. Raises it too if a development split must
+    be held out of the training split, and that has only one catalog.
     """
     asked = set(config.tasks)
     if not asked & {*LEARNT, "clustering"}:
@@ -256,13 +289,14 @@ def _learn_from(
         held_out = train.catalog_of_product % HELD_OUT == 0
         if held_out.all():
             raise ShoplensError(
-                f"split {config.train} has one catalog only: none can be held out to choose thresholds on"
+                f"split {config.train} has only one catalog, so none can be held out to choose thresholds: "
+                "add a development split"
             )
         train, development = train.keep(~held_out), train.keep(held_out)
     return train, development
 
 
-def _told(leaked: Leaks, dataset: Dataset, splits: list[str], left_out: bool) -> dict[str, Any]:
+def _leaks_in_numbers(leaked: Leaks, dataset: Dataset, splits: list[str], left_out: bool) -> dict[str, Any]:
     words = [frozenset(title.casefold().split()) for title in dataset.products["title"].to_pylist()]
     ours, theirs = dataset.product_row[leaked.near].T
     same = np.array([words[a] == words[b] for a, b in zip(ours, theirs, strict=True)], dtype=bool)

@@ -1,4 +1,4 @@
-"""Ranking a gallery for queries, in blocks, so that queries x gallery is never held at once."""
+"""Ranking of a gallery for queries, in blocks, so that queries x gallery is never in memory at once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ SCORES_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Queries, the gallery they search, and which answers are right.
+    """Queries, the gallery they search, and the right answers.
 
-    Gallery item j is right for query i if `right[query_key[i], j]`; it is left out of i's gallery if
-    `left_out[query_owner[i], j]`, whether right or not, and, where `query_category` is given, a wrong item is
-    left out too unless it is of the query's category. Every query has a right item that is not left out.
-    `query_row` and `gallery_row` say which photo, text or product each stands for; `group` is the
-    query's bootstrap group.
+    Gallery item j is right for query i if `right[query_key[i], j]`. Item j is left out of i's gallery if
+    `left_out[query_owner[i], j]`, right or wrong. If `query_category` is given, wrong items of other categories than the
+    query's are left out too. Every query has a right item that is not left out. `query_row` and `gallery_row` are the
+    rows of the photo, text or product behind each query and item. `group` is the query's bootstrap group.
     """
 
     queries: np.ndarray
@@ -43,7 +42,7 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Of each query: the wrong items before its first right one, AP, AP@R, its right items and gallery size."""
+    """For each query: number of wrong items before the first right one, AP, AP@R, number of right items, gallery size."""
 
     first: np.ndarray
     average_precision: np.ndarray
@@ -53,7 +52,7 @@ class Ranks:
 
 
 def rank(task: Retrieval) -> Ranks:
-    """Scores every query against the gallery by inner product; ties as `metrics` says."""
+    """Scores every query against the gallery by inner product. A tie counts against the model (see `metrics`)."""
     m = len(task)
     ranks = Ranks(np.zeros(m, np.int64), np.zeros(m), np.zeros(m), np.zeros(m, np.int64), np.zeros(m, np.int64))
     for rows, scores, right, left_out in _blocks(task, np.arange(m)):
@@ -70,7 +69,7 @@ def rank(task: Retrieval) -> Ranks:
 
 @dataclass(frozen=True)
 class Answers:
-    """The k best gallery items of one query, best first, and its best right item with its rank from 1."""
+    """The top-k of one query, best first, and its best right item with the rank of that item, from 1."""
 
     query: int
     items: np.ndarray
@@ -81,7 +80,7 @@ class Answers:
 
 
 def nearest(task: Retrieval, queries: np.ndarray, k: int) -> list[Answers]:
-    """What the chosen queries find, for showing, in the order that `rank` judges: places in `task.gallery`."""
+    """The top-k of the chosen queries, in the order that `rank` uses. Items are places in `task.gallery`."""
     answers = []
     for rows, scores, right, left_out in _blocks(task, np.asarray(queries, dtype=np.int64)):
         scores = np.where(left_out, -np.inf, scores)
@@ -95,13 +94,13 @@ def nearest(task: Retrieval, queries: np.ndarray, k: int) -> list[Answers]:
 
 
 def members(code: np.ndarray, n_codes: int) -> sparse.csr_array:
-    """[n_codes, len(code)]: which items bear each code."""
+    """[n_codes, len(code)]: the items of each code."""
     items = np.arange(len(code))
     return sparse.csr_array((np.ones(len(code), np.int32), (code, items)), shape=(n_codes, len(code)))
 
 
 def _blocks(task: Retrieval, queries: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """(query rows [b], scores [b, n], right [b, n], left out [b, n]) over all chosen queries."""
+    """Yields (query rows [b], scores [b, n], right [b, n], left out [b, n]) over all chosen queries."""
     n = len(task.gallery)
     step = max(1, SCORES_AT_ONCE // max(1, n))
     for start in range(0, len(queries), step):

@@ -1,86 +1,33 @@
-"""The one-page report of an evaluation: figures beside chance, and pictures of hits and misses."""
+"""The page of an evaluation: metrics beside chance, and pictures of hits and misses, for any recipe.
+
+The page shows what the metrics say of themselves (see `results.MetricInfo`).
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
-from shoplens.errors import ShoplensError
-from shoplens.evaluation.embedded import EmbeddedSplit
+from shoplens.evaluation.embedded import MODALITY_TITLES, Modality
 from shoplens.evaluation.leaks import warning
-from shoplens.evaluation.matching import matching
-from shoplens.evaluation.ranking import Answers, Retrieval, nearest
 from shoplens.evaluation.results import Evaluation, Metric
-from shoplens.evaluation.tasks import image_to_text, text_to_image
 
 THUMBNAIL = 150
 """Longest side of the pictures, pixels."""
-ANSWERS = 5
-
-TASK_TITLES = {
-    "text_to_image": "Text finds photos",
-    "image_to_text": "Photo finds texts",
-    "matching/image": "Product matching by photo",
-    "matching/text": "Product matching by text",
-    "matching/fused": "Product matching by photo and text",
-    "zero_shot_category": "Category without training on it",
-    "matching": "Product matching",
-    "clustering": "Product clustering",
-    "attributes": "Attributes, by linear heads",
-    "attributes_with_category": "Attributes, by linear heads where the category is known",
-    "attributes_zero_shot": "Attributes, by the nearest prompt",
-    "category": "Category, by a linear probe",
-    "category_zero_shot": "Category, by the nearest path text",
-    "restricted": "Restricted products",
-}
-PRODUCT_TASKS = tuple(TASK_TITLES)[6:]
-METRIC_TITLES = {
-    "map": "mAP",
-    "map@r": "mAP@R",
-    "hard_recall@1": "recall@1 within the category",
-    "pair_ap": "AP of pairs",
-    "hard_pair_ap": "AP of pairs within a category",
-    "pair_f1": "F1 of pairs",
-    "macro_f1": "macro-F1, mean over keys",
-    "coverage": "answered",
-    "precision": "right where answered",
-    "ece": "calibration error",
-    "tree_distance": "distance in the tree",
-    "ap": "AP",
-    "recall@precision": "recall at the threshold",
-    "precision@precision": "precision at the threshold",
-    **{
-        f"{way}_{metric}": f"{title}, {way}"
-        for way in ("components", "agglomerative")
-        for metric, title in (
-            ("pairwise_f1", "pairwise F1"),
-            ("b_cubed_f1", "B-cubed F1"),
-            ("ari", "ARI"),
-            ("ami", "AMI"),
-        )
-    },
-}
-MODALITY_TITLES = {"image": "by photo", "text": "by text", "fused": "by both"}
-SHOWN_APART = {
-    "counts", "queries_without_answer", "accuracy_by_category", "tasks", "leaks", "thresholds", "clusters",
-    "attributes", "reliability", "mistakes", "restricted",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Card:
-    """A photo or a text as the page shows it: `right` is None for a query."""
+    """A photo or a text on the page. `right` is None for a query."""
 
     text: str
     picture: str | None = None
@@ -90,7 +37,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Case:
-    """One query with its answers, best first; `missed` is its best right answer where it was not the first."""
+    """One query with its answers, best first. `missed` is its best right answer if that is not among `answers`."""
 
     query: Card
     answers: list[Card]
@@ -100,158 +47,114 @@ class Case:
 
 @dataclass(frozen=True)
 class Showcase:
+    """Hits and misses of one task as pictures. `legend` says what the colours and the number of a card mean."""
+
     title: str
     explanation: str
     hits: list[Case]
     misses: list[Case]
-
-
-def report(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset, *, cases: int = 4) -> str:
-    """The page as one HTML text with its pictures inside.
-
-    Shows up to `cases` hits and misses of each pictured task, of different catalogs, drawn by the
-    evaluation's seed. Raises ShoplensError if `evaluation` was not made from `split`.
-    """
-    return render(
-        evaluation,
-        showcases(evaluation, split, dataset, cases=cases),
-        wrong_answers(evaluation, split, dataset),
-        near_duplicates(evaluation, dataset),
+    legend: str = field(
+        default="Green is the same product, red is another; the number is the cosine similarity.", kw_only=True
     )
-
-
-def showcases(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset, *, cases: int = 4) -> list[Showcase]:
-    """Hits and misses of the tasks that have queries."""
-    told: list[tuple[str, Callable[[EmbeddedSplit], Retrieval], str]] = [
-        ("text_to_image", text_to_image, "The text of a product, and the photos nearest to it."),
-        ("image_to_text", image_to_text, "A photo, and the texts nearest to it among the distinct texts of the split."),
-        (
-            "matching/image",
-            lambda split: matching(split, "image"),
-            "A photo, and the nearest photos of other listings (of the same listing where a product has only one).",
-        ),
-    ]
-    shown = []
-    for name, make, explanation in told:
-        outcomes = evaluation.outcomes.get(f"{name}/recall@1")
-        if outcomes is None:
-            continue
-        task = make(split)
-        if len(task) != len(outcomes):
-            raise ShoplensError(
-                f"the evaluation has {len(outcomes)} queries of {name}, the split {len(task)}: evaluate again"
-            )
-        rng = np.random.default_rng(evaluation.about.get("seed", 0))
-        hits, misses = (
-            [
-                _case(name, answers, task, split, dataset)
-                for answers in nearest(task, _spread(np.flatnonzero(outcomes == hit), task.group, cases, rng), ANSWERS)
-            ]
-            for hit in (1.0, 0.0)
-        )
-        shown.append(Showcase(TASK_TITLES[name], explanation, hits, misses))
-    return shown
-
-
-def wrong_answers(evaluation: Evaluation, split: EmbeddedSplit, dataset: Dataset) -> dict[str, list[Card]]:
-    """Task title -> what the heads said most surely and wrongly, by photo and by both."""
-    shown: dict[str, list[Card]] = {}
-    for name, found in sorted(evaluation.about.get("mistakes", {}).items()):
-        task, modality = name.split("/")
-        if modality == "text" or not found:
-            continue
-        cards = []
-        for one in found:
-            picture = thumbnail(dataset.read_image(int(split.samples[one["row"]])))
-            text = f"said {one['said']}, is {one['truth']}"
-            cards.append(Card(text, picture, False, one["confidence"]))
-        shown[f"{TASK_TITLES[task]}, {MODALITY_TITLES[modality]}"] = cards
-    return shown
-
-
-def near_duplicates(evaluation: Evaluation, dataset: Dataset) -> list[tuple[Card, Card]]:
-    """Photos of the split beside those that they resemble in the splits it should not overlap."""
-    titles, split_of = dataset.products["title"], dataset.images["split"]
-
-    def card(sample: int) -> Card:
-        title = titles[int(dataset.product_row[sample])].as_py()
-        return Card(f"{split_of[sample].as_py()}: {title}", thumbnail(dataset.read_image(sample)))
-
-    return [(card(ours), card(theirs)) for ours, theirs in evaluation.about.get("leaks", {}).get("near", [])]
 
 
 def render(
     evaluation: Evaluation,
-    shown: list[Showcase],
-    wrong: Mapping[str, list[Card]] | None = None,
+    shown: Sequence[Showcase] = (),
+    wrong: Mapping[str, Sequence[Card]] | None = None,
     near: Sequence[tuple[Card, Card]] = (),
 ) -> str:
-    """The page as self-contained HTML; every text is escaped, and the page forbids itself scripts and loading."""
+    """The page as self-contained HTML. Every text is escaped; the page forbids scripts and loading.
+
+    shown   pictured tasks
+    wrong   task title -> the wrong answers of highest probability
+    near    near-duplicates: a photo of the split, and a photo of the splits that were learnt from
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     about = evaluation.about
-    tasks, products, attributes = _tables(evaluation.metrics)
+    titles = about.get("titles", {})
+    tables = _tables(evaluation.metrics)
+
+    def titled(key: str) -> dict[str, Any]:
+        return {titles.get(name, name): value for name, value in about.get(key, {}).items()}
+
     return environment.get_template("report.html.j2").render(
         model=about.get("model", "model"),
         dataset=about.get("dataset", "dataset"),
         split=about.get("split", ""),
-        facts=[(key.replace("_", " "), value) for key, value in about.items() if key not in SHOWN_APART],
+        facts=[(key.replace("_", " "), value) for key, value in about.items() if isinstance(value, str | int | float)],
         counts=about.get("counts", {}),
-        without_answer={_title(task): n for task, n in about.get("queries_without_answer", {}).items() if n},
+        notes=about.get("notes", {}),
+        without_answer={title: n for title, n in titled("queries_without_answer").items() if n},
         leak=warning(about.get("leaks")),
         near=near,
-        tasks=[(TASK_TITLES.get(task, task), rows) for task, rows in tasks.items()],
-        products=[
-            (TASK_TITLES[task], [(METRIC_TITLES.get(name, name), cells) for name, cells in rows.items()])
-            for task, rows in products.items()
-        ],
+        tasks=tables.tasks,
+        shares_only=all(metric.unit == "share" for rows in tables.tasks.values() for _, metric in rows),
+        any_chance=any(metric.chance is not None for rows in tables.tasks.values() for _, metric in rows),
+        products=tables.by_modality,
         modalities=MODALITY_TITLES,
-        attributes=attributes,
-        told=about.get("attributes", {}),
-        clusters={_title(name): told for name, told in about.get("clusters", {}).items()},
+        attribute_columns=tables.attribute_columns,
+        attributes=tables.by_attribute,
+        attribute_counts=about.get("attributes", {}),
+        clusters=titled("clusters"),
         restricted=about.get("restricted"),
-        reliability={_title(name): bins for name, bins in about.get("reliability", {}).items()},
+        reliability=titled("reliability"),
+        breakdowns={titles[key]: rows for key, rows in about.items() if key in titles and _is_table(rows)},
         categories=sorted(about.get("accuracy_by_category", []), key=lambda row: row["accuracy"]),
         shown=shown,
         wrong=wrong or {},
+        figure=figure,
+        number=_number,
         percent=percent,
         lift=_lift,
         known=lambda value: value is not None and not math.isnan(value),
     )
 
 
-Cells = dict[str, Metric]
-"""Modality -> metric."""
+@dataclass(frozen=True)
+class _Tables:
+    """Metrics as the tables of the page, in the order of the metrics."""
+
+    tasks: dict[str, list[tuple[str, Metric]]]
+    """task title -> rows of (title, metric): metrics without modality"""
+    by_modality: dict[str, dict[str, dict[Modality, Metric]]]
+    """task title -> title -> modality -> metric"""
+    by_attribute: dict[str, dict[str, Metric]]
+    """attribute key -> column title -> metric"""
+
+    @property
+    def attribute_columns(self) -> list[str]:
+        return list(dict.fromkeys(title for row in self.by_attribute.values() for title in row))
 
 
-def _tables(
-    metrics: Mapping[str, Metric],
-) -> tuple[dict[str, list[tuple[str, Metric]]], dict[str, dict[str, Cells]], dict[str, dict[str, Cells]]]:
-    """Metrics as tables: task -> rows; product task -> metric -> modalities; attribute key -> task -> modalities."""
-    tasks: dict[str, list[tuple[str, Metric]]] = {}
-    products: dict[str, dict[str, Cells]] = {}
-    attributes: dict[str, dict[str, Cells]] = {}
+def _tables(metrics: Mapping[str, Metric]) -> _Tables:
+    tables = _Tables({}, {}, {})
     for name, metric in metrics.items():
-        task, _, rest = name.partition("/")
-        modality, _, short = rest.partition("/")
-        what, _, key = short.partition(":")
-        if task not in PRODUCT_TASKS or modality not in MODALITY_TITLES:
-            task, _, short = name.rpartition("/")
-            tasks.setdefault(task, []).append((short, metric))
-        elif key:
-            attributes.setdefault(key, {}).setdefault(task, {})[modality] = metric
+        task, _, short = name.rpartition("/")
+        task, title = metric.task_title or task, metric.title or short
+        if metric.unit != "share":
+            title = f"{title}, {metric.unit}"
+        if metric.attribute:
+            tables.by_attribute.setdefault(metric.attribute, {})[title] = metric
+        elif metric.modality is not None:
+            tables.by_modality.setdefault(task, {}).setdefault(title, {})[metric.modality] = metric
         else:
-            products.setdefault(task, {}).setdefault(what, {})[modality] = metric
-    return tasks, {task: products[task] for task in PRODUCT_TASKS if task in products}, attributes
+            tables.tasks.setdefault(task, []).append((title, metric))
+    return tables
 
 
-def _title(name: str) -> str:
-    """`matching/image` -> `Product matching by photo`, `clustering/text/components` -> `..., components`."""
-    if name in TASK_TITLES:
-        return TASK_TITLES[name]
-    task, *rest = name.split("/")
-    return ", ".join([TASK_TITLES.get(task, task), *(MODALITY_TITLES.get(part, part) for part in rest)])
+def _is_table(value: Any) -> bool:
+    """Whether `value` maps rows to columns to numbers."""
+    rows = value.values() if isinstance(value, Mapping) else ()
+    numbers = [number for row in rows if isinstance(row, Mapping) for number in row.values()]
+    return bool(numbers) and all(isinstance(number, int | float) for number in numbers)
+
+
+def figure(value: float, unit: str = "share") -> str:
+    """A share in per cent; a value of any other unit as a plain number."""
+    return percent(value) if unit == "share" else _number(value)
 
 
 def percent(share: float) -> str:
@@ -259,44 +162,21 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}" if abs(share) < 5e-6 or abs(share) >= 0.001 else f"{100 * share:.2g}"
 
 
+def _number(value: float) -> str:
+    """`12345.6` -> `12,346`, `12.3456` -> `12.35`."""
+    return f"{value:,.0f}" if abs(value) >= 1000 or isinstance(value, int) else f"{value:.4g}"
+
+
 def _lift(metric: Metric) -> str:
-    if not metric.chance:
+    """How many times chance a share is; empty for an error, where less than chance is better."""
+    if not metric.chance or metric.lower_is_better or metric.unit != "share":
         return ""
     lift = metric.value / metric.chance
     return f"{lift:.0f}×" if lift >= 10 else f"{lift:.1f}×"
 
 
-def _spread(queries: np.ndarray, group: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Up to n queries at random, of as many groups as there are."""
-    queries = rng.permutation(queries)
-    first = np.unique(group[queries], return_index=True)[1]
-    rest = np.setdiff1d(np.arange(len(queries)), first)
-    return queries[np.concatenate([np.sort(first), rest]).astype(np.int64)[:n]]
-
-
-def _case(name: str, answers: Answers, task: Retrieval, split: EmbeddedSplit, dataset: Dataset) -> Case:
-    asks_text, answers_text = name == "text_to_image", name == "image_to_text"
-
-    def card(row: int, text_only: bool, **judged: Any) -> Card:
-        if text_only:
-            return Card(split.texts[row], **judged)
-        picture = thumbnail(dataset.read_image(int(split.samples[row])))
-        return Card(split.texts[split.product[row]], picture, **judged)
-
-    found = [
-        card(int(task.gallery_row[item]), answers_text, right=bool(right), score=float(score))
-        for item, right, score in zip(answers.items, answers.right, answers.scores, strict=True)
-    ]
-    missed = None
-    if answers.best_right_rank > len(answers.items):
-        score = float(task.queries[answers.query] @ task.gallery[answers.best_right])
-        missed = card(int(task.gallery_row[answers.best_right]), answers_text, right=True, score=score)
-    query = card(int(task.query_row[answers.query]), asks_text)
-    return Case(query, found, missed, answers.best_right_rank)
-
-
 def thumbnail(data: bytes) -> str:
-    """A photo's bytes -> a small JPEG as data URI."""
+    """Encodes a photo's bytes as a small JPEG in a data URI."""
     image = decode(data, draft=2 * THUMBNAIL).image
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

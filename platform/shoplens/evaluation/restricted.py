@@ -1,18 +1,21 @@
-"""Recognising restricted products (adult goods and the like): one linear head, one threshold."""
+"""Recognition of restricted products (such as adult goods): one linear head, one threshold."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from shoplens.evaluation.categories import mistakes
-from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit
+from shoplens.evaluation.embedded import MODALITIES, MODALITY_TITLES, EmbeddedSplit
 from shoplens.evaluation.heads.probes import PRECISION, LinearHead
 from shoplens.evaluation.metrics import TIE, average_precision, chance_average_precision, wrong_before
-from shoplens.evaluation.results import Findings
+from shoplens.evaluation.results import Findings, MetricInfo
 from shoplens.statistics.bootstrap import Statistic, divide, ratio
 from shoplens.statistics.calibration import calibration_error, reliability, threshold_at_precision
 
 RESTRICTED, FREE = "restricted", "free"
+TITLE = "Restricted products"
 
 
 def recognise(
@@ -25,11 +28,12 @@ def recognise(
 ) -> Findings:
     """`restricted/{image,text,fused}/` ap, recall@precision, precision@precision and ece.
 
-    restricted  path from the root; products at it or below it are restricted
-    precision   what the threshold reaches on `development`; recall and precision are those of `split` there
+    restricted  category path from the root; products at or below it are restricted
+    precision   precision that the threshold reaches on `development`; the metrics are those of `split` at that
+                threshold
 
-    Nothing is found without products of both kinds in `train` and in `split`; without a restricted product in
-    `development` there is no threshold and only ap and ece are.
+    The result is empty unless `train` and `split` both hold restricted and free products. Without a restricted
+    product in `development` there is no threshold, and only ap and ece are measured.
     """
     found = Findings()
     truths = {
@@ -55,11 +59,14 @@ def recognise(
         truth, unit = truths["split"][rows], group[rows]
         logits = head.logits(split.vectors(modality)).astype(np.float64)
         margin = logits[:, positive] - logits[:, 1 - positive]
+        info = MetricInfo(title="AP", task_title=TITLE, modality=modality)
         by_chance = chance_average_precision(np.array([truth.sum()]), np.array([len(truth)]))[0]
-        found.add_statistic(f"{name}/ap", weighted_average_precision(margin, truth, unit, group), float(by_chance))
+        ap = weighted_average_precision(margin, truth, unit, group)
+        found.add_statistic(f"{name}/ap", ap, float(by_chance), info)
         probability = head.predict_proba(split.vectors(modality))[:, positive]
-        found.add_statistic(f"{name}/ece", calibration_error(probability, truth, unit, group))
-        found.lower_is_better.add(f"{name}/ece")
+        error = replace(info, title="calibration error", lower_is_better=True)
+        found.add_statistic(f"{name}/ece", calibration_error(probability, truth, unit, group), info=error)
+        found.titles[name] = f"{TITLE}, {MODALITY_TITLES[modality]}"
         found.about.setdefault("reliability", {})[name] = reliability(probability, truth)
         theirs = truths["development"][development.rows(modality)]
         if not theirs.any():
@@ -67,9 +74,10 @@ def recognise(
         scores = head.predict_proba(development.vectors(modality))[:, positive]
         threshold = threshold_at_precision(scores, theirs, precision)
         said = probability >= threshold
-        found.add_statistic(f"{name}/recall@precision", ratio(said & truth, truth, unit, group))
-        share = float(truth.mean())
-        found.add_statistic(f"{name}/precision@precision", ratio(said & truth, said, unit, group), share)
+        recall = replace(info, title="recall at the threshold")
+        found.add_statistic(f"{name}/recall@precision", ratio(said & truth, truth, unit, group), info=recall)
+        share, precise = float(truth.mean()), replace(info, title="precision at the threshold")
+        found.add_statistic(f"{name}/precision@precision", ratio(said & truth, said, unit, group), share, precise)
         found.about.setdefault("thresholds", {})[name] = threshold
         found.about.setdefault("mistakes", {})[name] = mistakes(
             np.arange(len(rows)),
@@ -89,7 +97,7 @@ def recognise(
 def weighted_average_precision(
     score: np.ndarray, positive: np.ndarray, unit_group: np.ndarray, group: np.ndarray
 ) -> Statistic:
-    """AP of ranking the positive rows [n] first, ties against the model."""
+    """AP of ranking the positive rows [n] before the others. A tie counts against the model."""
     right = np.sort(score[positive])[::-1]
     value = average_precision(wrong_before(right, np.sort(score[~positive])))
     order = np.lexsort((positive, -np.where(positive, score - TIE, score)))

@@ -1,4 +1,4 @@
-"""What an evaluation found: metrics with intervals, and the outcomes or draws behind them."""
+"""The results of an evaluation: metrics with intervals, and the outcomes or draws behind them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,51 @@ import json
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shoplens.errors import ShoplensError
+from shoplens.evaluation.embedded import Modality
 from shoplens.statistics.bootstrap import Statistic, draw, intervals, percentiles
 
 FORMAT_VERSION = 1
+HEADLINES = 3
+"""Metrics of one evaluation that a list of models shows at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricInfo:
+    """Describes a metric to the reader of a report. The task that makes the metric gives the description.
+
+    A report replaces a missing title by a part of the metric's name: `text_to_image/recall@10` is `recall@10` of the
+    task `text_to_image`.
+    """
+
+    title: str = ""
+    """Title of the metric's row within its task, such as "recall@10"; title of its column if `attribute` is set"""
+    task_title: str = ""
+    """Title of the task, such as "Text finds photos". A report groups metrics by it."""
+    unit: str = "share"
+    """A "share" lies between 0 and 1, or -1 and 1 for a correlation. A report shows it in per cent. It shows any other
+    unit, such as "distance" or "count", as a plain number with the unit behind the title."""
+    lower_is_better: bool = False
+    modality: Modality | None = None
+    """Column of the metric, if the task is measured by photo, by text and by both"""
+    attribute: str = ""
+    """Row of the metric in the table of attribute keys, if the task is measured for each key"""
+    headline: bool = False
+    """Whether a list of models shows the metric"""
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(MetricInfo):
     """A mean over `n` queries, or a statistic of `n` units, with its 95 % interval.
 
-    `chance` is what random scores, or the answer that is right most often, would give on the same queries.
-    `low` and `high` are nan where all queries are of one group.
+    `chance` is the expected value of random scores, or of always giving the most frequent answer, on the same
+    queries. `low` and `high` are nan if all queries are in one bootstrap group.
     """
 
     value: float
@@ -33,16 +60,15 @@ class Metric:
     high: float
     n: int
     chance: float | None = None
-    lower_is_better: bool = False
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by name (`task/metric`), what stands behind each, and `about`.
+    """Metrics by name (`task/metric`), the numbers behind each metric, and `about`.
 
-    Behind a mean are its `outcomes` [n]; behind a statistic its `draws` [r], the values under resampled
-    groups; behind both the bootstrap `groups` [n]. Two evaluations of the same dataset digest, split and tasks
-    list their queries in the same order and draw the same groups, so outcomes and draws compare pairwise.
+    A mean has `outcomes` [n]. A statistic has `draws` [r]: its values under resampled groups. Both have bootstrap
+    `groups` [n]. Two evaluations of the same dataset digest, split and tasks list their queries in the same order
+    and draw the same groups, so outcomes and draws compare pairwise.
     """
 
     metrics: dict[str, Metric]
@@ -64,12 +90,14 @@ class Evaluation:
         statistics: Mapping[str, Statistic] | None = None,
         chance: Mapping[str, float] | None = None,
         lower_is_better: Collection[str] = (),
+        described: Mapping[str, MetricInfo] | None = None,
         about: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> Evaluation:
-        """The mean of every outcome and every statistic, with intervals.
+        """Computes the mean of every outcome and every statistic, with intervals.
 
-        Names without a single query, and statistics that are not defined (nan), are left out.
+        Leaves out names without a query, and statistics that are not defined (nan). Tasks come in the order of
+        `described`, then of outcomes and statistics; the metrics of one task stay together.
         """
         outcomes = {name: np.asarray(values, dtype=np.float64) for name, values in outcomes.items() if len(values)}
         statistics = {name: one for name, one in (statistics or {}).items() if not math.isnan(one.value)}
@@ -78,7 +106,9 @@ class Evaluation:
         draws = {name: draw(one, seed) for name, one in statistics.items()}
         values = {name: values.mean() for name, values in outcomes.items()}
         values |= {name: one.value for name, one in statistics.items()}
-        tasks = list(dict.fromkeys(_task(name) for name in values))
+        infos = {**(described or {})}
+        infos |= {name: MetricInfo() for name in values if name not in infos}
+        tasks = list(dict.fromkeys(_task(name) for name in infos))
         values = {name: values[name] for name in sorted(values, key=lambda name: tasks.index(_task(name)))}
         spans: dict[str, tuple[float, float]] = {}
         for names in _of_one_grouping(groups, outcomes):
@@ -91,19 +121,24 @@ class Evaluation:
                 *spans[name],
                 statistics[name].n if name in statistics else len(outcomes[name]),
                 None if chance is None or name not in chance else float(chance[name]),
-                name in lower_is_better,
+                **vars(replace(infos[name], lower_is_better=infos[name].lower_is_better or name in lower_is_better)),
             )
             for name, value in values.items()
         }
         return cls(metrics, outcomes, groups, {"seed": seed, **(about or {})}, draws)
 
+    @property
+    def headline(self) -> list[str]:
+        """Names of the metrics that a list of models shows, in their order: at most `HEADLINES`."""
+        return [name for name, metric in self.metrics.items() if metric.headline][:HEADLINES]
+
     def joined(self, other: Evaluation) -> Evaluation:
-        """The metrics of both, with what stands behind them, and what is said `about` this one."""
+        """The metrics of both, with the numbers behind them, and the `about` of this one."""
         parts = ("metrics", "outcomes", "groups", "draws")
         return Evaluation(about=self.about, **{part: getattr(self, part) | getattr(other, part) for part in parts})
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes `outcomes.npz`, then `evaluation.json` which names its SHA-256, each aside and renamed."""
+        """Writes `outcomes.npz`, then `evaluation.json` with its SHA-256. Each is written aside, then renamed."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
@@ -127,7 +162,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Evaluation:
-        """Raises ShoplensError if the folder holds no evaluation, or one that is damaged."""
+        """Raises ShoplensError if the folder holds no evaluation, or a damaged one."""
         folder = Path(folder)
         try:
             summary = json.loads((folder / "evaluation.json").read_text())
@@ -160,33 +195,53 @@ class Evaluation:
 
 @dataclass
 class Findings:
-    """What tasks found, gathered on the way to an `Evaluation`; `about` holds what its report shows beside."""
+    """The results of tasks, collected on the way to an `Evaluation`.
+
+    `about` holds what the report shows beside the metrics.
+
+    titles   names for readers: of a task in `about` (`matching/image`: "Product matching by photo"), or of an entry of
+             `about` that maps rows to columns to numbers, which the report then shows as a table
+    notes    sentences below the headings of the report: `products` (metrics by modality), `attributes` (by key)
+    """
 
     outcomes: dict[str, np.ndarray] = field(default_factory=dict)
     groups: dict[str, np.ndarray] = field(default_factory=dict)
     statistics: dict[str, Statistic] = field(default_factory=dict)
     chance: dict[str, float] = field(default_factory=dict)
     lower_is_better: set[str] = field(default_factory=set)
+    described: dict[str, MetricInfo] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: str, outcomes: np.ndarray, group: np.ndarray, chance: float | None = None) -> None:
-        """A mean of `outcomes` [n] with bootstrap groups [n]."""
+    def add(
+        self,
+        name: str,
+        outcomes: np.ndarray,
+        group: np.ndarray,
+        chance: float | None = None,
+        info: MetricInfo | None = None,
+    ) -> None:
+        """Adds the mean of `outcomes` [n] with bootstrap groups [n]."""
         self.outcomes[name], self.groups[name] = outcomes, group
+        self._describe(name, chance, info)
+
+    def add_statistic(
+        self, name: str, statistic: Statistic, chance: float | None = None, info: MetricInfo | None = None
+    ) -> None:
+        """Adds a figure that is no mean of its units. A `chance` of nan counts as unknown."""
+        self.statistics[name] = statistic
+        self._describe(name, None if chance is None or math.isnan(chance) else chance, info)
+
+    def _describe(self, name: str, chance: float | None, info: MetricInfo | None) -> None:
         if chance is not None:
             self.chance[name] = chance
-
-    def add_statistic(self, name: str, statistic: Statistic, chance: float | None = None) -> None:
-        self.statistics[name] = statistic
-        if chance is not None and not math.isnan(chance):
-            self.chance[name] = chance
+        self.described[name] = info or MetricInfo()
 
     def include(self, other: Findings) -> None:
-        """Adds what `other` found; of `about`, dictionaries of the same name are joined."""
-        self.outcomes |= other.outcomes
-        self.groups |= other.groups
-        self.statistics |= other.statistics
-        self.chance |= other.chance
-        self.lower_is_better |= other.lower_is_better
+        """Adds the results of `other`. Dictionaries of the same name in `about` are merged."""
+        for part in ("outcomes", "groups", "statistics", "chance", "lower_is_better", "described", "titles", "notes"):
+            setattr(self, part, getattr(self, part) | getattr(other, part))
         for key, value in other.about.items():
             self.about[key] = {**self.about[key], **value} if key in self.about else value
 
@@ -197,13 +252,18 @@ class Findings:
             statistics=self.statistics,
             chance=self.chance,
             lower_is_better=self.lower_is_better,
-            about={**(about or {}), **self.about},
+            described=self.described,
+            about={
+                **(about or {}),
+                **self.about,
+                **{key: value for key, value in (("titles", self.titles), ("notes", self.notes)) if value},
+            },
             seed=seed,
         )
 
 
 def _of_one_grouping(groups: Mapping[str, np.ndarray], names: Iterable[str]) -> list[list[str]]:
-    """The names whose groups are equal together, so that groups are drawn once for all of them."""
+    """Names with equal groups together, so that groups are drawn once for all of them."""
     together: dict[bytes, list[str]] = {}
     for name in names:
         together.setdefault(groups[name].tobytes(), []).append(name)

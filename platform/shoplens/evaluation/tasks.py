@@ -1,4 +1,4 @@
-"""Retrieval between photos and texts, and what every evaluation measures without further splits."""
+"""Retrieval between photos and texts, and all metrics that need only the evaluated split."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from shoplens.evaluation.categories import zero_shot_category
+from shoplens.evaluation.categories import ZERO_SHOT_TITLE, zero_shot_category
 from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit
 from shoplens.evaluation.matching import match, matching
 from shoplens.evaluation.metrics import chance_recall, recall_at
 from shoplens.evaluation.ranking import Retrieval, members, rank
-from shoplens.evaluation.results import Evaluation, Findings
+from shoplens.evaluation.results import Evaluation, Findings, MetricInfo
 
 RECALLS = (1, 5, 10)
+HEADLINE_RECALL = 10
 
 
 def evaluate_retrieval(split: EmbeddedSplit, seed: int = 0, about: Mapping[str, Any] | None = None) -> Evaluation:
-    """`retrieve` and `matching.match` with intervals by catalog and the level of chance."""
+    """Runs `retrieve` and `matching.match`; bootstrap groups are catalogs."""
     found = retrieve(split)
     found.include(match(split))
     return found.evaluation(about, seed)
@@ -30,26 +31,34 @@ def retrieve(split: EmbeddedSplit) -> Findings:
     `zero_shot_category/accuracy`, and `accuracy@levelN` for the levels above the leaves."""
     found = Findings()
     without_answer: dict[str, int] = {}
-    both_ways = {"text_to_image": text_to_image(split), "image_to_text": image_to_text(split)}
-    for name, task in both_ways.items():
+    both_ways = {
+        "text_to_image": ("Text finds photos", text_to_image(split)),
+        "image_to_text": ("Photo finds texts", image_to_text(split)),
+    }
+    for name, (title, task) in both_ways.items():
+        found.titles[name] = title
         without_answer[name] = task.n_without_answer
         if not len(task):
             continue
         ranks = rank(task)
         for k in RECALLS:
             by_chance = chance_recall(k, ranks.n_right, ranks.n_gallery)
-            found.add(f"{name}/recall@{k}", recall_at(k, ranks.first), task.group, float(by_chance.mean()))
-    told_apart = variants(split)
-    without_answer["variants"] = told_apart.n_without_answer
-    if len(told_apart):
-        ranks = rank(told_apart)
+            info = MetricInfo(title=f"recall@{k}", task_title=title, headline=k == HEADLINE_RECALL)
+            found.add(f"{name}/recall@{k}", recall_at(k, ranks.first), task.group, float(by_chance.mean()), info)
+    own_text = variants(split)
+    without_answer["variants"] = own_text.n_without_answer
+    if len(own_text):
+        ranks = rank(own_text)
         by_chance = chance_recall(1, ranks.n_right, ranks.n_gallery)
-        found.add("variants/recall@1", recall_at(1, ranks.first), told_apart.group, float(by_chance.mean()))
+        info = MetricInfo(title="recall@1", task_title="variants")
+        found.add("variants/recall@1", recall_at(1, ranks.first), own_text.group, float(by_chance.mean()), info)
     if split.category is not None:
         zero_shot = zero_shot_category(split)
         without_answer["zero_shot_category"] = zero_shot.n_without_category
         for name, outcomes in zero_shot.outcomes.items():
-            found.add(name, outcomes, zero_shot.groups[name], zero_shot.chance[name])
+            info = MetricInfo(title=name.rpartition("/")[2], task_title=ZERO_SHOT_TITLE)
+            found.add(name, outcomes, zero_shot.groups[name], zero_shot.chance[name], info)
+        found.titles["zero_shot_category"] = ZERO_SHOT_TITLE
         found.about["accuracy_by_category"] = zero_shot.by_category
     found.about["counts"] = {
         "photos": len(split.images),
@@ -63,7 +72,7 @@ def retrieve(split: EmbeddedSplit) -> Findings:
 
 
 def retrieval_tasks(split: EmbeddedSplit) -> dict[str, Retrieval]:
-    """Every retrieval task by name; one without a query has length 0."""
+    """Every retrieval task by name. A task without a query has length 0."""
     return {
         "text_to_image": text_to_image(split),
         "image_to_text": image_to_text(split),
@@ -72,9 +81,9 @@ def retrieval_tasks(split: EmbeddedSplit) -> dict[str, Retrieval]:
 
 
 def image_to_text(split: EmbeddedSplit) -> Retrieval:
-    """Every photo asks for a text of its catalog, among the distinct texts of the split.
+    """Each photo is a query for a text of its catalog. The gallery is the distinct texts of the split.
 
-    A text that several catalogs share stands in the gallery once and is right for each of them.
+    A text that several catalogs share is in the gallery once, and is right for each of them.
     """
     row_of_text, texts_by_catalog = _distinct_texts(split)
     key = split.catalog_of_product[split.product]
@@ -90,7 +99,7 @@ def image_to_text(split: EmbeddedSplit) -> Retrieval:
 
 
 def text_to_image(split: EmbeddedSplit) -> Retrieval:
-    """Every distinct text asks for a photo of a catalog that bears it, among all photos of the split."""
+    """Each distinct text is a query for a photo of a catalog that has it. The gallery is all photos of the split."""
     row_of_text, texts_by_catalog = _distinct_texts(split)
     photos_by_catalog = members(split.catalog_of_product[split.product], texts_by_catalog.shape[1])
     right = (texts_by_catalog @ photos_by_catalog).tocsr()
@@ -108,7 +117,10 @@ def text_to_image(split: EmbeddedSplit) -> Retrieval:
 
 
 def variants(split: EmbeddedSplit) -> Retrieval:
-    """Every photo asks for its own listing's text among the different texts of its catalog: offers told apart."""
+    """Each photo is a query for its own listing's text. Wrong items are the other texts of its catalog.
+
+    The task measures whether the model distinguishes listings of one product.
+    """
     catalog = split.catalog_of_product
     place: dict[str, int] = {}
     text = np.array([place.setdefault(text, len(place)) for text in split.texts], dtype=np.int64)
@@ -133,7 +145,7 @@ def variants(split: EmbeddedSplit) -> Retrieval:
 
 
 def _distinct_texts(split: EmbeddedSplit) -> tuple[np.ndarray, sparse.csr_array]:
-    """First product row of each distinct text [t], and which catalogs bear it [t, catalogs]."""
+    """First product row of each distinct text [t], and the catalogs that have it [t, catalogs]."""
     place: dict[str, int] = {}
     text_of_product = np.array([place.setdefault(text, len(place)) for text in split.texts], dtype=np.int64)
     row_of_text = np.unique(text_of_product, return_index=True)[1]

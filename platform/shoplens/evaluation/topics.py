@@ -1,7 +1,7 @@
-"""Photos ranked for topics: is the product that shoppers liked best found, and do topic and photo find each other?
+"""Ranking of photos for topics, and retrieval between topics and photos.
 
-Equal scores stand in every order with equal chance, and so do products that were liked equally: every figure is
-the expectation over both, so that a model without an opinion scores exactly what chance does.
+Items of equal score are in random order, and so are products that were liked equally. Each figure is the expectation
+over both orders. So a model that scores all items alike has exactly the figure of chance.
 """
 
 from __future__ import annotations
@@ -14,16 +14,29 @@ from scipy import sparse
 
 from shoplens.evaluation.metrics import TIE, chance_recall, recall_at
 from shoplens.evaluation.ranking import Retrieval, rank
-from shoplens.evaluation.results import Findings
+from shoplens.evaluation.results import Findings, MetricInfo
 
 TOPS = (1, 3, 5)
 NDCG_AT = (5, 10)
 RECALLS = (1, 5, 10)
+TITLES = {
+    "ranking": "Photos ranked for a topic",
+    "topic_to_image": "Topic finds photos",
+    "image_to_topic": "Photo finds topics",
+}
+METRIC_TITLES = {
+    "mrr": "MRR",
+    **{f"top{top}_top1": f"Top{top}-Top1" for top in TOPS},
+    **{f"best_in_{top}": f"best liked photo in the top-{top}" for top in TOPS},
+    **{f"ndcg@{k}": f"NDCG@{k}" for k in NDCG_AT},
+}
+HEADLINES = ("ranking/ndcg@10", "topic_to_image/mrr")
 
 
 @dataclass(frozen=True)
 class CandidateList:
-    """One topic: `topic` is its row; `items` [n] are places in a gallery of photos, `liked` [n] how much each was."""
+    """The candidates of one topic: its row `topic`, places in the gallery of photos `items` [n], and how much shoppers
+    liked each item `liked` [n]."""
 
     topic: int
     items: np.ndarray
@@ -31,12 +44,12 @@ class CandidateList:
 
 
 def ranking_figures(scores: np.ndarray, liked: np.ndarray) -> dict[str, float]:
-    """Of one list [n], with the true best, the most liked of it:
+    """The figures of one list [n]. Its *best* item is the one that shoppers liked most.
 
-    mrr         1 / (place that the scores give to the true best)
-    topN_top1   the first by score is among the N most liked (CLIK's Topn-Top1)
-    best_in_N   the true best is among the first N by score
-    ndcg@k      gains of liking, discounted by place (Järvelin & Kekäläinen 2002; ties: McSherry & Najork 2008)
+    mrr         1 / (rank of the best item by score)
+    topN_top1   the first item by score is among the N most liked (CLIK's Topn-Top1)
+    best_in_N   the best item is among the first N by score
+    ndcg@k      gain is `liked`, discounted by rank (Järvelin & Kekäläinen 2002; ties: McSherry & Najork 2008)
     """
     n = len(scores)
     ahead, tied = _places(scores, TIE)
@@ -58,14 +71,20 @@ def ranking_figures(scores: np.ndarray, liked: np.ndarray) -> dict[str, float]:
 
 
 def rank_candidates(scores: Sequence[np.ndarray], lists: Sequence[CandidateList], category: Sequence[str]) -> Findings:
-    """`ranking/...` over lists, each a bootstrap group of its own; `category` of each is told apart in `about`."""
+    """`ranking/...`: the mean figures over lists. Each list is its own bootstrap group.
+
+    `about` holds mrr and ndcg@10 by the `category` of each list.
+    """
     found = Findings()
     figures = [ranking_figures(s, one.liked) for s, one in zip(scores, lists, strict=True)]
     by_chance = [ranking_figures(np.zeros(len(one.liked)), one.liked) for one in lists]
     group = np.array([one.topic for one in lists], dtype=np.int64)
     for name in figures[0] if figures else ():
         values = np.array([each[name] for each in figures])
-        found.add(f"ranking/{name}", values, group, float(np.mean([each[name] for each in by_chance])))
+        found.add(
+            f"ranking/{name}", values, group, float(np.mean([each[name] for each in by_chance])), _info("ranking", name)
+        )
+    found.titles["ranking_by_category"] = "Ranking by category of the topic"
     found.about["ranking_by_category"] = {
         name: {
             "topics": category.count(name),
@@ -80,10 +99,12 @@ def rank_candidates(scores: Sequence[np.ndarray], lists: Sequence[CandidateList]
 
 
 def match_topics(topics: np.ndarray, photos: np.ndarray, lists: Sequence[CandidateList]) -> Findings:
-    """`topic_to_image/recall@k, mrr`: each topic asks for a photo of its own among all; `image_to_topic/...`.
+    """`topic_to_image/` recall@k and mrr: each topic is a query for its photos. `image_to_topic/...`: the reverse.
 
-    topics [t, d] unit rows in the order of `lists`, whose items are right for them; photos [n, d]. Photos that are
-    right for no topic stay in the gallery and ask nothing, nor do topics without a photo of their own.
+    topics   unit rows [t, d] in the order of `lists`; the items of a list are the right answers of its topic
+    photos   unit rows [n, d]
+
+    A photo without a topic stays in the gallery but is no query. The same holds for a topic without a photo.
     """
     found = Findings()
     pairs = [(row, int(item)) for row, one in enumerate(lists) for item in one.items]
@@ -110,15 +131,22 @@ def match_topics(topics: np.ndarray, photos: np.ndarray, lists: Sequence[Candida
         if not len(task):
             continue
         ranks = rank(task)
-        found.add(f"{name}/mrr", 1 / (1 + ranks.first), task.group)
+        found.add(f"{name}/mrr", 1 / (1 + ranks.first), task.group, info=_info(name, "mrr"))
         for k in RECALLS:
             by_chance = chance_recall(k, ranks.n_right, ranks.n_gallery)
-            found.add(f"{name}/recall@{k}", recall_at(k, ranks.first), task.group, float(by_chance.mean()))
+            recall, info = recall_at(k, ranks.first), _info(name, f"recall@{k}")
+            found.add(f"{name}/recall@{k}", recall, task.group, float(by_chance.mean()), info)
     return found
 
 
+def _info(task: str, metric: str) -> MetricInfo:
+    return MetricInfo(
+        title=METRIC_TITLES.get(metric, metric), task_title=TITLES[task], headline=f"{task}/{metric}" in HEADLINES
+    )
+
+
 def _places(values: np.ndarray, tie: float) -> tuple[np.ndarray, np.ndarray]:
-    """Of each value [n]: how many are larger, and how many equal with itself among them, up to `tie`."""
+    """For each value [n]: how many values are larger, and how many are equal up to `tie`, itself included."""
     order = np.argsort(-values, kind="stable")
     step = np.concatenate([[True], -np.diff(values[order]) > tie]) if len(values) else np.zeros(0, bool)
     code = np.cumsum(step) - 1

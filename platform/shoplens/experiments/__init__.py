@@ -1,1 +1,1 @@
-"""Online experiments: who sees which arm, what happened, and what it means."""
+"""Online experiments: assignment of users to arms, the event log, and the analysis with its verdict."""

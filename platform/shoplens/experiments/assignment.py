@@ -1,4 +1,4 @@
-"""Which arm of an experiment a user sees: a salted hash, so that no table of users has to be kept."""
+"""Assignment of users to the arms of an experiment by a salted hash, without a table of users."""
 
 from __future__ import annotations
 
@@ -14,28 +14,37 @@ from shoplens.errors import ShoplensError
 from shoplens.schema import Identifier
 
 PARTS = 10**9
-"""Shares are counted in billionths, so that two configurations that state a boundary alike have it alike."""
+"""Shares are rounded to billionths, so that equal boundaries in two configurations are exactly equal."""
 
 
 class Arm(Config):
-    """`share` of the users see it; 0 keeps its place for later."""
+    """One arm of an experiment."""
 
-    name: Identifier
-    share: float = Field(ge=0, le=1)
+    name: Identifier = Field(description="Name of the arm, such as `champion`.")
+    share: float = Field(
+        ge=0, le=1, description="Share of the users that see the arm. 0 reserves the arm's place in the order."
+    )
 
 
 class Assignment(Config):
-    """Users are spread over [0, 1) by a hash of salt and id; arms take ranges of it in their order here.
+    """Assignment of users to arms. A hash of salt and user id is a place in [0, 1); each arm owns a range of places.
 
-    A user's place depends on salt and id alone. When shares change, those users move whose place lies between an
-    old boundary and the new one, and no others: `moved` says how many. Two neighbours that trade share move what
-    is traded and nothing else, so write the arm that gives between the arms that grow, such as challenger,
-    champion, second challenger. A new salt spreads the users anew, independently of the old one: give every
-    experiment its own.
+    When shares change, only users between an old and a new boundary move (`moved` computes their share). If two
+    neighbouring arms trade a share, only that share of users moves. So put the shrinking arm between the growing
+    arms, for example: challenger, champion, second challenger.
     """
 
-    salt: str = Field(min_length=1, max_length=256)
-    arms: tuple[Arm, ...] = Field(min_length=1, max_length=64)
+    salt: str = Field(
+        min_length=1,
+        max_length=256,
+        description="Text that is hashed with the user id. Give every experiment its own salt: assignments with "
+        "different salts are independent.",
+    )
+    arms: tuple[Arm, ...] = Field(
+        min_length=1,
+        max_length=64,
+        description="The arms in the order of their ranges in [0, 1). Their shares must sum to 1.",
+    )
 
     @model_validator(mode="after")
     def _is_a_partition(self) -> Assignment:
@@ -48,7 +57,7 @@ class Assignment(Config):
 
     @cached_property
     def boundaries(self) -> tuple[int, ...]:
-        """Where each arm's range ends, in parts; the first begins at 0."""
+        """End of each arm's range, in billionths. The first range begins at 0."""
         parts, ends = 0.0, []
         for arm in self.arms:
             parts += arm.share * PARTS
@@ -56,33 +65,38 @@ class Assignment(Config):
         return tuple(ends)
 
     def share(self, arm: str) -> float:
-        """Raises ShoplensError if there is no such arm."""
-        for one in self.arms:
-            if one.name == arm:
-                return one.share
+        """Share of an arm. Raises ShoplensError if there is no such arm."""
+        for candidate in self.arms:
+            if candidate.name == arm:
+                return candidate.share
         raise ShoplensError(f"there is no arm {arm!r}; the arms are {', '.join(one.name for one in self.arms)}")
 
     def arm(self, user_id: str) -> str:
-        """The arm that the user sees. Raises ShoplensError if the id is empty or no text."""
+        """The arm that a user sees. Raises ShoplensError if the id is empty or not valid Unicode."""
         return _at(self, place(self.salt, user_id) * PARTS >> 64)
 
 
 def place(salt: str, user_id: str) -> int:
-    """Where the user stands among 2^64 places: BLAKE2b (RFC 7693) keyed with the salt."""
+    """Place of a user in 0..2^64 - 1, by BLAKE2b (RFC 7693) keyed with the salt.
+
+    Raises ShoplensError if the user id is empty or not valid Unicode.
+    """
     try:
         key = hashlib.blake2b(salt.encode(), digest_size=32).digest()
         user = user_id.encode()
     except UnicodeEncodeError:
-        raise ShoplensError(f"the user id {user_id[:100]!r} is no text: it holds half a character") from None
+        raise ShoplensError(
+            f"the user id {user_id[:100]!r} is not valid Unicode: it holds half a character (a lone surrogate)"
+        ) from None
     if not user:
-        raise ShoplensError("the user id is empty: give the session's id where nobody is logged in")
+        raise ShoplensError("the user id is empty: use the session's id for users who are not logged in")
     return int.from_bytes(hashlib.blake2b(user, digest_size=8, key=key).digest(), "big")
 
 
 def moved(before: Assignment, after: Assignment) -> float:
-    """The share of users whose arm the change of configuration changes. Raises ShoplensError if the salts differ."""
+    """Share of users who change their arm between two assignments. Raises ShoplensError if the salts differ."""
     if before.salt != after.salt:
-        raise ShoplensError("the salts differ: every user is assigned anew")
+        raise ShoplensError("the salts differ: every user is assigned anew, so compare assignments of one salt")
     ends = sorted({0, *before.boundaries, *after.boundaries})
     return sum(end - start for start, end in pairwise(ends) if _at(before, start) != _at(after, start)) / PARTS
 

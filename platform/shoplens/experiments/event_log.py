@@ -1,12 +1,13 @@
-"""The append-only log of events: durable once acknowledged, read exactly once.
+"""Append-only event log: acknowledged events are durable, and each event is read exactly once.
 
-    ROOT/WRITER/lock                    held by the one process that writes there
-    ROOT/WRITER/000000000007.events     the segment being written: frames of JSON lines
+    ROOT/WRITER/lock                    held by the only process that writes to this folder
+    ROOT/WRITER/000000000007.events     the current segment: frames of JSON lines
     ROOT/WRITER/000000000006.parquet    a sealed segment
 
-A frame is what one write and one fsync made durable, with its length and CRC-32. The next frame is written only
-after that, so that of a segment only the last can be torn. A segment becomes Parquet aside, is made durable, renamed
-and only then removed: where both are found, Parquet is whole and counts alone.
+A frame holds its length, its CRC-32 and the lines of one write. The next frame is written only after the fsync of
+the previous one. So only the last frame of a segment can be torn. Sealing writes a Parquet file under another name,
+fsyncs it, renames it and then deletes the segment. If both files exist, the Parquet file is complete and only it is
+read.
 """
 
 from __future__ import annotations
@@ -36,26 +37,26 @@ from shoplens.experiments.events import EVENTS, Event
 
 LOCK, SEGMENT, SEALED, PARTIAL = "lock", ".events", ".parquet", ".partial"
 MAGIC = b"\x89ev\n"
-"""Begins a frame; no JSON line in UTF-8 holds it."""
+"""First bytes of a frame. No JSON line in UTF-8 contains them."""
 _HEADER = struct.Struct(">4sII")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _log = logging.getLogger(__name__)
 
 
 class FolderTaken(ShoplensError):
-    """Another writer holds the folder."""
+    """Another writer holds the lock of the folder."""
 
 
 class Sealing(Config):
-    """A segment is sealed once it has so many bytes, or was begun so many seconds ago."""
+    """When the event log seals a segment, that is, turns it into Parquet. The first limit reached applies."""
 
-    after_bytes: int = Field(32 << 20, ge=1)
-    after_seconds: float = Field(3600.0, gt=0)
+    after_bytes: int = Field(32 << 20, ge=1, description="Seal a segment when it reaches this size, in bytes.")
+    after_seconds: float = Field(3600.0, gt=0, description="Seal a segment at this age, in seconds.")
 
 
 @dataclass
 class _Batch:
-    """What one call of `append` brings; settled once written, or refused for `error`."""
+    """The lines of one call of `append`. `settled`: they are durable, or writing them failed with `error`."""
 
     lines: bytes
     settled: bool = False
@@ -63,15 +64,18 @@ class _Batch:
 
 
 class EventLog:
-    """The writer of one folder; safe for the threads of its process. Close it, or use it as a context.
+    """The writer of one folder, safe for the threads of its process. Close it, or use it in a `with` statement.
 
-    Replicas write to folders of their own under one root. What another process left unsealed, killed or not,
-    is sealed on opening.
+    Each replica writes to its own folder under one root. Opening a folder seals the segments that an earlier process
+    left, even if that process was killed.
     """
 
     def __init__(self, root: str | os.PathLike[str], writer: str, sealing: Sealing | None = None) -> None:
-        """Raises FolderTaken if the folder has a writer, ShoplensError if it cannot be written to or a segment in it is
-        damaged."""
+        """Opens the folder ROOT/WRITER.
+
+        Raises FolderTaken if the folder has a writer, and ShoplensError if the folder is not writable or one of its
+        segments is damaged.
+        """
         if not _NAME.fullmatch(writer):
             raise ShoplensError(f"{writer[:100]!r} cannot name a folder: use letters, digits, '.', '_' and '-'")
         self.folder = Path(root).absolute() / writer
@@ -106,9 +110,9 @@ class EventLog:
         self._sealer.start()
 
     def append(self, events: Sequence[Event]) -> None:
-        """Returns once the events are durable. Threads that arrive together share one write and one fsync.
+        """Appends events and returns when they are durable. Concurrent calls share one write and one fsync.
 
-        Raises ShoplensError if they could not be written; they may be there all the same, so send them again
+        Raises ShoplensError if the write failed. Some events may have reached the disk, so send all of them again
         under the same ids.
         """
         if not events:
@@ -123,7 +127,7 @@ class EventLog:
             raise ShoplensError(f"the events could not be logged: {batch.error}") from batch.error
 
     def close(self) -> None:
-        """Seals what is there and gives the folder back. Raises ShoplensError if a segment could not be sealed."""
+        """Seals all segments and releases the folder. Raises ShoplensError if a segment could not be sealed."""
         with self._writing:
             self._closed = True
         self._wake.set()
@@ -131,7 +135,7 @@ class EventLog:
         left = self._ended()
         self._lock.release()
         if left:
-            raise ShoplensError(f"{left[0]} could not be sealed; it is read as it is, and sealed on the next opening")
+            raise ShoplensError(f"{left[0]} could not be sealed; it stays readable, and the next opening seals it")
 
     def __enter__(self) -> EventLog:
         return self
@@ -142,7 +146,7 @@ class EventLog:
         self.close()
 
     def _commit(self) -> None:
-        """Writes all that waits as one frame and settles it. The caller holds `_writing`."""
+        """Writes all waiting batches as one frame and settles them. The caller holds `_writing`."""
         with self._arrivals:
             group, self._waiting = self._waiting, []
         error: BaseException | None = None
@@ -150,7 +154,7 @@ class EventLog:
             self._write(frame(b"".join(batch.lines for batch in group)))
         except BaseException as caught:
             error = caught
-            self._end()  # its tail may be torn; nothing may stand behind that
+            self._end()  # its tail may be torn: no frame may follow it
             if not isinstance(caught, Exception):
                 raise
         finally:
@@ -176,14 +180,14 @@ class EventLog:
             self._end()
 
     def _end(self) -> None:
-        """Leaves the segment to the sealer; the next write begins another."""
+        """Closes the segment for the sealer. The next write opens a new one."""
         if self._segment is not None:
             os.close(self._segment)
             self._segment = None
             self._wake.set()
 
     def _ended(self) -> list[Path]:
-        """Segments that nothing is written to any more."""
+        """Segments that are closed and not yet sealed."""
         paths = sorted(self.folder.glob(f"*{SEGMENT}"))
         return paths if self._segment is None else paths[:-1]
 
@@ -207,10 +211,10 @@ class EventLog:
 
 
 def read(root: str | os.PathLike[str]) -> pa.Table:
-    """All events under `root` in the columns of `EVENTS`, each id once; also while they are being written.
+    """Reads all events under `root`, with the columns of `EVENTS`, also while writers append.
 
-    Of several events of one id the first of the first folder stays.
-    Raises ShoplensError if there is no log, or if a file of it is damaged.
+    Each id appears once: the first event of the first folder is kept.
+    Raises ShoplensError if there is no log, or one of its files is damaged.
     """
     root = Path(root)
     if not root.is_dir():
@@ -227,13 +231,14 @@ def read(root: str | os.PathLike[str]) -> pa.Table:
 
 
 def frame(lines: bytes) -> bytes:
+    """A frame with these lines."""
     return _HEADER.pack(MAGIC, len(lines), zlib.crc32(lines)) + lines
 
 
 def whole_frames(data: bytes, name: str) -> tuple[list[bytes], int]:
-    """What the whole frames of a segment hold, and how many bytes of a torn one stand behind them.
+    """The lines of each whole frame of a segment, and the number of bytes of a torn frame at its end.
 
-    Raises ShoplensError if a whole frame stands behind a broken one: that was damaged after it was acknowledged.
+    Raises ShoplensError if a whole frame follows a broken one: the broken frame was damaged after its acknowledgement.
     """
     found, at = [], 0
     while (lines := _frame_at(data, at)) is not None:
@@ -258,7 +263,7 @@ def _frame_at(data: bytes, at: int) -> bytes | None:
 
 
 def _stems(folder: Path) -> Iterator[str]:
-    """Numbers of the segments, sealed or not, in order."""
+    """Numbers of all segments in order, sealed or not."""
     paths = folder.iterdir() if folder.is_dir() else ()
     yield from sorted({path.stem for path in paths if path.suffix in (SEGMENT, SEALED) and path.stem.isdigit()})
 
@@ -268,7 +273,7 @@ def _segment(folder: Path, stem: str) -> pa.Table:
     if not sealed.exists():
         try:
             return _parsed(folder / f"{stem}{SEGMENT}")[0]
-        except FileNotFoundError:  # sealed just now, or removed because it held nothing
+        except FileNotFoundError:  # sealed just now, or deleted because it held no events
             if not sealed.exists():
                 return EVENTS.empty_table()
     try:
@@ -287,7 +292,7 @@ def _parsed(path: Path) -> tuple[pa.Table, int]:
 
 
 def _seal(path: Path) -> None:
-    """Turns a segment into Parquet; may be cut off anywhere and done again."""
+    """Turns a segment into Parquet. It may be interrupted at any point and repeated."""
     sealed = path.with_suffix(SEALED)
     if not sealed.exists():
         table, torn = _parsed(path)
@@ -306,7 +311,7 @@ def _seal(path: Path) -> None:
 
 
 def _make(folder: Path) -> None:
-    """Makes the folder with its parents, durably."""
+    """Creates the folder and its parents durably."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -314,7 +319,7 @@ def _make(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Makes the names in a folder durable."""
+    """Makes the file names of a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

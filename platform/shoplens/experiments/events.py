@@ -1,4 +1,4 @@
-"""What a shopper saw and did in an experiment, as the log keeps it."""
+"""Events of an experiment as rows of the log: impressions, clicks and purchases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shoplens.datasets.format import INTERACTIONS
 from shoplens.schema import Identifier, Interaction
 
 MOST_AT_ONCE = 10_000
-"""Events that one call may bring."""
+"""Largest number of events in one call."""
 
 EVENTS = pa.schema(
     [
@@ -34,29 +34,38 @@ Surface = Annotated[str, Field(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class Event(Interaction):
-    """An interaction as a row of the log; every text is bounded.
+    """An interaction as a row of the log. The length of every text is limited."""
 
-    time             ISO 8601 with its zone; kept in UTC, so that times sort as text
-    event_id         made up if left out; a client that may send an event twice gives it one id, and it counts once
-    surface          the slot of the page: "similar", "bought_together", ...
-    request_id       the view of a page; all of its slots, and what was clicked in them, name the same one
-    seed_product_id  the product whose page it was
-    snapshot         the version of the index that the list came from
-    amount           what was paid for this line, in `currency` (ISO 4217); of purchases, and of nothing else
-    """
-
-    user_id: Identifier
-    product_id: Identifier
-    surface: Surface = ""
-    topic_id: Identifier | None = None
-    event_id: Identifier = Field(default_factory=lambda: uuid.uuid4().hex)
-    experiment: Identifier
-    arm: Identifier
-    request_id: Identifier
-    seed_product_id: Identifier | None = None
-    snapshot: Identifier | None = None
-    amount: float | None = Field(None, ge=0, le=1e12, allow_inf_nan=False)
-    currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
+    time: str = Field(
+        description="Time in ISO 8601 with a time zone, such as `2026-03-01T09:30:00+09:00`. It is stored in UTC, so "
+        "times sort as text."
+    )
+    user_id: Identifier = Field(description="The user, or the session of a user who is not logged in.")
+    product_id: Identifier = Field(description="The product that was shown, clicked or bought.")
+    surface: Surface = Field("", description="Slot of the page, such as `similar` or `bought_together`.")
+    topic_id: Identifier | None = Field(None, description="The topic of the page, if any.")
+    event_id: Identifier = Field(
+        default_factory=lambda: uuid.uuid4().hex,
+        description="Id of the event; generated if left out. An event sent twice under one id counts once.",
+    )
+    experiment: Identifier = Field(description="The experiment that the event belongs to.")
+    arm: Identifier = Field(description="The arm that the user saw.")
+    request_id: Identifier = Field(
+        description="Id of the page view. All impressions in its slots, and the clicks on them, carry the same id. "
+        "A purchase may carry the id of its order."
+    )
+    seed_product_id: Identifier | None = Field(None, description="The product whose page was viewed.")
+    snapshot: Identifier | None = Field(
+        None, description="Version of the index that produced the list, such as `similar/4`."
+    )
+    amount: float | None = Field(
+        None, ge=0, le=1e12, allow_inf_nan=False, description="Price paid for this line. For purchases only."
+    )
+    currency: str | None = Field(
+        None,
+        pattern=r"^[A-Z]{3}$",
+        description="Currency of the amount in ISO 4217, such as `KRW`. For purchases only.",
+    )
 
     @field_validator("time")
     @classmethod

@@ -1,4 +1,4 @@
-"""From logged events to what every user did: the counts that metrics are ratios of."""
+"""Outcomes of users from logged events: the counts that metrics are ratios of."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shoplens.errors import ShoplensError
 
 
 class Metric(NamedTuple):
-    """A ratio of two of `Outcomes.counts`; `before` are the counts of the time before that say most of it."""
+    """A ratio of two of `Outcomes.counts`. `before`: counts before the experiment that predict the metric (CUPED)."""
 
     name: str
     title: str
@@ -41,16 +41,19 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Of each user of a log, in the order of ids [n], what was counted, each float64 [n].
+    """Counts for each user of a log, float64 [n], in the order of `user_id` [n].
 
-    views                page views on which anything was shown, in whatever slot
-    clicked_views        those with a click in the slot that is looked at
-    clicked_pages        those with a click in any slot
-    impressions, clicks  a product on a page view counts once, and its clicks once
-    bought_clicks        clicks on a product that the user bought then or later
-    matched_*            the same on pages of the given seeds alone
-    bought, spend        1 if the user bought anything; what was paid, wherever it came from
+    views                page views with an impression in any slot
+    clicked_views        page views with a click in the analyzed slot
+    clicked_pages        page views with a click in any slot
+    impressions, clicks  products shown, and products clicked, in the analyzed slot; each counts once a page view
+    bought_clicks        clicks on a product that the user bought at that time or later
+    matched_*            impressions and clicks on pages of the given seeds only
+    bought               1 if the user bought anything
+    spend                sum of all purchases, from any slot
     users                1
+
+    `n_stray_clicks` counts clicks without an impression, which no other count includes.
     """
 
     user_id: pa.Array
@@ -58,26 +61,26 @@ class Outcomes:
     n_stray_clicks: int
 
     def of(self, user_id: pa.Array, name: str) -> np.ndarray:
-        """The count of these users; 0 for those who are not in this log."""
+        """The count `name` of these users [m]; 0 for users who are not in this log."""
         place = pc.fill_null(pc.index_in(user_id, value_set=self.user_id), -1).to_numpy(zero_copy_only=False)
         return np.append(self.counts[name], 0.0)[place]
 
 
 def outcomes(events: pa.Table, surface: str | None = None, seeds: pa.Array | None = None) -> Outcomes:
-    """Counts what the users of `events` (columns of `EVENTS`) did.
+    """Counts the outcomes of all users in `events` (columns of `EVENTS`).
 
-    surface   the slot that clicks and impressions are counted in; all slots if left out
-    seeds     the seed products of the matched counts; all if left out
+    surface   the slot whose clicks and impressions are counted; default: all slots
+    seeds     the seed products of the matched counts; default: all
 
-    A click without an impression of that product on that page view counts nowhere but in `n_stray_clicks`.
-    Raises ShoplensError if purchases are in several currencies.
+    A click without an impression of its product on its page view counts in `n_stray_clicks` only.
+    Raises ShoplensError if purchases have several currencies.
     """
     events = events.combine_chunks()
     user, users = _codes(events["user_id"])
     view = _joint(user, _codes(events["request_id"])[0])
     product = _codes(events["product_id"])[0]
-    place = _joint(view, product)
-    slot = _joint(place, _codes(events["surface"])[0])
+    view_product = _joint(view, product)
+    slot = _joint(view_product, _codes(events["surface"])[0])
     time = pc.cast(events["time"], pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy(zero_copy_only=False)
     kind = {name: _where(pc.equal(events["kind"], name)) for name in ("impression", "click", "purchase")}
     here = np.full(len(user), True) if surface is None else _where(pc.equal(events["surface"], surface))
@@ -114,25 +117,25 @@ def outcomes(events: pa.Table, surface: str | None = None, seeds: pa.Array | Non
 
 
 def arms_of(events: pa.Table, control: str, treatment: str) -> tuple[pa.Array, pa.Array, pa.Array]:
-    """The users of the control, of the treatment, and those who were logged in both and belong to neither.
+    """The users of the control only, of the treatment only, and of both. Users of both belong to neither arm.
 
-    Raises ShoplensError if an arm has no user, naming those that have.
+    Raises ShoplensError if an arm has no users; the message names the arms in the log.
     """
-    found = {name: pc.unique(events.filter(pc.equal(events["arm"], name))["user_id"]) for name in (control, treatment)}
+    users = {name: pc.unique(events.filter(pc.equal(events["arm"], name))["user_id"]) for name in (control, treatment)}
     if control == treatment:
-        raise ShoplensError(f"control and treatment are one arm, {control!r}: name two")
-    for name, ids in found.items():
+        raise ShoplensError(f"control and treatment are one arm, {control!r}: name two arms")
+    for name, ids in users.items():
         if not len(ids):
             arms = ", ".join(sorted(pc.unique(events["arm"]).to_pylist())) or "none"
             raise ShoplensError(f"no user was logged in the arm {name!r}; the arms in the log: {arms}")
-    of_control, of_treatment = found[control], found[treatment]
+    of_control, of_treatment = users[control], users[treatment]
     both = of_control.filter(pc.is_in(of_control, of_treatment))
     alone = tuple(ids.filter(pc.invert(pc.is_in(ids, both))) for ids in (of_control, of_treatment))
     return alone[0], alone[1], both
 
 
 def seeds_of_both(events: pa.Table, control: str, treatment: str, surface: str | None = None) -> tuple[pa.Array, int]:
-    """The seed products for which both arms showed something in the slot, and how many there are in all."""
+    """The seed products with impressions of both arms in the slot, and the number of seeds with any impression."""
     shown = pc.equal(events["kind"], "impression")
     if surface is not None:
         shown = pc.and_(shown, pc.equal(events["surface"], surface))
@@ -146,7 +149,7 @@ def seeds_of_both(events: pa.Table, control: str, treatment: str, surface: str |
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """A number for each distinct text [n], and the texts."""
+    """Codes [n] of the distinct texts, and the texts."""
     encoded = pa.concat_arrays(column.chunks).dictionary_encode() if column.num_chunks else pa.array([], column.type)
     if not len(encoded):
         return np.zeros(0, np.int64), pa.array([], pa.string())
@@ -154,7 +157,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
 
 
 def _joint(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """A number for each distinct pair, [n]."""
+    """Codes [n] of the distinct pairs."""
     return np.unique(a * (b.max(initial=0) + 1) + b, return_inverse=True)[1]
 
 
@@ -163,13 +166,13 @@ def _where(chosen: pa.ChunkedArray) -> np.ndarray:
 
 
 def _first(key: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """The first of the chosen rows of each key."""
+    """The first chosen row of each key."""
     rows = np.flatnonzero(chosen)
     return rows[np.unique(key[rows], return_index=True)[1]]
 
 
 def _bought_later(key: np.ndarray, time: np.ndarray, clicks: np.ndarray, paid: np.ndarray) -> np.ndarray:
-    """Which clicks have a purchase of their key (user and product) at their time or after it."""
+    """Mask of the clicks with a purchase of the same key (user and product) at the same time or later."""
     last = np.full(key.max(initial=-1) + 1, np.iinfo(np.int64).min)
     np.maximum.at(last, key[paid], time[paid])
     return last[key[clicks]] >= time[clicks]

@@ -1,4 +1,4 @@
-"""The page of an experiment: the verdict, the checks, and every metric's intervals drawn."""
+"""HTML report of an experiment: the verdict, the checks, and the intervals of all metrics as drawings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from shoplens.experiments.verdict import Advice, Analysis, Span, percent, sentence
 
 WIDTH = 360
-"""Of the drawing of one metric, in its own units."""
+"""Width of the drawing of one metric, in units of its view box."""
 
 
-def render(found: Analysis, advice: Advice) -> str:
-    """The page as self-contained HTML; every text is escaped, and the page forbids itself scripts and loading."""
-    reach = _reach(found)
+def render(analysis: Analysis, advice: Advice) -> str:
+    """The report as self-contained HTML. All texts are escaped; the page's policy forbids scripts and loading."""
+    reach = _reach(analysis)
 
     def x(lift: float) -> str:
         return f"{WIDTH / 2 * (1 + min(max(lift / reach, -1.0), 1.0)):.1f}"
@@ -24,9 +24,9 @@ def render(found: Analysis, advice: Advice) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html.j2").render(
-        found=found,
-        plan=found.plan,
-        sentence=sentence(found),
+        analysis=analysis,
+        plan=analysis.plan,
+        sentence=sentence(analysis),
         advice=advice,
         width=WIDTH,
         reach=reach,
@@ -39,14 +39,16 @@ def render(found: Analysis, advice: Advice) -> str:
     )
 
 
-def _reach(found: Analysis) -> float:
-    """The lift at the drawings' right edge: what holds the fixed intervals of all metrics but the widest."""
-    sizes = sorted(max(abs(row.fixed.low), abs(row.fixed.high)) for row in found.rows if math.isfinite(row.fixed.high))
+def _reach(analysis: Analysis) -> float:
+    """The lift at the right edge of the drawings, such that most fixed intervals fit."""
+    rows = analysis.rows
+    sizes = sorted(max(abs(row.fixed.low), abs(row.fixed.high)) for row in rows if math.isfinite(row.fixed.high))
     typical = sizes[len(sizes) // 2] if sizes else 0.0
-    return max(1.6 * typical, 2 * found.plan.planned_lift, *(1.2 * row.margin for row in found.rows if row.margin))
+    return max(1.6 * typical, 2 * analysis.plan.planned_lift, *(1.2 * row.margin for row in rows if row.margin))
 
 
 def whole_percent(share: float) -> str:
+    """`0.95` -> `95 %`."""
     return f"{100 * share:.0f} %"
 
 
@@ -58,4 +60,5 @@ def figure(value: float) -> str:
 
 
 def bounds(span: Span) -> str:
+    """An interval as `-0.4 % to +2.1 %`."""
     return f"{percent(span.low)} to {percent(span.high)}" if math.isfinite(span.low + span.high) else "unbounded"

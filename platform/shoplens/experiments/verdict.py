@@ -1,4 +1,4 @@
-"""What an experiment says: every metric with its intervals, the checks, and one sentence."""
+"""Verdict of an experiment: every metric with its intervals, the checks, and one sentence."""
 
 from __future__ import annotations
 
@@ -23,30 +23,40 @@ Kind = Literal["broken", "early", "better", "worse", "guardrail", "open"]
 
 
 class Plan(Config):
-    """What was settled before the first look.
+    """Plan of an analysis. Fix it before the first look."""
 
-    share          the treatment's share of the users of both arms
-    primary        the metric that decides
-    planned_lift   the relative change that is worth finding; the sequential intervals are narrowest for it
-    margins        guardrails: metrics that may not drop by more than this share; theirs are narrowest for it
-    looks          "any": the sequential intervals decide, at whatever time; "one": the fixed ones
-    least_users    of each arm, before anything is said
-    alarm          p of the sample ratio below which the experiment is broken
-    """
-
-    control: str
-    treatment: str
-    experiment: str | None = None
-    surface: str | None = None
-    share: float = Field(0.5, gt=0, lt=1)
-    primary: str = "page_ctr"
-    planned_lift: float = Field(0.02, gt=0, le=10)
-    power: float = Field(0.8, ge=0.1, lt=0.999)
-    level: float = Field(0.95, ge=0.5, lt=1)
-    margins: dict[str, float] = {"spend": 0.05, "whole_page_ctr": 0.02}
-    looks: analysis.Looks = "any"
-    least_users: int = Field(500, ge=2)
-    alarm: float = Field(1e-3, gt=0, lt=0.1)
+    control: str = Field(description="Name of the control arm, such as `champion`.")
+    treatment: str = Field(description="Name of the arm that is compared with the control.")
+    experiment: str | None = Field(
+        None, description="Name of the experiment; may be left out if the log holds one experiment only."
+    )
+    surface: str | None = Field(
+        None, description="Slot whose clicks and impressions count, such as `similar`; all slots if left out."
+    )
+    share: float = Field(0.5, gt=0, lt=1, description="The treatment's share of the users of both arms.")
+    primary: str = Field("page_ctr", description="Name of the metric that decides.")
+    planned_lift: float = Field(
+        0.02,
+        gt=0,
+        le=10,
+        description="Smallest relative change worth detecting: 0.02 is 2 %. Sequential intervals are narrowest for it.",
+    )
+    power: float = Field(0.8, ge=0.1, lt=0.999, description="Power that `users_needed` is computed for.")
+    level: float = Field(0.95, ge=0.5, lt=1, description="Confidence level of the intervals.")
+    margins: dict[str, float] = Field(
+        {"spend": 0.05, "whole_page_ctr": 0.02},
+        description="Guardrails: largest tolerated relative drop by metric, such as `{spend: 0.05}` for 5 %. The "
+        "sequential interval of a guardrail is narrowest for its margin.",
+    )
+    looks: analysis.Looks = Field(
+        "any",
+        description="Intervals that decide. `any`: the sequential ones, valid at any time. `one`: the fixed ones, "
+        "valid for one look at a number of users set beforehand.",
+    )
+    least_users: int = Field(500, ge=2, description="Users that each arm needs before there is a verdict.")
+    alarm: float = Field(
+        1e-3, gt=0, lt=0.1, description="The experiment counts as broken if the p of the sample ratio is below this."
+    )
 
     @field_validator("primary")
     @classmethod
@@ -61,13 +71,13 @@ class Plan(Config):
         for name, margin in margins.items():
             cls._is_known(name)
             if not 0 < margin < 1:
-                raise ValueError(f"{name}: {margin} is no margin; it lies between 0 and 1")
+                raise ValueError(f"{name}: {margin} is no margin; a margin lies between 0 and 1")
         return margins
 
 
 @dataclass(frozen=True)
 class Span:
-    """An interval of the lift, and p of "no lift"."""
+    """An interval of the lift, and the p of the hypothesis "no lift"."""
 
     low: float
     high: float
@@ -76,11 +86,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Row:
-    """One metric. `saved` is the share of the variance that the time before explained, None without it.
+    """Results of one metric.
 
-    `users_needed` of both arms together find the planned lift, or a guardrail that holds, with the plan's power.
-    `guardrail` says of one with a margin whether it `holds`, is `violated`, or is `open` yet; `non_inferiority` is
-    the p of "it dropped by more than the margin" at one look.
+    spread            see `analysis.Estimate.spread`
+    saved             share of the variance that the time before the experiment explains, None without such a log
+    users_needed      users of both arms together that detect the planned lift, or show that a guardrail holds, with
+                      the plan's power
+    margin            tolerated drop of a guardrail, None for other metrics
+    guardrail         whether the guardrail `holds`, is `violated`, or is still `open`
+    non_inferiority   p of the hypothesis "it dropped by more than the margin", at one look
     """
 
     name: str
@@ -100,10 +114,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Analysis:
-    """`users` and `expected` are of control and treatment; `in_both` saw both arms and are left out.
+    """Results of an experiment.
 
-    `users_needed` are those of the metric that takes most among those that are not decided; None if there is none.
-    `seeds` are those for which both arms showed something, and all. `snapshots` are the treatment's.
+    first, last       times of the first and last event
+    users, expected   counted and expected users of control and treatment
+    sample_ratio      p of the sample ratio test
+    in_both           users who saw both arms and are left out
+    stray_clicks      clicks without an impression
+    seeds             seed products with impressions of both arms, and of any arm
+    snapshots         index versions of the treatment
+    users_needed      the largest need among the undecided metrics, None if there is none
     """
 
     plan: Plan
@@ -122,24 +142,26 @@ class Analysis:
     verdict: Kind
 
     def row(self, name: str) -> Row:
+        """The results of the metric `name`."""
         return next(row for row in self.rows if row.name == name)
 
     def decides(self, row: Row) -> Span:
+        """The interval that decides by the plan."""
         return row.sequential if self.plan.looks == "any" else row.fixed
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; None for what is not defined or not bounded."""
-        told = asdict(self) | {"plan": self.plan.model_dump(mode="json")}
-        return _plain(told)
+        """Plain values for JSON; None for undefined values and infinite bounds."""
+        fields = asdict(self) | {"plan": self.plan.model_dump(mode="json")}
+        return _plain(fields)
 
 
 def analyze(events: pa.Table, plan: Plan, before: pa.Table | None = None) -> Analysis:
     """Compares two arms of one experiment in a log (columns of `EVENTS`).
 
-    before   the users' log of the time before the experiment, for CUPED
+    before   log of the same users from before the experiment, for CUPED
 
-    Raises ShoplensError if the log does not hold the experiment, if an arm has no user, or if `before` is not
-    before.
+    Raises ShoplensError if the log does not hold the experiment, an arm has no users, or `before` ends after the
+    experiment began.
     """
     experiment = _only(events, plan.experiment)
     events = events.filter(pc.equal(events["experiment"], experiment))
@@ -149,8 +171,8 @@ def analyze(events: pa.Table, plan: Plan, before: pa.Table | None = None) -> Ana
     span = pc.min_max(events["time"]).as_py()
     if before is not None and before.num_rows and (last := pc.max(before["time"]).as_py()) >= span["min"]:
         raise ShoplensError(
-            f"the log of the time before ends on {last}, after the experiment began ({span['min']}): "
-            "the arms may have changed it already, so that adjusting by it would hide the effect"
+            f"the log of the time before ends on {last}, after the experiment began ({span['min']}): the arms may have "
+            "changed it, so adjusting by it could hide the effect. Give a log that ends before the experiment began"
         )
     seeds, n_seeds = seeds_of_both(events, plan.control, plan.treatment, plan.surface)
     during = outcomes(events, plan.surface, seeds)
@@ -192,7 +214,7 @@ def _only(events: pa.Table, experiment: str | None) -> str:
 def _row(
     metric: Metric, during: Outcomes, earlier: Outcomes | None, control: pa.Array, treatment: pa.Array, plan: Plan
 ) -> Row | None:
-    """None where an arm has too few users, or nothing to divide by."""
+    """The results of one metric. None if an arm has fewer than two users, or its denominator is 0."""
 
     def values(users: pa.Array) -> np.ndarray:
         columns = [during.of(users, metric.numerator), during.of(users, metric.denominator)]
@@ -204,17 +226,17 @@ def _row(
     if min(map(len, arms)) < 2 or min(arm[:, 1].sum() for arm in arms) == 0:
         return None
     of_treatment, of_control = map(analysis.moments, arms)
-    found = analysis.estimate(of_treatment, of_control)
+    effect = analysis.estimate(of_treatment, of_control)
     margin = plan.margins.get(metric.name)
     change = margin or plan.planned_lift
-    fixed, sequential = analysis.fixed(found, plan.level), analysis.sequential(found, change, plan.level)
+    fixed, sequential = analysis.fixed(effect, plan.level), analysis.sequential(effect, change, plan.level)
     saved = None
     if earlier is not None:
         plain = analysis.estimate(of_treatment.first(2), of_control.first(2))
-        saved = 1 - float(divide(found.standard_error**2, plain.standard_error**2))
+        saved = 1 - float(divide(effect.standard_error**2, plain.standard_error**2))
     spans = [Span(float(one.lift_low), float(one.lift_high), float(one.p)) for one in (fixed, sequential)]
     decides = spans[1] if plan.looks == "any" else spans[0]
-    spread, needed = float(found.spread), None
+    spread, needed = float(effect.spread), None
     if math.isfinite(spread) and spread > 0:
         needed = analysis.users_needed(
             -change if margin else change, spread, plan.power, share=plan.share, level=plan.level, looks=plan.looks
@@ -222,9 +244,9 @@ def _row(
     return Row(
         name=metric.name,
         title=metric.title,
-        control=float(found.control),
-        treatment=float(found.treatment),
-        lift=float(found.lift),
+        control=float(effect.control),
+        treatment=float(effect.treatment),
+        lift=float(effect.lift),
         fixed=spans[0],
         sequential=spans[1],
         spread=spread,
@@ -232,7 +254,7 @@ def _row(
         users_needed=needed,
         margin=margin,
         guardrail=None if margin is None else _guard(decides, margin),
-        non_inferiority=None if margin is None else float(found.non_inferiority(margin)),
+        non_inferiority=None if margin is None else float(effect.non_inferiority(margin)),
     )
 
 
@@ -241,7 +263,7 @@ def _guard(span: Span, margin: float) -> Literal["holds", "violated", "open"]:
 
 
 def _verdict(rows: tuple[Row, ...], plan: Plan, broken: bool, users: int) -> Kind:
-    """A broken experiment says nothing, and neither does a short one."""
+    """The verdict by the intervals that decide. Broken and early experiments have no other verdict."""
     if broken:
         return "broken"
     primary = next((row for row in rows if row.name == plan.primary), None)
@@ -272,61 +294,70 @@ def _snapshots(events: pa.Table, arm: str) -> tuple[str, ...]:
     return tuple(sorted(pc.unique(events.filter(pc.equal(events["arm"], arm))["snapshot"]).drop_null().to_pylist()))
 
 
-def sentence(found: Analysis) -> str:
-    """The verdict in words."""
-    plan = found.plan
-    if found.verdict == "broken":
-        counted, expected = found.users[1], found.expected[1]
+def sentence(result: Analysis) -> str:
+    """The verdict as one sentence or two."""
+    plan = result.plan
+    if result.verdict == "broken":
+        counted, expected = result.users[1], result.expected[1]
         return (
-            f"Broken: {counted:,} users in {plan.treatment} where {expected:,.0f} were to be expected "
-            f"(p = {found.sample_ratio:.1g}). No effect below is to be believed."
+            f"Broken: {counted:,} users in {plan.treatment}, but {expected:,.0f} were expected "
+            f"(p = {result.sample_ratio:.1g}). Do not trust any effect below."
         )
-    if found.verdict == "early":
-        return f"Too early: the smaller arm has {min(found.users):,} users, and {plan.least_users:,} are the least."
-    primary = found.row(plan.primary)
-    span = found.decides(primary)
+    if result.verdict == "early":
+        fewest = min(result.users)
+        return f"Too early: the smaller arm has {fewest:,} users, but each arm needs at least {plan.least_users:,}."
+    primary = result.row(plan.primary)
+    span = result.decides(primary)
     effect = f"{primary.title} {percent(primary.lift)} ({percent(span.low)} to {percent(span.high)})"
-    guards = [row for row in found.rows if row.guardrail in ("violated", "open")]
-    if found.verdict == "better":
+    guards = [row for row in result.rows if row.guardrail in ("violated", "open")]
+    if result.verdict == "better":
         return f"{plan.treatment} is better: {effect}, and every guardrail holds."
-    if found.verdict == "worse":
+    if result.verdict == "worse":
         return f"{plan.treatment} is worse: {effect}."
-    if found.verdict == "guardrail":
+    if result.verdict == "guardrail":
         named = "; ".join(
             f"{row.title} {percent(row.lift)}, margin {percent(-(row.margin or 0))}"
             for row in guards
             if row.guardrail == "violated"
         )
         return f"{plan.treatment} breaks a guardrail: {named}. {effect[:1].upper()}{effect[1:]}."
-    waits = f"; guardrails that are open: {', '.join(row.title for row in guards)}" if guards else ""
+    waits = f"; open guardrails: {', '.join(row.title for row in guards)}" if guards else ""
     return f"Not decided yet: {effect}{waits}."
 
 
 class Advice(NamedTuple):
+    """The next step in words, and its command."""
+
     words: str
     command: str
 
 
-def advice(found: Analysis, again: str) -> Advice:
-    """What to do next, and the command to type; `again` is the one that makes this analysis."""
-    plan = found.plan
-    match found.verdict:
+def advice(result: Analysis, again: str) -> Advice:
+    """The next step for a verdict. `again`: the command that repeats this analysis."""
+    plan = result.plan
+    match result.verdict:
         case "broken":
-            words = "Find where users get lost (assignment, logging, bots, redirects); begin anew with a new salt."
+            words = (
+                "Find out where users get lost (assignment, logging, bots, redirects), then restart with a new salt."
+            )
             return Advice(words, again)
         case "better":
-            name, version = _version(found.snapshots)
-            reason = f"A/B {found.experiment}: {plan.primary} {percent(found.row(plan.primary).lift)}"
+            name, version = _version(result.snapshots)
+            reason = f"A/B {result.experiment}: {plan.primary} {percent(result.row(plan.primary).lift)}"
             command = f"shoplens promote {name} {version} --alias champion --reason {shlex.quote(reason)}"
             return Advice(f"Make {plan.treatment} the champion.", command)
         case "worse" | "guardrail":
-            return Advice(f"Give {plan.treatment} a share of 0. Where it lost, slot by slot:", f"{again} surface=SLOT")
+            return Advice(
+                f"Give {plan.treatment} a share of 0. To see where it lost, analyze slot by slot:",
+                f"{again} surface=SLOT",
+            )
         case _:
-            more = (found.users_needed or 0) - sum(found.users)
+            more = (result.users_needed or 0) - sum(result.users)
             if more > 0:
-                words = f"Wait for about {more:,} more users: a power of {100 * plan.power:.0f} % for what is open."
+                power = f"{100 * plan.power:.0f} %"
+                words = f"Wait for about {more:,} more users: they decide the open metrics with a power of {power}."
             else:
-                words = "What the plan looks for would probably have been found by now; a later look may still decide."
+                words = "A lift of the planned size would probably show by now; a later look may still decide."
             return Advice(words, again)
 
 
@@ -336,7 +367,7 @@ def percent(share: float) -> str:
 
 
 def _version(snapshots: tuple[str, ...]) -> tuple[str, str]:
-    """`("eclip/3@4f0c", "eclip/3@4f0c+1.91ab")` -> `("eclip", "3")`, else the words that stand for them."""
+    """`("eclip/3@4f0c", "eclip/3@4f0c+1.91ab")` -> `("eclip", "3")`. Placeholders if there is no single version."""
     versions = {snapshot.partition("@")[0] for snapshot in snapshots}
     named = re.fullmatch(r"([A-Za-z0-9_.-]+)/(\d+)", versions.pop()) if len(versions) == 1 else None
     return (named[1], named[2]) if named else ("MODEL", "VERSION")

@@ -1,6 +1,6 @@
-"""CLIK: a topic and the photos it is near to become one query, which candidate photos are ranked by.
+"""CLIK: ranking candidate photos by a query made of a topic and a memory bank of photos.
 
-Ko, Jeong, Kim, CLIK (Recommender Systems in Fashion and Retail, 2023), rebuilt from its description.
+An implementation from the description in Ko, Jeong, Kim, CLIK (Recommender Systems in Fashion and Retail, 2023).
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ from shoplens.objectives.gather import gather_rows
 
 
 class GroupQueryConfig(Config):
-    """How a topic q becomes the query g that scores photos.
+    """Settings of the group query: a topic q becomes the query g = normalise(W [q ; v] + b) that scores photos."""
 
-    reads        what stands beside q in g = normalise(W [q ; v] + b): `nothing`, the `mean` of the memory bank, or
-                 the photos of the bank by `attention` to q
-    residual     g = normalise(q + W [q ; v] + b), W and b starting at zero
-    temperature  of the attention at the start; learnt unless `learn_temperature` is false
-    nearest      attention to so many photos of the bank at most (0: all)
-    bank         photos that the bank holds
-    exclude_own  photos of the ranked topic, and of products that are candidates, are not attended to
-    """
-
-    reads: Literal["nothing", "mean", "attention"] = "nothing"
-    residual: bool = True
-    temperature: float = Field(0.1, gt=0)
-    learn_temperature: bool = True
-    nearest: int = Field(0, ge=0)
-    bank: int = Field(4096, ge=1)
-    exclude_own: bool = True
+    reads: Literal["nothing", "mean", "attention"] = Field(
+        "nothing",
+        description="The vector v beside the topic q: `nothing` (then g = normalise(W q + b)), the `mean` of the "
+        "memory bank, or the bank's photos weighted by `attention` to q.",
+    )
+    residual: bool = Field(
+        True,
+        description="Add q: g = normalise(q + W [q ; v] + b), with W and b zero before training. An untrained query "
+        "then equals its topic.",
+    )
+    temperature: float = Field(0.1, gt=0, description="Temperature of the attention before training.")
+    learn_temperature: bool = Field(True, description="Whether training changes the temperature of the attention.")
+    nearest: int = Field(0, ge=0, description="Attend to this many nearest photos of the bank only; 0: to all.")
+    bank: int = Field(4096, ge=1, description="Size of the memory bank in photos.")
+    exclude_own: bool = Field(
+        True, description="In training, ignore bank photos of the ranked topic and of products among its candidates."
+    )
 
 
 class MemoryBank(nn.Module):
-    """A ring of unit rows [size, dim] with the topic and the product that each was of; `filled` of them are valid."""
+    """A ring buffer of unit rows [size, dim], each with its topic and product id. The first `filled` rows are valid."""
 
     rows: Tensor
     topic: Tensor
@@ -61,12 +62,14 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def write(self, rows: Tensor, topic: Tensor, product: Tensor) -> None:
-        """Puts rows [n, dim] of every worker in the place of the oldest, in rank order; in place.
+        """Overwrites the oldest rows with the rows [n, dim] of every worker, in rank order.
 
-        Of more rows than the bank has, the last stay. As many rows as the bank has replace it whole.
+        topic, product   int64 [n]
+
+        If more rows arrive than the bank holds, the last ones stay.
         """
         size = len(self.rows)
-        rows, topic, product = (gather_rows(each)[-size:] for each in (rows, topic, product))
+        rows, topic, product = (gather_rows(tensor)[-size:] for tensor in (rows, topic, product))
         place = (self.written + torch.arange(len(rows), device=rows.device)) % size
         self.rows[place], self.topic[place], self.product[place] = rows.to(self.rows.dtype), topic, product
         self.written.copy_((self.written + len(rows)) % size)
@@ -74,7 +77,7 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def freeze(self, rows: Tensor) -> None:
-        """Fills the bank with unit rows [n <= size, dim] that are of no topic and no product, to rank with from now on."""
+        """Replaces the bank by unit rows [n <= size, dim] for inference. They have no topic and no product (id -1)."""
         self.rows.zero_()
         self.rows[: len(rows)] = rows
         for ids in (self.topic, self.product):
@@ -83,7 +86,10 @@ class MemoryBank(nn.Module):
         self.written.zero_()
 
     def open_to(self, topic: Tensor, candidates: Tensor) -> Tensor:
-        """bool [G, size]: the valid rows of other topics than `topic` [G] and other products than `candidates` [G, K]."""
+        """Mask bool [G, size] of the rows to attend to: valid, of other topics and of no candidate product.
+
+        topic, candidates   int64 [G] and [G, K]
+        """
         own = (self.topic == topic[:, None]) | (self.product[None, None, :] == candidates[:, :, None]).any(1)
         return self.valid & ~own
 
@@ -93,16 +99,19 @@ class MemoryBank(nn.Module):
 
 
 class Attended(NamedTuple):
-    """`virtual` [G, dim] unit rows, the virtual photo of each query; `weights` [G, size]."""
+    """`virtual`: the virtual photo of each query, unit rows [G, dim]; `weights`: attention [G, size]."""
 
     virtual: Tensor
     weights: Tensor
 
 
 def attend(query: Tensor, bank: Tensor, allowed: Tensor, temperature: Tensor | float, nearest: int = 0) -> Attended:
-    """Photos of the bank in proportion to exp(q.B / temperature).
+    """Attention of queries to the photos of the bank: weights proportional to exp(q.B / temperature).
 
-    query [G, dim], bank [size, dim] unit rows; allowed bool [G, size], where a query without any gets zeros
+    query     unit rows [G, dim]
+    bank      unit rows [size, dim]
+    allowed   bool [G, size]; a query without an allowed row gets zeros
+    nearest   attend to this many nearest rows only; 0: to all
     """
     scores = (query @ bank.T / temperature).masked_fill(~allowed, -torch.inf)
     if nearest and nearest < scores.shape[1]:
@@ -113,7 +122,7 @@ def attend(query: Tensor, bank: Tensor, allowed: Tensor, temperature: Tensor | f
 
 
 class GroupQuery(nn.Module):
-    """Topics -> the unit queries that photos are scored with."""
+    """Topics to unit queries, which score photos by inner product."""
 
     def __init__(self, config: GroupQueryConfig, dim: int) -> None:
         super().__init__()
@@ -128,16 +137,19 @@ class GroupQuery(nn.Module):
         self.log_temperature = nn.Parameter(log_temperature) if learnt else None
 
     def forward(self, query: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """Unit topics [G, dim] -> unit queries [G, dim]; allowed bool [G, bank], all valid rows if not given."""
+        """Unit topics [G, dim] -> unit queries [G, dim].
+
+        allowed   bool [G, bank], the rows of the bank to read; default: all valid rows
+        """
         return functional.normalize(self.unnormalised(query, allowed), dim=1)
 
     def unnormalised(self, query: Tensor, allowed: Tensor | None = None) -> Tensor:
-        beside = [query]
+        inputs = [query]
         if self.bank is not None:
             allowed = self.bank.valid.expand(len(query), -1) if allowed is None else allowed
-            beside.append(self._virtual(query, self.bank.rows.to(query.dtype), allowed))
-        mixed = self.aggregate(torch.cat(beside, 1))
-        return query + mixed if self.config.residual else mixed
+            inputs.append(self._virtual(query, self.bank.rows.to(query.dtype), allowed))
+        aggregated = self.aggregate(torch.cat(inputs, 1))
+        return query + aggregated if self.config.residual else aggregated
 
     def _virtual(self, query: Tensor, bank: Tensor, allowed: Tensor) -> Tensor:
         if self.config.reads == "mean":
@@ -150,22 +162,21 @@ class GroupQuery(nn.Module):
 
 
 class ClikConfig(DualEncoderConfig):
-    """A dual encoder of topics and photos, and what ranks with it.
+    """Settings of CLIK: a dual encoder of topics and photos, and the query that ranks photos."""
 
-    query              how a topic becomes the query that scores photos
-    topic_text         how a topic is written down
-    rank_temperature   of the scores in the ranking loss, at the start
-    learn_temperatures whether training moves it and `initial_temperature`, that of the matching loss
-    """
-
-    query: GroupQueryConfig = GroupQueryConfig()
-    topic_text: TopicTextConfig = TopicTextConfig()
-    rank_temperature: float = Field(0.07, gt=0)
-    learn_temperatures: bool = True
+    query: GroupQueryConfig = Field(GroupQueryConfig(), description="How a topic becomes the query that scores photos.")
+    topic_text: TopicTextConfig = Field(TopicTextConfig(), description="How the fields of a topic become a text.")
+    rank_temperature: float = Field(
+        0.07, gt=0, description="Temperature of the scores in the ranking loss before training."
+    )
+    learn_temperatures: bool = Field(
+        True,
+        description="Whether training changes `rank_temperature` and `initial_temperature` (of the matching loss).",
+    )
 
 
 class Ranked(NamedTuple):
-    """Unit rows `image`, `text` [m, dim] of the pairs to match, `scores` [g, k] of the lists, and both scales."""
+    """Unit rows `image` and `text` [m, dim] of the pairs, `scores` [g, k] of the lists, and both logit scales."""
 
     image: Tensor
     text: Tensor
@@ -175,7 +186,7 @@ class Ranked(NamedTuple):
 
 
 class Clik(DualEncoder):
-    """The dual encoder whose texts are topics, with a `GroupQuery`; one call of each tower a step."""
+    """A dual encoder whose texts are topics, with a `GroupQuery`. A training step calls each tower once."""
 
     def __init__(
         self, config: ClikConfig, preprocessing: Preprocessing, vocab_size: int, *, pretrained: bool = True
@@ -187,9 +198,12 @@ class Clik(DualEncoder):
             scale.requires_grad_(config.learn_temperatures)
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes over the towers of a trained dual encoder or CLIK; the query begins anew."""
-        own = {name: value for name, value in self.state_dict().items() if _of_query(name)}
-        super().start({**own, **{name: value for name, value in weights.items() if not _of_query(name)}})
+        """Loads the towers of a trained dual encoder or CLIK. The query keeps its initial weights.
+
+        Raises ShoplensError if a weight is missing, is unknown or has another shape.
+        """
+        query = {name: value for name, value in self.state_dict().items() if _of_query(name)}
+        super().start({**query, **{name: value for name, value in weights.items() if not _of_query(name)}})
 
     def forward(  # type: ignore[override]
         self,
@@ -202,13 +216,15 @@ class Clik(DualEncoder):
         list_topic: Tensor,
         list_product: Tensor,
     ) -> Ranked:
-        """Photos and texts of m pairs to match, then those of g lists of k candidates to rank.
+        """Encodes m pairs to match and g lists of k candidates, then scores the lists. Pairs come first in each tensor.
 
-        pixels        uint8 [m + g k, 3, h, w]
-        ids, mask, types  [m + g, t]
-        pair_topic, pair_product  int64 [m]; list_topic int64 [g]; list_product int64 [g, k]
+        pixels                     uint8 [m + g k, 3, h, w]
+        ids, mask, types           [m + g, t]
+        pair_topic, pair_product   int64 [m]
+        list_topic                 int64 [g]
+        list_product               int64 [g, k]
 
-        In training the photos to match go into the memory bank before the lists are ranked.
+        In training, the photos of the pairs enter the memory bank before the lists are ranked.
         """
         image, text = self.encode_image(pixels), self.encode_text(ids, mask, types)
         pairs, bank = len(pair_topic), self.query.bank

@@ -1,4 +1,4 @@
-"""Two towers and a logit scale: the model of CLIP, KELIP and e-CLIP."""
+"""Dual encoder: two towers and a logit scale, the model of CLIP, KELIP and e-CLIP."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,23 +17,21 @@ from shoplens.nn.towers import TextTower, TextTowerConfig
 
 
 class DualEncoderConfig(PhotoEncoderConfig):
-    """Towers, and how they meet.
+    """Settings of a dual encoder: two towers, and the logits between their vectors."""
 
-    start_from   hub name or folder of a CLIP, SigLIP or open_clip checkpoint, which fills in towers, dim,
-                 tokenizer and preprocessing (`models.pretrained`)
-    locked       parts that training leaves as they are, in evaluation mode: `image`, `text.trunk`, ...
-    logit_bias   a bias beside the scale (SigLIP), which only the sigmoid loss sees and trains
-    """
-
-    text: TextTowerConfig
-    initial_temperature: float = 0.07
-    max_logit_scale: float = 100.0
-    logit_bias: bool = False
-    initial_logit_bias: float = -10.0
+    text: TextTowerConfig = Field(description="The text tower.")
+    initial_temperature: float = Field(
+        0.07, description="Temperature of the logits before training. Their scale is 1/temperature."
+    )
+    max_logit_scale: float = Field(100.0, description="Upper limit of the logit scale, as in CLIP.")
+    logit_bias: bool = Field(
+        False, description="Add a bias to the logits (SigLIP). Only the sigmoid loss uses and trains it."
+    )
+    initial_logit_bias: float = Field(-10.0, description="The logit bias before training.")
 
 
 class Encoded(NamedTuple):
-    """Unit rows `image` and `text` [n, dim], scalars `logit_scale` = 1/temperature and, if there is one, `logit_bias`."""
+    """Unit rows `image` and `text` [n, dim], and the scalars `logit_scale` = 1/temperature and `logit_bias`."""
 
     image: Tensor
     text: Tensor
@@ -41,7 +40,10 @@ class Encoded(NamedTuple):
 
 
 class DualEncoder(PhotoEncoder):
-    """`logit_scale` holds log(1/temperature), clamped to log(max_logit_scale) at every forward (CLIP)."""
+    """Image tower, text tower and logit scale.
+
+    `logit_scale` stores log(1/temperature). Each forward pass clamps it to log(max_logit_scale), as CLIP does.
+    """
 
     def __init__(
         self, config: DualEncoderConfig, preprocessing: Preprocessing, vocab_size: int, *, pretrained: bool = True
@@ -55,22 +57,22 @@ class DualEncoder(PhotoEncoder):
         self.lock(config.locked)
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes over trained weights; a logit scale above `max_logit_scale` becomes the new ceiling.
+        """Loads trained weights. If their logit scale exceeds `max_logit_scale`, it becomes the new limit.
 
-        Raises ShoplensError if a weight is missing, unknown or of another shape.
+        Raises ShoplensError if a weight is missing, is unknown or has another shape.
         """
         super().start(weights)
         self._max_log_scale = max(self._max_log_scale, self.logit_scale.item())
 
     def encode_text(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
-        """Token ids int64 [n, t], mask bool [n, t], types int64 [n, t] or none -> unit rows [n, dim]."""
+        """Token ids int64 [n, t], mask bool [n, t] and optional token types int64 [n, t] -> unit rows [n, dim]."""
         return functional.normalize(self.text(ids, mask, types).float(), dim=-1)
 
     def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> Encoded:
         return self.compared(self.encode_image(pixels), self.encode_text(ids, mask))
 
     def compared(self, image: Tensor, text: Tensor) -> Encoded:
-        """Rows with the scale and bias of their scores; the scale is clamped first."""
+        """Clamps the logit scale, then returns it and the bias with the unit rows [n, dim]."""
         with torch.no_grad():
             self.logit_scale.clamp_(max=self._max_log_scale)
         return Encoded(image, text, self.logit_scale.exp(), self.logit_bias)

@@ -1,10 +1,11 @@
-"""A tower for photos, from pixels to vectors: alone, and as one half of a dual encoder."""
+"""Photo encoder: an image tower from pixels to vectors, alone or as one half of a dual encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,21 +16,25 @@ from shoplens.nn.towers import ImageTower, ImageTowerConfig
 
 
 class PhotoEncoderConfig(Config):
-    """The tower, and the width of its vectors.
+    """Settings of a photo encoder."""
 
-    start_from   hub name or folder of a CLIP, SigLIP or open_clip checkpoint, which fills in tower, dim and
-                 preprocessing (`models.pretrained`)
-    locked       parts that training leaves as they are, in evaluation mode: `image`, `image.trunk.patch_embed`, ...
-    """
-
-    start_from: str | None = None
-    locked: tuple[str, ...] = ()
-    image: ImageTowerConfig = ImageTowerConfig()
-    dim: int = 256
+    start_from: str | None = Field(
+        None,
+        description="Checkpoint to start from: hub name or folder of CLIP, SigLIP or open_clip, folder of a shoplens "
+        "package, or a registered model such as `models:/eclip@champion`. It fills in the towers, `dim`, the "
+        "preprocessing and, with a text tower, the tokenizer.",
+    )
+    locked: tuple[str, ...] = Field(
+        (),
+        description="Modules that training does not change; they stay in evaluation mode. Examples: `image`, "
+        "`image.trunk.patch_embed`, `text.trunk`.",
+    )
+    image: ImageTowerConfig = Field(ImageTowerConfig(), description="The image tower.")
+    dim: int = Field(256, description="Size of a tower's vectors, in numbers.")
 
 
 class PhotoEncoder(nn.Module):
-    """The image tower, with the normalisation of its pixels."""
+    """The image tower behind the standardisation of its pixels: `(pixels - mean) / std`, per channel."""
 
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -43,14 +48,14 @@ class PhotoEncoder(nn.Module):
         self._locked: list[nn.Module] = []
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes over trained weights. Raises ShoplensError if one is missing, unknown or of another shape."""
+        """Loads trained weights. Raises ShoplensError if a weight is missing, is unknown or has another shape."""
         try:
             self.load_state_dict(dict(weights))
         except RuntimeError as error:
             raise ShoplensError(f"the weights do not fit the architecture: {error}") from error
 
     def lock(self, paths: Iterable[str]) -> None:
-        """Excludes parts from training. Raises ShoplensError if there is no such part."""
+        """Freezes modules, such as `image.trunk`. Raises ShoplensError if a module does not exist."""
         self._locked = [self._part(path).requires_grad_(False).eval() for path in paths]
 
     def train(self, mode: bool = True) -> PhotoEncoder:
@@ -60,13 +65,13 @@ class PhotoEncoder(nn.Module):
         return self
 
     def tower_rows(self, pixels: Tensor) -> Tensor:
-        """uint8 [n, 3, h, w] -> float32 [n, dim] as the tower gives them, not normalised."""
-        normal = (pixels.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-        rows: Tensor = self.image(normal)
+        """Pixels uint8 [n, 3, h, w] -> the tower's vectors float32 [n, dim], not of unit length."""
+        standardised = (pixels.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+        rows: Tensor = self.image(standardised)
         return rows.float()
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """uint8 [n, 3, h, w] -> unit rows [n, dim]."""
+        """Pixels uint8 [n, 3, h, w] -> unit rows [n, dim]."""
         return functional.normalize(self.tower_rows(pixels), dim=-1)
 
     def _part(self, path: str) -> nn.Module:
@@ -74,5 +79,5 @@ class PhotoEncoder(nn.Module):
             return self.get_submodule(path)
         except AttributeError:
             raise ShoplensError(
-                f"model.locked: there is no part {path!r}; lock image, text, image.trunk, ..."
+                f"model.locked: there is no part {path!r}; name a module such as image, text or image.trunk"
             ) from None

@@ -1,7 +1,7 @@
-"""Similar products: photos of one product near each other, by a linear head on an image tower.
+"""An image tower with a linear head, trained by metric learning.
 
-The head is Hyp-ViT's (Ermolov et al. 2022), for each of the losses of `objectives.metric_learning`; its first
-numbers can be trained to be vectors of their own (Kusupati et al. 2022, Matryoshka representations).
+The head is that of Hyp-ViT (Ermolov et al. 2022), for each of the losses of `objectives.metric_learning`. Prefixes of its
+output can be trained as vectors of their own (Matryoshka representations, Kusupati et al. 2022).
 """
 
 from __future__ import annotations
@@ -20,16 +20,13 @@ from shoplens.objectives.metric_learning import MetricConfig, MetricLoss
 
 
 class HeadConfig(Config):
-    """A linear layer on the rows of the tower.
+    """A linear layer on the tower's output."""
 
-    dim        numbers that it gives
-    prefixes   numbers from the first on that are trained to be vectors too; the loss is the sum over them and `dim`
-    served     numbers from the first on that a vector of the package has; null: all
-    """
-
-    dim: int = Field(128, ge=2)
-    prefixes: tuple[int, ...] = ()
-    served: int | None = Field(None, ge=2)
+    dim: int = Field(128, ge=2, description="length of its output")
+    prefixes: tuple[int, ...] = Field(
+        (), description="lengths of prefixes that are trained as vectors too; the loss is the sum over them and `dim`"
+    )
+    served: int | None = Field(None, ge=2, description="length of the prefix that the package serves; null: all of it")
 
     @model_validator(mode="after")
     def _narrower(self) -> HeadConfig:
@@ -41,12 +38,12 @@ class HeadConfig(Config):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Those that are trained, the full one first."""
+        """The trained lengths, the full one first."""
         return (self.dim, *sorted(self.prefixes))
 
 
 class SimilarConfig(PhotoEncoderConfig):
-    """An image tower, whose vectors have `dim` numbers, and the head on it."""
+    """An image tower with vectors of `dim` numbers, and the head on it."""
 
     head: HeadConfig = HeadConfig()
 
@@ -54,8 +51,8 @@ class SimilarConfig(PhotoEncoderConfig):
 class SimilarEncoder(PhotoEncoder):
     """Tower and head; with an objective also the loss that trains them.
 
-    The head's weight starts orthogonal, its bias at 0: as wide as the tower's vectors or wider, it then leaves
-    their cosines as they are.
+    The head's weight starts orthogonal and its bias at 0. A head at least as wide as the tower's vectors therefore starts
+    by keeping their cosines.
     """
 
     def __init__(
@@ -67,7 +64,7 @@ class SimilarEncoder(PhotoEncoder):
         classes: int = 0,
         pretrained: bool = True,
     ) -> None:
-        """classes   of the objective, for ArcFace"""
+        """classes   number of classes, for ArcFace"""
         super().__init__(config, preprocessing, pretrained=pretrained)
         self.widths, self.served = config.head.widths, config.head.served or config.head.dim
         self.head = nn.Linear(config.dim, config.head.dim)
@@ -79,7 +76,7 @@ class SimilarEncoder(PhotoEncoder):
         self.lock(config.locked)
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes over the image tower of any encoder, and the head of one that has a head of the same shape.
+        """Takes over the image tower of any encoder, and its head if that has the same shape.
 
         Raises ShoplensError if a weight of the tower is missing or of another shape.
         """
@@ -91,7 +88,7 @@ class SimilarEncoder(PhotoEncoder):
         super().start({**own, **taken})
 
     def encode_rows(self, pixels: Tensor) -> Tensor:
-        """uint8 [n, 3, h, w] -> float32 [n, head.dim] as the head gives them, tangent vectors of the ball."""
+        """uint8 [n, 3, h, w] -> the head's output float32 [n, head.dim], tangent vectors of the ball."""
         rows = self.tower_rows(pixels)
         with torch.autocast(rows.device.type, enabled=False):
             return self.head(rows)
@@ -104,12 +101,12 @@ class SimilarEncoder(PhotoEncoder):
         return self.compared(self.encode_rows(pixels), label)
 
     def compared(self, rows: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """Scalars of rows [n, head.dim] of the classes int64 [n].
+        """Scalars of rows [n, head.dim] with their classes int64 [n].
 
         loss      the sum over the widths
-        loss_64   of the first 64 numbers, where there are prefixes
-        clipped   share of rows that the clip radius shortens, where there is one: at 1, distance ranks as cosine does;
-                  clipped_64 likewise
+        loss_64   the loss of the first 64 numbers, if prefixes are trained
+        clipped   share of rows that the clip radius shortens, if the objective has one. At 1, ranking by distance equals
+                  ranking by cosine. clipped_64 likewise
         """
         found: dict[str, Tensor] = {}
         for width, objective in zip(self.widths, self.losses, strict=True):

@@ -1,6 +1,6 @@
-"""Image towers from timm or transformers, text towers from transformers, each ending in a projection.
+"""Image towers from timm or transformers and text towers from transformers, each with a projection to `dim`.
 
-The two libraries are imported where a tower is built: processes that only read batches never load them.
+timm and transformers are imported only when a tower is built. Processes that only read batches never load them.
 """
 
 from __future__ import annotations
@@ -9,27 +9,38 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from shoplens.config import Config
 from shoplens.errors import ShoplensError
 
 Projection = Literal["linear", "affine", "mlp", "none"]
-"""`affine` has a bias; `mlp` is two layers with a ReLU between; `none` leaves the trunk's vectors as they are."""
+"""`linear` has no bias, `affine` has one. `mlp` is two layers with a ReLU. `none` returns the trunk's vectors."""
 
 
 class ImageTowerConfig(Config):
-    """A timm model by `name`, or CLIP's or SigLIP's own vision model by its transformers `config`.
+    """Settings of the image tower: a timm model by `name`, or CLIP's or SigLIP's vision model by `config`."""
 
-    For timm, `pretrained` true loads its hub weights, a path loads a local checkpoint.
-    """
-
-    name: str | None = None
-    pretrained: bool | str = False
-    options: dict[str, Any] = {}
-    config: dict[str, Any] | None = None
-    projection: Projection = "linear"
+    name: str | None = Field(
+        None, description="timm model, such as `vit_base_patch16_224`; `convnext_atto` if `config` is not given either."
+    )
+    pretrained: bool | str = Field(
+        False, description="timm weights to start from: `true` loads those of the hub, a path loads a local checkpoint."
+    )
+    options: dict[str, Any] = Field(
+        {}, description="Further arguments of `timm.create_model`, such as `{img_size: 256}`."
+    )
+    config: dict[str, Any] | None = Field(
+        None,
+        description="transformers configuration of CLIP's or SigLIP's vision model, with its `model_type` "
+        "(`clip_vision_model` or `siglip_vision_model`). It replaces `name`, `pretrained` and `options`.",
+    )
+    projection: Projection = Field(
+        "linear",
+        description="Layers from the trunk's vector to `dim`: `linear` (no bias), `affine` (with bias), `mlp` (two "
+        "layers with a ReLU) or `none` (the trunk already gives `dim` numbers).",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -39,34 +50,45 @@ class ImageTowerConfig(Config):
         if tree.get("config") is None:
             return {**tree, "name": tree.get("name") or "convnext_atto"}
         if any(tree.get(key) for key in ("name", "pretrained", "options")):
-            raise ValueError("`name`, `pretrained` and `options` are timm's: leave them out beside `config`")
+            raise ValueError("`name`, `pretrained` and `options` are timm's: leave them out if you give `config`")
         if tree["config"].get("model_type") not in ("clip_vision_model", "siglip_vision_model"):
             raise ValueError(
-                "`config` has model_type clip_vision_model or siglip_vision_model; name others as timm does"
+                "`config` needs model_type clip_vision_model or siglip_vision_model; use `name` for timm models"
             )
         return tree
 
 
 class TextTowerConfig(Config):
-    """A transformers model: `name` (hub name or local path, pretrained), or `config` for one built anew.
+    """Settings of the text tower: a pretrained transformers model by `name`, or a new one by `config`."""
 
-    `config` is a transformers configuration with its `model_type`; the vocabulary size and the longest
-    text come from the tokenizer and `max_tokens` unless it says otherwise.
-    pooling: `mean` over the text, `cls` its first token, `eos` the first end-of-text token (`eos_token_id` of
-    `config`; CLIP), `last` the last position of a text padded to `max_tokens`, padding attended to (SigLIP).
-    """
-
-    name: str | None = None
-    config: dict[str, Any] | None = None
-    max_tokens: int = 32
-    vocab_size: int = 8000
-    pooling: Literal["mean", "cls", "eos", "last"] = "mean"
-    projection: Projection = "linear"
+    name: str | None = Field(
+        None, description="Hub name or local path of a pretrained transformers model. Give either `name` or `config`."
+    )
+    config: dict[str, Any] | None = Field(
+        None,
+        description="transformers configuration of a model with random weights, with its `model_type`, such as `bert`. "
+        "If it sets no `vocab_size` or `max_position_embeddings`, the tokenizer's size and `max_tokens` are used.",
+    )
+    max_tokens: int = Field(32, description="Longest text in tokens; longer texts are truncated.")
+    vocab_size: int = Field(8000, description="Tokens in the vocabulary of a tokenizer that training learns.")
+    pooling: Literal["mean", "cls", "eos", "last"] = Field(
+        "mean",
+        description="How token states become one vector: `mean` over the tokens of the text; `cls`: the first token; "
+        "`eos`: the first end-of-text token, the `eos_token_id` of `config` (CLIP); `last`: the last position of "
+        "a text padded to `max_tokens`, with attention to the padding (SigLIP).",
+    )
+    projection: Projection = Field(
+        "linear",
+        description="Layers from the pooled state to `dim`: `linear` (no bias), `affine` (with bias), `mlp` (two "
+        "layers with a ReLU) or `none` (the trunk already gives `dim` numbers).",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> TextTowerConfig:
         if (self.name is None) == (self.config is None):
-            raise ValueError("give either `name` (a pretrained transformers model) or `config` (one built anew)")
+            raise ValueError(
+                "give either `name` (a pretrained transformers model) or `config` (a model with random weights)"
+            )
         if self.config is not None and "model_type" not in self.config:
             raise ValueError("`config` needs a `model_type`, such as bert")
         if self.pooling == "eos" and not isinstance((self.config or {}).get("eos_token_id"), int):
@@ -75,6 +97,8 @@ class TextTowerConfig(Config):
 
 
 class ImageTower(nn.Module):
+    """Trunk and projection. Raises ShoplensError if the trunk cannot be built or does not fit `image_size` or `dim`."""
+
     def __init__(self, config: ImageTowerConfig, image_size: int, dim: int) -> None:
         super().__init__()
         self._pools = config.config is not None
@@ -82,21 +106,27 @@ class ImageTower(nn.Module):
             self.trunk = _transformer(config.config, "image")
             width, expected = self.trunk.config.hidden_size, self.trunk.config.image_size
             if expected != image_size:
-                raise ShoplensError(f"the image tower takes {expected} px, preprocessing.size is {image_size}")
+                raise ShoplensError(
+                    f"the image tower takes {expected} px, but preprocessing.size is {image_size}: make them equal"
+                )
         else:
             self.trunk = _timm(config)
-            width = getattr(self.trunk, "head_hidden_size", self.trunk.num_features)  # where layers follow the pooling
+            width = getattr(
+                self.trunk, "head_hidden_size", self.trunk.num_features
+            )  # layers after the pooling change the width
         self.projection = _projection(config.projection, width, dim, "image")
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels float [n, 3, h, w] -> [n, dim], not normalised."""
+        """Standardised pixels float [n, 3, h, w] -> vectors [n, dim], not of unit length."""
         vectors = self.trunk(pixels)
         return self.projection(vectors.pooler_output if self._pools else vectors)
 
 
 class TextTower(nn.Module):
+    """Trunk, pooling and projection. Raises ShoplensError if the trunk cannot be built or does not fit `dim`."""
+
     def __init__(self, config: TextTowerConfig, vocab_size: int, dim: int, *, pretrained: bool = True) -> None:
-        """With `pretrained` false a named model gets its architecture only (weights follow from a package)."""
+        """`pretrained=False` builds a named model without its weights; a package loads them later."""
         super().__init__()
         self.pooling = config.pooling
         if config.config is not None:
@@ -104,19 +134,19 @@ class TextTower(nn.Module):
             self.trunk = _transformer({**sizes, **config.config}, "text")
         else:
             self.trunk = _named(config.name, pretrained)
-        for part, without in (("pooler", None), ("head", nn.Identity())):
+        for part, replacement in (("pooler", None), ("head", nn.Identity())):
             if getattr(self.trunk, part, None) is not None:
-                setattr(self.trunk, part, without)
+                setattr(self.trunk, part, replacement)
         self.projection = _projection(config.projection, self.trunk.config.hidden_size, dim, "text")
 
     def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
-        """Token ids int64 [n, t], mask bool [n, t] -> [n, dim], not normalised.
+        """Token ids int64 [n, t] and mask bool [n, t] -> vectors [n, dim], not of unit length.
 
-        types   int64 [n, t], for trunks that tell kinds of tokens apart (BERT)
+        types   token type ids int64 [n, t], for trunks that use them (BERT)
         """
-        attended = None if self.pooling == "last" else mask.long()
-        kinds = {} if types is None else {"token_type_ids": types}
-        states = self.trunk(input_ids=ids, attention_mask=attended, **kinds).last_hidden_state
+        attention_mask = None if self.pooling == "last" else mask.long()
+        token_types = {} if types is None else {"token_type_ids": types}
+        states = self.trunk(input_ids=ids, attention_mask=attention_mask, **token_types).last_hidden_state
         return self.projection(self._pooled(states, ids, mask))
 
     def _pooled(self, states: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
@@ -144,13 +174,13 @@ def _timm(config: ImageTowerConfig) -> Any:
 
 
 def _transformer(config: dict[str, Any], tower: str) -> Any:
-    """A transformers model built anew."""
+    """A transformers model with random weights."""
     from transformers import AutoConfig, AutoModel, SiglipTextModel
 
     options = dict(config)
     try:
         architecture = AutoConfig.for_model(options.pop("model_type"), **options)
-        if architecture.model_type == "siglip_text_model":  # which AutoModel does not know
+        if architecture.model_type == "siglip_text_model":  # AutoModel does not know it
             return SiglipTextModel(architecture)
         return AutoModel.from_config(architecture, dtype=torch.float32)
     except (OSError, ValueError, TypeError) as error:
@@ -174,5 +204,8 @@ def _projection(kind: Projection, width: int, dim: int, tower: str) -> nn.Module
     if kind != "none":
         return nn.Linear(width, dim, bias=kind == "affine")
     if width != dim:
-        raise ShoplensError(f"the {tower} tower without a projection gives {width} numbers, model.dim is {dim}")
+        raise ShoplensError(
+            f"the {tower} tower without a projection gives {width} numbers, but model.dim is {dim}: make them equal, "
+            "or add a projection"
+        )
     return nn.Identity()

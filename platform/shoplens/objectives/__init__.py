@@ -1,1 +1,1 @@
-"""Losses, and how embeddings meet across workers."""
+"""Losses, and the exchange of embeddings between workers."""

@@ -1,8 +1,8 @@
-"""Contrastive losses of photos and texts whose targets know the catalog, exact and in O(N d) memory.
+"""Contrastive losses of photos and texts with targets by catalog, exact and in O(N d) memory.
 
-With scores S = s X Y^T every one of them is `partition(S) - <targets, S>`: the first term is reduced from tiles
-(`tiles`), the second needs only group means (`targets`), since sum_j T_ij s x_i.y_j = s x_i.(T Y)_i. T is
-symmetric, so that term is the same in both directions and image rows need never travel.
+With scores S = s X Y^T and targets T, every loss is `partition(S) - <T, S>`. `tiles` reduces the first term from
+tiles of scores. The second term needs only group means (`targets`), because sum_j T_ij s x_i.y_j = s x_i.(T Y)_i.
+T is symmetric, so the second term is equal in both directions, and workers exchange texts but no image rows.
 """
 
 from __future__ import annotations
@@ -29,35 +29,39 @@ Kind = Literal["clip", "mask", "soft", "graded", "sigmoid"]
 
 
 class ObjectiveConfig(Config):
-    """Which pairs are drawn together and which are pushed apart; the symmetric loss is taken over the batch.
+    """Settings of the contrastive loss: the targets of photo-text pairs. The loss is symmetric over the batch."""
 
-    clip     each photo to its own text (InfoNCE)
-    mask     the same, with the other offers of the catalog left out of the negatives
-    soft     each photo to the texts of its catalog in equal shares (e-CLIP)
-    graded   as soft, and a share of `grades` to the texts of its category, the category's parent, ...
-    sigmoid  each pair by itself, positive within a catalog (SigLIP with several positives)
-
-    own_pair is the share that the pair's own target keeps apart from its catalog (soft, graded, sigmoid):
-    the more catalog ids are wrong, the larger. 1 would be CLIP.
-    """
-
-    kind: Kind = "soft"
-    own_pair: float = Field(0.0, ge=0, le=1)
-    grades: tuple[float, ...] = (0.05, 0.02)
+    kind: Kind = Field(
+        "soft",
+        description="The targets. `clip`: each photo to its own text (InfoNCE). `mask`: like `clip`, but other offers "
+        "of the catalog are no negatives. `soft`: each photo to the texts of its catalog in equal shares (e-CLIP). "
+        "`graded`: like `soft`, with the shares of `grades` for the texts of its category and the category's parents. "
+        "`sigmoid`: a binary loss for each pair, positive within a catalog (SigLIP with several positives).",
+    )
+    own_pair: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the target that the pair itself keeps; its catalog shares the rest (soft, graded, "
+        "sigmoid). Raise it if many catalog ids are wrong. 1 is CLIP.",
+    )
+    grades: tuple[float, ...] = Field(
+        (0.05, 0.02), description="Shares of the category, the category's parent and so on (graded)."
+    )
 
     @model_validator(mode="after")
     def _shares(self) -> ObjectiveConfig:
         if any(grade < 0 for grade in self.grades) or self.own_pair + sum(self.grades) > 1:
-            raise ValueError("own_pair and grades are shares: none may be negative, nor may they exceed 1 together")
+            raise ValueError("own_pair and grades are shares: none may be negative, and their sum may not exceed 1")
         return self
 
 
 class ContrastiveTerms(NamedTuple):
-    """Scalars of this worker's rows; their mean over workers is the value of the global batch.
+    """Scalars of this worker's rows. Their mean over workers is the value of the global batch.
 
-    excess     the loss minus the least it can be (the entropy of its targets), so that batches with different
-               shares of duplicates compare
-    hardness   mean similarity of a photo to the texts of other catalogs
+    excess     the loss minus its minimum (the entropy of the targets); comparable between batches with different
+               shares of duplicates
+    hardness   mean cosine of a photo with the texts of other catalogs
     """
 
     loss: Tensor
@@ -75,14 +79,16 @@ def contrastive(
     logit_bias: Tensor | None = None,
     category: Tensor | None = None,
 ) -> ContrastiveTerms:
-    """The loss of the batch that all workers hold together.
+    """The loss of the global batch, which all workers hold together.
 
-    image, text   unit rows [n, d] of this worker, n the same on each; inside autocast they are taken in its type
-    catalog       int64 [n], equal numbers mean the same product
-    logit_scale   scalar 1/temperature; `logit_bias` (sigmoid) is a scalar too
-    category      int64 [n, levels], the leaf first, negative where unknown (graded)
+    image, text   unit rows [n, d] of this worker, with equal n on all workers; cast to the type of autocast inside it
+    catalog       int64 [n]; equal numbers mean the same product
+    logit_scale   scalar 1/temperature
+    logit_bias    scalar (sigmoid); default 0
+    category      int64 [n, levels], the leaf first; negative if unknown (graded)
 
-    The gradient of a row is that of the sum of all workers' losses: what DDP's mean of gradients expects.
+    A row's gradient is that of the sum of all workers' losses. DDP averages gradients, so it expects this.
+    Raises ShoplensError if `graded` gets no categories.
     """
     device = image.device.type
     if torch.is_autocast_enabled(device):
@@ -102,17 +108,23 @@ def contrastive(
 
 
 def targets_of(objective: ObjectiveConfig, catalog: Tensor, category: Tensor | None = None) -> Targets:
-    """The targets of a whole batch: catalog int64 [N], category int64 [N, levels]."""
+    """The targets of the global batch from catalog int64 [N] and category int64 [N, levels].
+
+    Raises ShoplensError if `graded` gets no categories.
+    """
     own = torch.arange(len(catalog), device=catalog.device)
     if objective.kind in ("clip", "mask"):
         return Targets((Level.of(1.0, own),))
     grades: list[tuple[float, Tensor]] = []
     if objective.kind == "graded":
         if category is None:
-            raise ShoplensError("graded targets need the category of every product, and the dataset gives none")
+            raise ShoplensError(
+                "graded targets need the category of every product, but the dataset has none: choose another "
+                "objective.kind"
+            )
         grades = list(zip(objective.grades, nested(catalog, category), strict=False))
-    shared = 1 - objective.own_pair - sum(weight for weight, _ in grades)
-    levels = [(objective.own_pair, own), (shared, catalog), *grades]
+    of_catalog = 1 - objective.own_pair - sum(weight for weight, _ in grades)
+    levels = [(objective.own_pair, own), (of_catalog, catalog), *grades]
     return Targets(tuple(Level.of(*level) for level in levels if level[0]), share=objective.kind != "sigmoid")
 
 
@@ -148,8 +160,8 @@ class _Softmax(autograd.Function):
         stripes = functools.partial(
             _engine(image).softmax_gradient, image, texts, scale, of_rows, of_columns, ctx.excluded
         )
-        found = _rows_gradient(stripes, image, texts, ctx.targets, ctx.own, 0.5, gradient * scale)
-        return found.image, found.text, (found.along / scale).to(scale.dtype), None, None, None, None
+        rows = _rows_gradient(stripes, image, texts, ctx.targets, ctx.own, 0.5, gradient * scale)
+        return rows.image, rows.text, (rows.along / scale).to(scale.dtype), None, None, None, None
 
 
 class _Sigmoid(autograd.Function):
@@ -182,13 +194,13 @@ class _Sigmoid(autograd.Function):
         def stripes(along_y: Tensor) -> Iterator[tuple[slice, Tensor]]:
             return _engine(image).sigmoid_gradient(image, texts, scale, bias, along_y, mass)
 
-        found = _rows_gradient(stripes, image, texts, ctx.targets, ctx.own, 1.0, gradient * scale)
+        rows = _rows_gradient(stripes, image, texts, ctx.targets, ctx.own, 1.0, gradient * scale)
         of_bias = gradient * (mass - ctx.targets.mass(ctx.own)).mean()
-        return found.image, found.text, (found.along / scale).to(scale.dtype), of_bias.to(bias.dtype), None, None, None
+        return rows.image, rows.text, (rows.along / scale).to(scale.dtype), of_bias.to(bias.dtype), None, None, None
 
 
 class _RowsGradient(NamedTuple):
-    """Of own rows [n, d] each, and `along` = sum_i x_i . gradient_i."""
+    """Gradients [n, d] of this worker's image and text rows, and the scalar `along` = sum_i x_i . gradient_i."""
 
     image: Tensor
     text: Tensor
@@ -204,9 +216,11 @@ def _rows_gradient(
     weight: float,
     gradient: Tensor,
 ) -> _RowsGradient:
-    """gradient / n (weight G - T) times the texts, and transposed times the images; `stripes` gives G's part.
+    """The gradients M Y and M^T X for images X, texts Y and M = gradient / n (weight G - T).
 
-    The target rows wait in the image gradient until their stripe comes, so only the texts need sums beside it.
+    stripes   yields G Y, a stripe of rows at a time, and adds G^T X to its argument
+
+    `of_image` first stores T Y. Each stripe overwrites its rows, so no second buffer of image rows is needed.
     """
     factor = gradient.double() / len(image)
     of_image = targets.rows(texts, own)
@@ -221,10 +235,10 @@ def _rows_gradient(
 
 
 def _hardness(ctx: Any, image: Tensor, texts: Tensor, mates: Targets, own: slice) -> Tensor:
-    """Mean over own rows of the mean of x_i.y_j over the j of other catalogs; of sums alone, in O(N d)."""
-    everything = image.to(tiles.accumulator(image)) @ texts.sum(0, dtype=tiles.accumulator(texts))
+    """Mean over own rows of the mean of x_i.y_j over the j of other catalogs. Sums alone suffice, in O(N d)."""
+    total = image.to(tiles.accumulator(image)) @ texts.sum(0, dtype=tiles.accumulator(texts))
     others = len(texts) - mates.mass(own)
-    hardness = ((everything - mates.aligned(image, texts, own)) / others.clamp(min=1)).mean().to(everything.dtype)
+    hardness = ((total - mates.aligned(image, texts, own)) / others.clamp(min=1)).mean().to(total.dtype)
     ctx.mark_non_differentiable(hardness)
     return hardness
 

@@ -1,4 +1,4 @@
-"""Ranking losses over a list of candidates, given how much each of them was liked."""
+"""Listwise ranking losses over candidates with relevances."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def listwise(
     targets: Literal["best", "soft"] = "soft",
     temperature: float = 1.0,
 ) -> Tensor:
-    """Mean over lists of the cross-entropy of softmax(logit_scale * scores) to the targets.
+    """Mean over lists of the cross-entropy between targets and softmax(logit_scale * scores).
 
-    scores, liked   [G, K]
-    targets         `soft`: softmax(liked / temperature), ListNet's top-one probabilities (Cao et al. 2007), equal
-                    where candidates were liked equally; `best`: the most liked one, or those in equal shares
+    scores, liked   [G, K]; `liked` is the relevance of each candidate
+    targets         `soft`: softmax(liked / temperature), ListNet's top-one probabilities (Cao et al. 2007);
+                    `best`: the most relevant candidate, in equal shares if there are several
     """
     if targets == "soft":
-        wanted = (liked / temperature).softmax(1)
+        target = (liked / temperature).softmax(1)
     else:
         best = (liked == liked.amax(1, keepdim=True)).to(scores.dtype)
-        wanted = best / best.sum(1, keepdim=True)
-    return -(wanted.to(scores.dtype) * torch.log_softmax(logit_scale * scores, 1)).sum(1).mean()
+        target = best / best.sum(1, keepdim=True)
+    return -(target.to(scores.dtype) * torch.log_softmax(logit_scale * scores, 1)).sum(1).mean()

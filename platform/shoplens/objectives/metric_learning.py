@@ -1,7 +1,7 @@
-"""Metric learning: losses by which photos of one class come near each other, and those of different classes apart.
+"""Metric learning: losses that pull photos of one class together and push different classes apart.
 
-A batch holds several photos of each of its classes (`sampling.classes`). Rows of all workers meet, so the loss and
-gradient of several workers are those of one with the whole batch.
+A batch holds several photos of each of its classes (`sampling.classes`). Workers exchange their rows, so several
+workers compute the loss and gradient of one worker with the whole batch.
 """
 
 from __future__ import annotations
@@ -34,27 +34,38 @@ DEFAULTS: dict[str, dict[str, float]] = {
 
 
 class MetricConfig(Config):
-    """Which loss, and what it takes; the defaults of temperature, margin and scale are those of the kind.
+    """Settings of the metric learning loss. Defaults of temperature, margin and scale depend on the kind."""
 
-    hyperbolic  pairwise cross-entropy of distances in the Poincaré ball over `temperature` (Hyp-ViT)
-    spherical   the same of cosines over `temperature`
-    triplet     a photo's distance to its own class and `margin` less than that to another, on the unit sphere, for
-                the triplets of the batch that `mining` chooses
-    arcface     cross-entropy of `scale` times the cosine to each class's weights, `margin` radians taken off its own
-
-    curvature    of the ball (hyperbolic)
-    clip_radius  longest tangent vector that is mapped into the ball; null for no clipping (hyperbolic)
-    mining       `hardest`: the farthest photo of the class, the nearest of another; `semihard`: that farthest one,
-                 and the nearest of another class beyond it
-    """
-
-    kind: Kind = "hyperbolic"
-    temperature: float = Field(0.2, gt=0)
-    curvature: float = Field(0.1, gt=0)
-    clip_radius: float | None = Field(2.3, gt=0)
-    margin: float = Field(0.2, ge=0)
-    scale: float = Field(32.0, gt=0)
-    mining: Literal["hardest", "semihard"] = "hardest"
+    kind: Kind = Field(
+        "hyperbolic",
+        description="The loss. `hyperbolic`: pairwise cross-entropy of -distance / `temperature` in the Poincaré ball "
+        "(Hyp-ViT). `spherical`: the same with cosine / `temperature`. `triplet`: on the unit sphere, the distance to "
+        "a photo of the same class must be smaller by `margin` than the distance to a photo of another class. `arcface`: "
+        "cross-entropy of `scale` * cosine to a weight vector for each class, with `margin` added to the angle to the "
+        "photo's own class.",
+    )
+    temperature: float = Field(
+        0.2, gt=0, description="Divides the similarities (hyperbolic: 0.2 by default; spherical: 0.1)."
+    )
+    curvature: float = Field(
+        0.1, gt=0, description="Curvature parameter c of the Poincaré ball, whose curvature is -c (hyperbolic)."
+    )
+    clip_radius: float | None = Field(
+        2.3,
+        gt=0,
+        description="Longer tangent vectors are clipped to this norm before they enter the ball; null: no clipping "
+        "(hyperbolic).",
+    )
+    margin: float = Field(
+        0.2, ge=0, description="A distance for triplet (0.2 by default), an angle in radians for arcface (0.25)."
+    )
+    scale: float = Field(32.0, gt=0, description="Factor of the cosines (arcface).")
+    mining: Literal["hardest", "semihard"] = Field(
+        "hardest",
+        description="Triplets of a batch (triplet). The positive is the farthest photo of the class. The negative is "
+        "the nearest photo of another class: of all (`hardest`), or of those farther away than the positive "
+        "(`semihard`).",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -66,15 +77,15 @@ class MetricConfig(Config):
     @model_validator(mode="after")
     def _margin_is_an_angle(self) -> MetricConfig:
         if self.kind == "arcface" and self.margin >= math.pi:
-            raise ValueError("the margin of arcface is an angle in radians, less than pi: 0.25 is usual")
+            raise ValueError("the margin of arcface is an angle in radians and must be less than pi: 0.25 is usual")
         return self
 
 
 class MetricTerms(NamedTuple):
-    """Scalars of this worker's rows; their mean over workers is the value of the whole batch.
+    """Scalars of this worker's rows. Their mean over workers is the value of the whole batch.
 
-    clipped   the share of rows that the clip radius shortens; where it is near 1, hyperbolic ranking is cosine
-              ranking. None of the kinds without a ball.
+    clipped   share of rows that the clip radius clips (hyperbolic), else None. Near 1, ranking by hyperbolic
+              distance equals ranking by cosine.
     """
 
     loss: Tensor
@@ -82,9 +93,9 @@ class MetricTerms(NamedTuple):
 
 
 class MetricLoss(nn.Module):
-    """The loss of `config`, to be held by the model that it trains: ArcFace learns weights of `classes` classes.
+    """The loss of `config`, a submodule of the model it trains, since ArcFace learns weights for `classes` classes.
 
-    The other kinds have neither parameters nor buffers, and nothing of them is saved.
+    The other kinds have neither parameters nor buffers, so they add nothing to a checkpoint.
     """
 
     def __init__(self, config: MetricConfig, dim: int, classes: int) -> None:
@@ -96,13 +107,14 @@ class MetricLoss(nn.Module):
             self.of_classes = ArcFaceLoss(classes, dim, margin=math.degrees(config.margin), scale=config.scale)
 
     def forward(self, rows: Tensor, label: Tensor) -> MetricTerms:
-        """The loss of the batch that all workers hold together.
+        """The loss of the global batch, which all workers hold together.
 
-        rows    [n, d] of this worker, as the head gives them, n the same on each; taken in float32 inside autocast
-        label   int64 [n] class of each row; 0 to `classes` - 1 for ArcFace
+        rows    output of the head on this worker [n, d], with equal n on all workers; cast to float32 inside autocast
+        label   int64 [n], class of each row; 0 to `classes` - 1 for ArcFace
 
-        The gradient of a row is that of the sum of all workers' losses: what DDP's mean of gradients expects.
-        Raises ShoplensError if the classes of the batch are not what the loss needs.
+        A row's gradient is that of the sum of all workers' losses. DDP averages gradients, so it expects this.
+        Raises ShoplensError if the loss cannot use the classes of the batch: ArcFace knows no such class, or the
+        pairwise cross-entropy gets different numbers of photos a class.
         """
         config, clipped = self.config, None
         with torch.autocast(rows.device.type, enabled=False):
@@ -126,21 +138,23 @@ class MetricLoss(nn.Module):
     def _of_classes(self, rows: Tensor, label: Tensor) -> Tensor:
         assert self.of_classes is not None
         if label.min() < 0 or label.max() >= self.classes:
-            raise ShoplensError(f"arcface has weights of classes 0 to {self.classes - 1}, and the batch others")
+            raise ShoplensError(
+                f"arcface has weights for classes 0 to {self.classes - 1}, but the batch has others: check the labels"
+            )
         loss: Tensor = self.of_classes(rows, label)
         return loss
 
 
 def pairwise_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    """Of own rows [n] with all rows [W n], similarities over the temperature: the loss of Hyp-ViT as a mean.
+    """Pairwise cross-entropy of Hyp-ViT (Ermolov et al. 2022) as a mean over this worker's rows.
 
-    logits  [n, W n], own rows as `own_rows` says
+    logits  similarities over the temperature [n, W n], of own rows (see `own_rows`) with all rows
     label   int64 [W n]: N classes of m >= 2 rows each, in any order
 
-    The j-th row of each class, in the order of the batch, fills slot j. For ordered slots (a, b) a row of slot a finds
-    its mate in slot b among the N rows of b and the N - 1 others of a (Ermolov et al. 2022). The mean over rows and
-    slots b, where the published code sums over the m (m - 1) pairs of slots.
-    Raises ShoplensError if the classes have different numbers of rows, or one.
+    The j-th row of each class, in the order of the batch, fills slot j. For ordered slots (a, b), a row of slot a
+    must identify its mate in slot b among the N rows of b and the N - 1 other rows of a. The result is the mean over
+    rows and slots b; the published code sums over the m (m - 1) pairs of slots.
+    Raises ShoplensError if the classes have different numbers of rows, or one row each.
     """
     n = len(logits)
     by_slot, place = _slots(label)
@@ -148,16 +162,19 @@ def pairwise_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     samples = by_slot.shape[1]
     group, slot = place[own] // samples, place[own] % samples
     slots = logits.scatter(1, own[:, None], -torch.inf)[:, by_slot]
-    reached = slots.logsumexp(1)
-    pool = torch.logaddexp(reached, reached.gather(1, slot[:, None]))
+    by_slot_sum = slots.logsumexp(1)
+    pool = torch.logaddexp(by_slot_sum, by_slot_sum.gather(1, slot[:, None]))
     other = torch.arange(samples, device=label.device) != slot[:, None]
     return (pool - slots[torch.arange(n, device=label.device), group])[other].mean()
 
 
 def triplet(rows: Tensor, label: Tensor, config: MetricConfig) -> Tensor:
-    """Mean over the mined triplets within the margin of max(0, d(a, p) - d(a, n) + margin), d of unit vectors.
+    """Mean of d(a, p) - d(a, n) + margin over the mined triplets where it is positive; d is Euclidean, on unit vectors.
 
-    rows [N, d] of all workers, label int64 [N]. 0 where no row has both a mate and another class to meet.
+    rows    [N, d] of all workers
+    label   int64 [N]
+
+    The result is 0 if no row has both a mate and a row of another class.
     """
     miner = (
         BatchHardMiner()
@@ -169,12 +186,12 @@ def triplet(rows: Tensor, label: Tensor, config: MetricConfig) -> Tensor:
 
 
 def _slots(label: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of each class [N, m], in the order of the batch, and the place of each row in that, flat [N m]."""
+    """Rows of each class [N, m], in the order of the batch, and the flat position of each row in that matrix [N m]."""
     _, counts = torch.unique(label, return_counts=True)
     fewest, most = (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
     if fewest < 2 or fewest != most:
         raise ShoplensError(
-            f"pairwise cross-entropy needs as many rows of every class of a batch, two at least, and has {fewest} to "
+            f"pairwise cross-entropy needs as many rows of every class of a batch, at least two, but got {fewest} to "
             f"{most}: draw batches by class (sampling.classes)"
         )
     order = torch.argsort(label, stable=True)

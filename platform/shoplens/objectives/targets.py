@@ -1,8 +1,8 @@
-"""Which pairs of a batch belong together, and how much: a mixture of groups, never an N x N matrix.
+"""Targets of the pairs of a batch as a mixture of groups, without an N x N matrix.
 
-A level of weight w gives every row w / n_i on each of the n_i rows of its group, or w on each (`Targets.share`).
-The levels of e-CLIP with label noise are the row itself and its catalog; graded targets add the category, its
-parent and so on, each containing the ones before it.
+A level of weight w gives each row w / n_i on each of the n_i rows of its group, or w on each (`Targets.share`).
+Example: e-CLIP with label noise has two levels, the row itself and its catalog. Graded targets add the category,
+its parent and so on. Each level contains the previous ones.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 FEATURES_AT_ONCE = 64
-"""Group sums are made for so many features at a time, so that they need no memory worth counting."""
+"""Features whose group sums are held at a time, which keeps the memory of the sums negligible."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """`group` int64 [N] codes 0.. without gaps, `counts` [groups]."""
+    """A grouping of the rows: `group` int64 [N] numbers the groups from 0 without gaps, `counts` [groups] are sizes."""
 
     weight: float
     group: Tensor
@@ -32,17 +32,17 @@ class Level:
 
     @property
     def size(self) -> Tensor:
-        """[N] rows of each row's group."""
+        """Number of rows in each row's group, [N]."""
         return self.counts[self.group]
 
 
 @dataclass(frozen=True)
 class Targets:
-    """The matrix T [N, N] of targets; `levels` from the finest, each inside the next."""
+    """The target matrix T [N, N] as `levels`, from fine to coarse: each group lies within one of the next level."""
 
     levels: tuple[Level, ...]
     share: bool = True
-    """Whether a level's weight is shared by the group (softmax) or given to each member (sigmoid)."""
+    """True: the members of a group share its weight (softmax). False: each member gets the weight (sigmoid)."""
 
     def rows(self, y: Tensor, own: slice) -> Tensor:
         """(T Y)[own] for Y [N, d], in the type of Y."""
@@ -52,25 +52,25 @@ class Targets:
         return out
 
     def aligned(self, x: Tensor, y: Tensor, own: slice) -> Tensor:
-        """[n] sum_j T_ij x_i.y_j for X [n, d], the own rows, and Y [N, d]."""
+        """sum_j T_ij x_i.y_j, [n], for this worker's rows X [n, d] and all Y [N, d]."""
         sums = [(self._rows(part, own) * x[:, features]).sum(1) for features, part in _by_features(y)]
         return torch.stack(sums).sum(0)
 
     def add_columns(self, x: Tensor, own: slice, factor: float, out: Tensor) -> None:
-        """out [N, d] += factor T[own]^T X for X [n, d]."""
+        """Adds factor T[own]^T X to `out` [N, d] in place, for X [n, d]."""
         for features, part in _by_features(x):
             for level in self.levels:
                 out[:, features] += factor * self._weigh(level, part, level.group[own])[level.group]
 
     def mass(self, own: slice) -> Tensor:
-        """[n] what each row of T adds up to."""
+        """Row sums of T, [n]."""
         sizes = [torch.ones_like(level.size) if self.share else level.size for level in self.levels]
         return torch.stack(
             [level.weight * size[own].double() for level, size in zip(self.levels, sizes, strict=True)]
         ).sum(0)
 
     def entropy(self, own: slice) -> Tensor:
-        """[n] the least that a row's loss can be: the entropy of its distribution (or of its pairs', one by one)."""
+        """Minimum of each row's loss, [n]: the entropy of its targets (sigmoid: summed over its pairs)."""
         sizes = [level.size[own].double() for level in self.levels]
         each = [level.weight / (size if self.share else 1) for level, size in zip(self.levels, sizes, strict=True)]
         total, inside = torch.zeros_like(sizes[0]), torch.zeros_like(sizes[0])
@@ -92,11 +92,11 @@ class Targets:
 
 
 def nested(catalog: Tensor, category: Tensor) -> list[Tensor]:
-    """Keys [N] of ever larger groups around each catalog: its category, that one's parent, ...
+    """Keys [N] of nested groups around each catalog: its category, the category's parent and so on.
 
-    category   int64 [N, levels], the leaf first; negative where there is none, which is a group of its own
+    category   int64 [N, levels], the leaf first; negative if unknown, which leaves the group as it is
 
-    All rows of a catalog take the path of its first row, so that every catalog lies within one category.
+    All rows of a catalog take the path of its first row, so every catalog lies within one category.
     """
     _, group, counts = torch.unique(catalog, return_inverse=True, return_counts=True)
     order = torch.argsort(group, stable=True)

@@ -1,8 +1,8 @@
-"""What a contrastive loss needs of all pairs of a batch, from tiles of scores that are never kept.
+"""Reductions over all pairs of a batch, and their gradients, from tiles of scores that are not stored.
 
-The scores are S = s X Y^T + b for images X [n, d] and texts Y [m, d]. A forward sweep reduces them, a backward
-sweep computes them again and multiplies them away; memory is O((n + m) d) and one tile. Everything is
-accumulated in float32, or float64 where the inputs are.
+The scores are S = s X Y^T + b for images X [n, d] and texts Y [m, d]. The forward pass reduces each tile. The
+backward pass recomputes it and multiplies it with the rows. Memory is O((n + m) d) plus one tile. Sums are float32,
+or float64 for float64 inputs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from torch import Tensor
 from torch.nn import functional
 
 ROWS, COLUMNS = 1024, 2048
-"""Scores of one tile; twice this is held at a time."""
+"""Size of a tile of scores. Two buffers of this size are held at a time."""
 
 
 class Excluded(NamedTuple):
-    """Pairs that are no negatives: those of equal key, but for the row's own (row i is column `first` + i)."""
+    """Pairs that are no negatives: those with equal keys, except the own pair of a row (row i is column `first` + i).
+
+    rows      int64 [n], the keys of the rows
+    columns   int64 [m], the keys of the columns
+    """
 
     rows: Tensor
     columns: Tensor
@@ -27,7 +31,7 @@ class Excluded(NamedTuple):
 
 
 class Reduced(NamedTuple):
-    """Of each row or column: the largest score, and sum exp(score - largest)."""
+    """A running logsumexp of each row or column: the largest score, and the mass sum exp(score - largest)."""
 
     largest: Tensor
     mass: Tensor
@@ -42,7 +46,7 @@ class Reduced(NamedTuple):
         return self.largest + self.mass.log()
 
     def relative_to(self, largest: Tensor) -> Tensor:
-        """The mass that exp(score - largest) would add up to."""
+        """The mass relative to another `largest`: sum exp(score - largest)."""
         return self.mass * (self.largest - _finite(largest)).exp()
 
     def merge(self, other: Reduced) -> Reduced:
@@ -55,7 +59,7 @@ def accumulator(inputs: Tensor) -> torch.dtype:
 
 
 def reduce_scores(x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None) -> tuple[Reduced, Reduced]:
-    """Rows [n] and columns [m] of S = scale X Y^T, both from the same tiles."""
+    """Logsumexps of the rows [n] and columns [m] of S = scale X Y^T, both from one pass over the tiles."""
     by_row, by_column = Reduced.empty(len(x), x), Reduced.empty(len(y), x)
     for rows, _, tiles in _stripes(x, y, scale, excluded):
         for columns, scores, spare in tiles:
@@ -73,9 +77,10 @@ def softmax_gradient(
     excluded: Excluded | None,
     along_y: Tensor,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of G Y, a stripe at a time, for G = softmax of rows + softmax of columns, given both logsumexps.
+    """Yields G Y, a stripe of rows at a time, for G = softmax over each row + softmax over each column of S.
 
-    G^T X is added to `along_y` [m, d].
+    by_row, by_column   logsumexps of the rows [n] and columns [m]
+    along_y             [m, d]; G^T X is added to it in place
     """
     for rows, along_x, tiles in _stripes(x, y, scale, excluded):
         for columns, scores, spare in tiles:
@@ -86,7 +91,7 @@ def softmax_gradient(
 
 
 def softplus_sum(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """[n] sum_j log(1 + exp(S_ij)) for S = scale X Y^T + bias."""
+    """sum_j log(1 + exp(S_ij)), [n], for S = scale X Y^T + bias."""
     sums = torch.zeros(len(x), dtype=accumulator(x), device=x.device)
     for rows, _, tiles in _stripes(x, y, scale, None):
         for _, scores, _ in tiles:
@@ -97,9 +102,10 @@ def softplus_sum(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 def sigmoid_gradient(
     x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, along_y: Tensor, mass: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of G Y, a stripe at a time, for G = sigmoid(scale X Y^T + bias).
+    """Yields G Y, a stripe of rows at a time, for G = sigmoid(scale X Y^T + bias).
 
-    G^T X is added to `along_y` [m, d], the sum of each row of G to `mass` [n].
+    along_y   [m, d]; G^T X is added to it in place
+    mass      [n]; the row sums of G are added to it in place
     """
     for rows, along_x, tiles in _stripes(x, y, scale, None):
         for columns, scores, _ in tiles:
@@ -110,28 +116,28 @@ def sigmoid_gradient(
 
 
 Tile = tuple[slice, Tensor, Tensor]
-"""Columns, their scores, and room for as many numbers; both are overwritten by the next tile."""
+"""Columns, their scores, and a buffer of the same shape. The next tile overwrites both."""
 
 
 def _stripes(
     x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None
 ) -> Iterator[tuple[slice, Tensor, Iterator[Tile]]]:
-    """(rows, zeros for their products, tiles of their scores)."""
-    room = [x.new_empty(min(ROWS, len(x)) * min(COLUMNS, len(y)), dtype=accumulator(x)) for _ in range(2)]
+    """Yields (rows, zeros for their products, tiles of their scores)."""
+    buffers = [x.new_empty(min(ROWS, len(x)) * min(COLUMNS, len(y)), dtype=accumulator(x)) for _ in range(2)]
     for start in range(0, len(x), ROWS):
         rows = slice(start, min(start + ROWS, len(x)))
         along_x = torch.zeros(x[rows].shape, dtype=accumulator(x), device=x.device)
-        yield rows, along_x, _tiles(rows, x, y, scale, excluded, room)
+        yield rows, along_x, _tiles(rows, x, y, scale, excluded, buffers)
 
 
 def _tiles(
-    rows: slice, x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None, room: list[Tensor]
+    rows: slice, x: Tensor, y: Tensor, scale: Tensor, excluded: Excluded | None, buffers: list[Tensor]
 ) -> Iterator[Tile]:
     scaled = scale.to(accumulator(x)) * x[rows].to(accumulator(x))
     for start in range(0, len(y), COLUMNS):
         columns = slice(start, min(start + COLUMNS, len(y)))
         shape = len(scaled), columns.stop - columns.start
-        scores, spare = (part[: shape[0] * shape[1]].view(shape) for part in room)
+        scores, spare = (part[: shape[0] * shape[1]].view(shape) for part in buffers)
         torch.mm(scaled, y[columns].to(accumulator(x)).T, out=scores)
         if excluded is not None:
             scores.masked_fill_(_excluded_in(excluded, rows, columns), -torch.inf)
@@ -149,14 +155,14 @@ def _reduce(scores: Tensor, dim: int, spare: Tensor) -> Reduced:
     return Reduced(largest, torch.sub(scores, _finite(largest).unsqueeze(dim), out=spare).exp_().sum(dim))
 
 
-def _merge_into(whole: Reduced, part: slice, found: Reduced) -> None:
-    merged = Reduced(*(values[part] for values in whole)).merge(found)
+def _merge_into(whole: Reduced, part: slice, reduced: Reduced) -> None:
+    merged = Reduced(*(values[part] for values in whole)).merge(reduced)
     for values, new in zip(whole, merged, strict=True):
         values[part] = new
 
 
 def _finite(largest: Tensor) -> Tensor:
-    """0 in place of -inf, the largest of no scores, so that what is less than it stays -inf."""
+    """Replaces -inf, the largest of no scores, by 0. Otherwise -inf minus -inf would be NaN."""
     return largest.masked_fill(largest == -torch.inf, 0)
 
 

@@ -1,10 +1,10 @@
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
 # ruff: noqa: N803
-"""`tiles` as Triton kernels: the scores of a tile never leave the chip, but for their weights on the way back.
+"""Triton kernels with the functions of `tiles`. Scores stay on the chip; only the backward pass stores their weights.
 
-Same functions, same results to rounding: bfloat16 and float16 rows are multiplied by tensor cores and
-accumulated in float32, float32 rows in float32 proper (no TF32). Nothing is added atomically, so the same
-input gives the same bits. `TRITON_INTERPRET=1` runs the kernels on a CPU, which is how the tests see them.
+Results equal those of `tiles` up to rounding. Tensor cores multiply bfloat16 and float16 rows and accumulate in
+float32. float32 rows are multiplied in full float32 (no TF32). No addition is atomic, so the same input gives the
+same bits. `TRITON_INTERPRET=1` runs the kernels on a CPU, as the tests do without CUDA.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from shoplens.objectives.tiles import Excluded, Reduced
 
 BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_FEATURES = 128, 128, 64
 STRIPE = 2048
-"""Rows whose partial column sums, or whose weights, are held at a time."""
+"""Rows in a stripe. The partial column sums, or the weights, of one stripe are held at a time."""
 SPLITS = 32
-"""Parts of the columns that run side by side in a sweep of one stripe."""
+"""Parts of the columns that run in parallel in a forward pass over one stripe."""
 WEIGHT_COLUMNS = 16384
-"""Columns of the weights that are held at a time on the way back."""
+"""Columns whose weights the backward pass holds at a time."""
 
 
 @triton.jit
@@ -32,7 +32,7 @@ def _scores(
     x, y, scale, row, column, n, m, d,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, BLOCK_FEATURES: tl.constexpr,
 ):  # fmt: skip
-    """scale X Y^T of one block; out of range it is 0."""
+    """scale X Y^T of one block; 0 out of range."""
     sums = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32)
     for start in range(0, d, BLOCK_FEATURES):
         feature = start + tl.arange(0, BLOCK_FEATURES)
@@ -52,7 +52,7 @@ def _scores(
 
 @triton.jit
 def _keep(row, column, n, m, row_key, column_key, first, EXCLUDES: tl.constexpr):
-    """Which pairs of one block count."""
+    """Mask of the pairs of one block that are in range and not excluded."""
     keep = (row[:, None] < n) & (column[None, :] < m)
     if EXCLUDES:
         of_row = tl.load(row_key + row, mask=row < n, other=0)
@@ -69,7 +69,7 @@ def _reduce_kernel(
     EXCLUDES: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, BLOCK_FEATURES: tl.constexpr,
 ):  # fmt: skip
-    """Largest score and mass of the rows of one block over one split, and of each column over this block."""
+    """Largest score and mass of the rows of one block over one split, and of each column over the rows of the block."""
     block, split = tl.program_id(0), tl.program_id(1)
     row = begin + block * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     factor = tl.load(scale)
@@ -102,7 +102,7 @@ def _softmax_weights_kernel(
     EXCLUDES: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, BLOCK_FEATURES: tl.constexpr,
 ):  # fmt: skip
-    """exp(S - logsumexp of the row) + exp(S - logsumexp of the column) of rows [begin, stop), columns [left, right)."""
+    """exp(S - row logsumexp) + exp(S - column logsumexp) for rows [begin, stop), columns [left, right)."""
     row = begin + tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     column = left + tl.program_id(1) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
     scores = _scores(x, y, tl.load(scale), row, column, stop, right, d, BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_FEATURES)
@@ -119,7 +119,7 @@ def _softplus_kernel(
     x, y, scale, bias, begin, stop, n, m, d, split_columns, sums,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, BLOCK_FEATURES: tl.constexpr,
 ):  # fmt: skip
-    """Sum of log(1 + exp(S + b)) of the rows of one block over one split."""
+    """Sum of log(1 + exp(S + b)) for the rows of one block over one split."""
     block, split = tl.program_id(0), tl.program_id(1)
     row = begin + block * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     factor, offset = tl.load(scale), tl.load(bias)
@@ -134,7 +134,7 @@ def _softplus_kernel(
 
 @triton.jit
 def _log1p(value):
-    """log(1 + v) for 0 <= v <= 1, without losing small v (Kahan)."""
+    """log(1 + v) for 0 <= v <= 1, accurate for small v (Kahan)."""
     shifted = 1.0 + value
     rounding = shifted - 1.0
     return tl.where(rounding == 0.0, value, tl.log(shifted) * value / tl.where(rounding == 0.0, 1.0, rounding))
@@ -145,7 +145,7 @@ def _sigmoid_weights_kernel(
     x, y, scale, bias, begin, stop, left, right, d, weights, width, row_mass,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, BLOCK_FEATURES: tl.constexpr,
 ):  # fmt: skip
-    """sigmoid(S + b) of rows [begin, stop), columns [left, right), and its row sums by column block."""
+    """sigmoid(S + b) for rows [begin, stop), columns [left, right), and its row sums by column block."""
     row = begin + tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     column = left + tl.program_id(1) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
     scores = _scores(x, y, tl.load(scale), row, column, stop, right, d, BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_FEATURES)
@@ -220,7 +220,10 @@ def sigmoid_gradient(
 def _multiplied_away(
     x: Tensor, y: Tensor, fill: Callable[[Tensor, int, int, int, int, tuple[int, int]], None], along_y: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Stripes of W Y, and W^T X added to `along_y`; `fill` writes a part of W in the type of the rows."""
+    """Yields W Y, a stripe of rows at a time, and adds W^T X to `along_y`.
+
+    fill   writes a part of W, in the type of the rows
+    """
     n, m = len(x), len(y)
     held = torch.empty((min(STRIPE, n), min(WEIGHT_COLUMNS, m)), dtype=x.dtype, device=x.device)
     for begin in range(0, n, STRIPE):
@@ -237,7 +240,7 @@ def _multiplied_away(
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Matrix product accumulated and returned in float32."""
+    """Matrix product, accumulated and returned in float32."""
     if left.dtype == torch.float32:
         return left @ right
     if left.is_cuda:
@@ -246,14 +249,14 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _merged(largest: Tensor, mass: Tensor) -> Reduced:
-    """[parts, k] -> [k]."""
+    """Merges partial logsumexps [parts, k] into [k]."""
     highest = largest.amax(0)
     floor = highest.masked_fill(highest == -torch.inf, 0)
     return Reduced(highest, (mass * (largest - floor).exp()).sum(0))
 
 
 def _split(columns: int) -> tuple[int, int]:
-    """How many splits, and whole blocks of columns in each."""
+    """Number of splits, and the number of columns in each, a multiple of the block size."""
     blocks = triton.cdiv(columns, BLOCK_COLUMNS)
     each = triton.cdiv(blocks, SPLITS)
     return triton.cdiv(blocks, each), each * BLOCK_COLUMNS

@@ -8,7 +8,7 @@ shared by the offers of a catalog), `filter` (near-duplicate pairs left out firs
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -23,11 +23,13 @@ from shoplens.curation.near_duplicates import first_of_duplicates
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.samples import Samples
 from shoplens.datasets.tokenizers import tokenize
-from shoplens.evaluation.product_tasks import EvaluationConfig, evaluate_dual_encoder, fit_attribute_heads
+from shoplens.evaluation import product_tasks
+from shoplens.evaluation.product_tasks import EvaluationConfig
 from shoplens.evaluation.results import Evaluation
 from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
 from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
 from shoplens.packages.embedder import Embedder
+from shoplens.packages.embedding import embed_photos, embed_texts
 from shoplens.packages.pretrained import read
 from shoplens.recipes.base import (
     NAME,
@@ -256,7 +258,8 @@ class EclipRecipe(PhotoRecipe):
     def complete(self, model: nn.Module, package: Path) -> None:
         """Attribute heads on the vectors of the packaged model."""
         most = self.config.attribute_heads
-        if extractor := fit_attribute_heads(package, self.dataset, most=most) if most else None:
+        fit = partial(product_tasks.fit_attribute_heads, package, self.about(), self.dataset, most=most)
+        if extractor := fit(**_vectors(package, self.dataset)) if most else None:
             with (package / "MODEL_CARD.md").open("a", encoding="utf-8") as card:
                 card.write(f"\nAttribute heads: {', '.join(extractor.keys)}.\n")
 
@@ -296,7 +299,15 @@ class EclipRecipe(PhotoRecipe):
         cls, package: Path, settings: Mapping[str, Any], config: Any, dataset: Dataset, about: Mapping[str, Any]
     ) -> tuple[Evaluation, str]:
         """The product tasks; see `evaluation.product_tasks`."""
-        return evaluate_dual_encoder(package, settings, config, dataset, about)
+        return product_tasks.evaluate(package, settings, config, dataset, about, **_vectors(package, dataset))
+
+
+def _vectors(package: Path, dataset: Dataset) -> dict[str, Any]:
+    """The packaged model as the two functions that the product tasks take."""
+    return {
+        "photos": partial(embed_photos, dataset, package=package),
+        "encode": partial(embed_texts, package=package),
+    }
 
 
 RECIPE = EclipRecipe

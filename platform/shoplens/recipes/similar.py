@@ -1,7 +1,7 @@
-"""Similar products: metric learning on photos, so that those of one product come near each other.
+"""Similar products: metric learning brings the photos of one product near each other.
 
-Classes are made of catalogs, near-duplicate photos and users' photos (`curation.product_clusters`); the loss is that
-of Hyp-ViT, its form on the sphere, triplets or ArcFace (`objectives.metric_learning`).
+Classes come from catalogs, near-duplicate photos and users' photos (`curation.product_clusters`). The loss is that of
+Hyp-ViT, its form on the sphere, triplets or ArcFace (`objectives.metric_learning`).
 """
 
 from __future__ import annotations
@@ -76,13 +76,12 @@ class SimilarRecipeConfig(PhotoRecipeConfig):
 
 
 class SimilarEmbedder(PhotoEmbedder):
-    """A trained `SimilarEncoder`. Its vectors are the head's rows at unit length: photos are ranked by cosine.
+    """A trained `SimilarEncoder`. Its vectors are the head's rows at unit length, so photos are ranked by cosine.
 
-    Of the losses on the sphere that is the ranking they train. The hyperbolic one trains a ranking by distance in the
-    ball, whose exact form as an inner product (`hyperbolic.lift_items`, `lift_queries`) needs one vector to ask with
-    and another to be found by, neither of unit length. Index, endpoints and the mean over a product's photos
-    know one unit vector a photo, so what is served is the cosine of the head's rows. That is the same ranking where
-    the clip radius shortens every row; elsewhere each evaluation judges both, and so says what it costs.
+    Spherical losses train that cosine ranking. The hyperbolic loss trains a ranking by distance, which as an inner
+    product (`hyperbolic.lift_items`, `lift_queries`) would need two vectors a photo. The index holds one unit vector, so
+    the cosine is served. Both rankings are equal if the clip radius shortens every row; otherwise each evaluation
+    reports both, and so the cost.
     """
 
     Config: ClassVar[type[SimilarConfig]] = SimilarConfig
@@ -116,7 +115,7 @@ class SimilarRecipe(PhotoRecipe):
 
     @cached_property
     def photos(self) -> np.ndarray:
-        """Training photos of classes of two or more, in the order of the dataset: sample ids int64 [n]."""
+        """Training photos of classes with two or more photos, in the order of the dataset: sample ids int64 [n]."""
         split = splits_of(self.dataset, self.clusters.component, self.config.classes.splits, self.config.splits)
         label = np.where(np.isin(split, self.config.splits), self.clusters.label, -1)
         found = np.flatnonzero((label >= 0) & (np.bincount(label + 1)[label + 1] > 1))
@@ -130,7 +129,7 @@ class SimilarRecipe(PhotoRecipe):
 
     @cached_property
     def label(self) -> np.ndarray:
-        """int64 [n] of `photos`: 0 to the number of training classes - 1."""
+        """Class of each of `photos`, int64 [n], from 0 to `classes` - 1."""
         return np.unique(self.clusters.label[self.photos], return_inverse=True)[1]
 
     @cached_property

@@ -1,7 +1,8 @@
-"""Evaluations of model versions, kept as artifacts of the runs that made the versions."""
+"""Evaluations of model versions, stored as artifacts of the runs that made the versions."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -13,10 +14,12 @@ from shoplens.registry.runs import client, metric_key
 from shoplens.registry.versions import ModelVersion
 
 _LAST = "evaluation.json"
+HEADLINE = "headline."
+"""Prefix of the run tags that name the metrics which a list of models shows, by split."""
 
 
 def artifact_folder(version: ModelVersion, dataset_digest: str, split: str) -> str:
-    """Evaluations belong to weights, not to a version number: a package registered twice shares them."""
+    """Evaluations belong to weights, not to version numbers: a package that is registered twice shares them."""
     weights = version.tags.get("package_digest", str(version.version))
     return f"evaluations/{dataset_digest[:12]}-{split}/{weights[:12]}"
 
@@ -28,10 +31,10 @@ def store_evaluation(
     *,
     tracking_uri: str | None = None,
 ) -> str:
-    """Uploads the evaluation, with its report, to the version's run; returns the artifact folder.
+    """Uploads the evaluation and its report to the version's run; returns the artifact folder.
 
-    On the dataset the run was trained on, the figures become metrics of the run too (`SPLIT/task/metric`; a name that
-    begins with the split already stays as it is).
+    If it was made on the dataset of the training, the figures also become metrics of the run, named
+    `SPLIT/task/metric`. A name that already begins with the split stays as it is.
     Raises ValueError unless `about` names `dataset_digest` and `split`.
     """
     about = evaluation.about
@@ -58,13 +61,14 @@ def store_evaluation(
             for name, metric in evaluation.metrics.items()
         ]
         tracking.log_batch(version.run_id, metrics=values)
+        tracking.set_tag(version.run_id, f"{HEADLINE}{about['split']}", json.dumps(evaluation.headline))
     return folder
 
 
 def find_evaluation(
     version: ModelVersion, dataset_digest: str, split: str, *, tracking_uri: str | None = None
 ) -> Evaluation | None:
-    """The stored evaluation of exactly these weights on exactly this data, if there is a whole one."""
+    """The stored evaluation of exactly these weights on exactly this data, or None."""
     if not version.run_id:
         return None
     tracking = client(tracking_uri)

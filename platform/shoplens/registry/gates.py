@@ -1,4 +1,4 @@
-"""What a model must show before it may be served: floors, and how far it may fall behind what serves now."""
+"""Gates: floors and ceilings for a model's metrics, and the largest fall behind the version that is served."""
 
 from __future__ import annotations
 
@@ -20,16 +20,22 @@ _ROUNDING = 1e-12
 class Gate(Config):
     """A bar for one metric.
 
-    `at_least` is an absolute floor, `max_drop` the largest allowed fall below the version that holds the
-    alias, on the same queries. Errors, which are better when lower, take a ceiling, `at_most`, and nothing else. The point difference decides, not its interval: judged by the lower end,
-    a small test set would refuse every model, judged by the upper end it would let any model through. The
-    interval stands in the verdict, so that a person sees how much of a difference is noise.
+    The point difference decides, not its interval. Judged by the lower end of the interval, a small test set would
+    refuse every model; judged by the upper end, it would let any model through. The verdict shows the interval, so that
+    a person sees how much of a difference is noise.
     """
 
-    metric: str
-    at_least: float | None = Field(None, allow_inf_nan=False)
-    at_most: float | None = Field(None, allow_inf_nan=False)
-    max_drop: float | None = Field(None, ge=0, allow_inf_nan=False)
+    metric: str = Field(description="name of the metric in the evaluation, such as text_to_image/recall@10")
+    at_least: float | None = Field(None, allow_inf_nan=False, description="the lowest value that passes")
+    at_most: float | None = Field(
+        None, allow_inf_nan=False, description="the highest value that passes, for errors, which are better when lower"
+    )
+    max_drop: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="largest fall below the version that holds the alias, on the same queries",
+    )
 
     @model_validator(mode="after")
     def _sets_a_bar(self) -> Gate:
@@ -43,13 +49,17 @@ class Gate(Config):
 class Gates(Config):
     """The gates of a model, and the split of the dataset they are judged on."""
 
-    split: Split = "test"
-    gates: tuple[Gate, ...] = Field(min_length=1)
+    split: Split = Field("test", description="the split on which candidate and holder are compared")
+    gates: tuple[Gate, ...] = Field(min_length=1, description="all must pass")
 
 
 class Verdict(Config):
-    """A gate and what came of it. `holder` is the metric of the version that holds the alias;
-    `difference` is candidate minus holder, `difference_low..high` its paired 95 % interval."""
+    """The outcome of a gate.
+
+    holder                 the metric of the version that holds the alias
+    difference             candidate minus holder
+    difference_low, _high  its paired 95 % interval
+    """
 
     gate: Gate
     passed: bool
@@ -64,14 +74,14 @@ class Verdict(Config):
 
 
 class NotComparable(ShoplensError):
-    """The two evaluations do not answer the same queries, so their difference means nothing."""
+    """Two evaluations were made over different queries, so their difference means nothing."""
 
 
 def judge(gates: Iterable[Gate], candidate: Evaluation, holder: Evaluation | None) -> list[Verdict]:
-    """A verdict for each gate, in order; without a holder nothing can have fallen, so `max_drop` passes.
+    """A verdict for each gate, in order. Without a holder `max_drop` passes.
 
-    Raises ShoplensError if a gate names a metric that was not measured or has the wrong kind of bar, NotComparable if the evaluations
-    were made over different queries.
+    Raises ShoplensError if a gate names a metric that was not measured, or has the wrong kind of bar. Raises
+    NotComparable if the evaluations were made over different queries.
     """
     return [_verdict(gate, candidate, holder) for gate in gates]
 

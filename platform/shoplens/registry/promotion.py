@@ -1,4 +1,4 @@
-"""Which version an alias points to: changed only through gates, with a trace, and with a way back."""
+"""Promotion and rollback: an alias moves only through gates, with a record and a way back."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _HISTORY = re.compile(r"promotion/(?P<at>[^/]+)-(?P<n>\d+)")
 
 
 class Decision(Config):
-    """What was (or, in a dry run, would be) done with an alias, and on which grounds; kept as history."""
+    """One change of an alias with its reasons, or the change that a dry run would make. Decisions are the history."""
 
     name: str
     alias: str
@@ -75,7 +75,7 @@ class Decision(Config):
 
 
 class PromotionRefused(ShoplensError):
-    """At least one gate failed; the message names it, `decision` holds every verdict."""
+    """A gate failed. The message names it; `decision` holds every verdict."""
 
     def __init__(self, decision: Decision) -> None:
         super().__init__(f"{decision}\n--force sets the alias nevertheless, and leaves a trace")
@@ -98,16 +98,17 @@ def promote(
     force: bool = False,
     tracking_uri: str | None = None,
 ) -> Decision:
-    """Points `alias` at the version if it passes the gates against the version that holds the alias now.
+    """Points `alias` at the version if it passes the gates. The version that holds the alias now is the reference.
 
-    Both are judged by their evaluations on one dataset (by digest) and split: `dataset`, else the one that
-    the candidate was trained on. Stored evaluations are taken; `evaluate` makes what is missing, and that
-    is stored; but figures `lists/...` are those that `workloads.evaluate_lists` has stored. Who, when, why, from where
-    and the verdicts become tags of the version and an entry of the history; promoting champions keeps `previous` at what
-    `rollback` would return to. A dry run writes nothing anywhere.
+    Both versions are judged on one split of one dataset: `dataset`, or the one the candidate was trained on. Stored
+    evaluations of that dataset's digest are used; `evaluate` makes the missing ones, and they are stored. Figures
+    `lists/...` are never made here: `workloads.evaluate_lists` stores them.
 
-    Raises PromotionRefused, and ShoplensError for an unknown or failed version, a gate on a metric that was
-    not measured, data that has changed, or an alias that someone else moved meanwhile.
+    Person, time, reason and verdicts become tags of the version and an entry of the history. For `champion`, the alias
+    `previous` names the version that `rollback` would return to. A dry run writes nothing.
+
+    Raises PromotionRefused if a gate fails. Raises ShoplensError if the version is unknown or failed, a gate names a
+    metric that was not measured, the data has changed, or someone else moved the alias meanwhile.
     """
     _check_alias(alias)
     tracking = client(tracking_uri)
@@ -191,10 +192,10 @@ def rollback(
     dry_run: bool = False,
     tracking_uri: str | None = None,
 ) -> Decision:
-    """Points `alias` at the version that held it before, by the history; repeated, it walks further back.
+    """Points `alias` at the version that held it before, according to the history. Each further call goes one step back.
 
-    Versions deleted since are passed over. No gate is asked: they were when the version was promoted.
-    Raises ShoplensError if there is no version before.
+    Deleted versions are skipped. No gate is checked: the version passed its gates when it was promoted.
+    Raises ShoplensError if there is no earlier version.
     """
     _check_alias(alias)
     tracking = client(tracking_uri)
@@ -247,10 +248,11 @@ def _registered_tags(tracking: MlflowClient, name: str) -> dict[str, str]:
 
 
 def _carry_out(tracking: MlflowClient, decision: Decision) -> None:
-    """History first, then the alias: if this process dies in between there is an entry too many, not a
-    change without a trace, and `rollback` goes by the entries that agree with the alias.
+    """Writes the history first, then the alias.
 
-    MLflow has no compare-and-swap: the alias is read before and after, under a lock where storage is shared.
+    If the process dies in between, the history has one entry too many, and no change lacks an entry. `rollback` uses
+    the entries that agree with the alias. MLflow has no compare-and-swap, so the alias is read before and after, under
+    a lock if the storage is shared.
     """
     name, alias = decision.name, decision.alias
     with _lock(name):
@@ -276,7 +278,7 @@ def _carry_out(tracking: MlflowClient, decision: Decision) -> None:
 
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
-    """One change of a model at a time among all that share `SHOPLENS_STORAGE`, where that is a folder."""
+    """A lock on a model among all processes that share `SHOPLENS_STORAGE`; none if the storage is a URI."""
     storage = os.environ.get("SHOPLENS_STORAGE")
     if not storage or "://" in storage:
         yield
@@ -293,7 +295,7 @@ def _lock(name: str) -> Iterator[None]:
 
 
 def _version_before(tracking: MlflowClient, name: str, alias: str, version: int | None) -> int | None:
-    """The newest version, of those still there, that the alias left for `version`."""
+    """The newest version that still exists and that the alias left for `version`."""
     entries = [decision for decision in _history(tracking, name) if decision.alias == alias]
     there = {
         int(found.version) for found in tracking.search_model_versions(f"name='{name}'") if found.status == "READY"
@@ -302,11 +304,11 @@ def _version_before(tracking: MlflowClient, name: str, alias: str, version: int 
 
 
 def beneath(entries: list[Decision], version: int | None) -> list[int]:
-    """The way that led an alias to `version`: the versions it would fall back to, the next one last.
+    """The stack of versions below `version`: rollback returns to the last one.
 
-    A promotion goes a step on, a rollback a step back. Where an entry starts from another version than the
-    one before it ended at (someone moved the alias by hand, or an entry was never carried out), the way is
-    cut back to that version, or goes on from it if it was never on the way.
+    A promotion pushes a version, a rollback pops one. If an entry starts from another version than the previous entry
+    ended at (someone moved the alias by hand, or an entry was never carried out), the stack is cut back to that version,
+    or that version is pushed if it is not on the stack.
     """
     way: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Where a result came from: code, libraries, Ray job, person. Recorded with every run and promotion."""
+"""Provenance: code, libraries, Ray job and person, recorded with every run and promotion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIBRARIES = ("ray", "torch", "transformers", "timm", "mlflow", "shoplens")
 
 
 def versions() -> dict[str, str]:
-    """Installed version of Python and of each of `LIBRARIES` that is installed."""
+    """Versions of Python and of the installed `LIBRARIES`."""
     found = {"python": platform.python_version()}
     for library in LIBRARIES:
         try:
@@ -26,10 +26,10 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> tuple[str, bool | None] | None:
-    """(commit, dirty) of the code that runs, or None; dirty is None where only the commit is known.
+    """(commit, dirty) of the running code, or None. `dirty` is None if only the commit is known.
 
-    `SHOPLENS_GIT_COMMIT` (`COMMIT` or `COMMIT-dirty`) goes first, since `ray job submit` uploads a copy
-    without `.git`; then the checkout that shoplens is installed from, then the current directory.
+    Sources, in order: `SHOPLENS_GIT_COMMIT` (`COMMIT` or `COMMIT-dirty`), because `ray job submit` uploads a copy
+    without `.git`; the checkout that shoplens is installed from; the current directory.
     """
     if given := os.environ.get("SHOPLENS_GIT_COMMIT"):
         commit, sign, _ = given.partition("-dirty")
@@ -54,7 +54,7 @@ def _checkout(folder: Path, tracked: str | None = None) -> tuple[str, bool] | No
 
 
 def submission_id() -> str | None:
-    """Id of the `ray job submit` that this process is the driver of."""
+    """Submission id of the Ray job whose driver this process is, if any."""
     try:
         job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Bookkeeping of MLflow runs: made and finished by the driver, written to by rank 0 while training."""
+"""MLflow runs: the driver starts and finishes them, rank 0 writes curves while training."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from shoplens.registry import provenance
 log = logging.getLogger(__name__)
 
 MAX_BUFFERED = 500_000
-"""Points that a `MetricLog` keeps while the server is away; what comes after is counted as lost."""
+"""Points that a `MetricLog` keeps while the server is away; further points are counted as lost."""
 
 
 class DatasetInfo(Protocol):
-    """What a run records of its dataset; `shoplens.datasets.format.Dataset` is one."""
+    """The facts of a dataset that a run records; `shoplens.datasets.format.Dataset` has them."""
 
     @property
     def name(self) -> str: ...
@@ -51,10 +51,10 @@ class DatasetInfo(Protocol):
 
 
 def client(tracking_uri: str | None = None) -> MlflowClient:
-    """Client of `tracking_uri`, else of `MLFLOW_TRACKING_URI`.
+    """Client of `tracking_uri`, or of `MLFLOW_TRACKING_URI`.
 
-    Raises ShoplensError if neither is given (MLflow would make a database in the current directory, which
-    differs from worker to worker) or if no server answers there.
+    Raises ShoplensError if neither is given, or if no server answers. Without an address MLflow would make a database
+    in the current directory, which differs from worker to worker.
     """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
@@ -72,7 +72,7 @@ def client(tracking_uri: str | None = None) -> MlflowClient:
 
 
 def _unreachable(uri: str) -> str | None:
-    """Why the server does not answer, asked within seconds where MLflow's own retries take minutes."""
+    """Why the server does not answer, or None. Asked once with a timeout of 5 s; MLflow's own retries take minutes."""
     if not uri.startswith(("http://", "https://")):
         return None
     try:
@@ -91,11 +91,12 @@ def start_run(
     *,
     tracking_uri: str | None = None,
 ) -> str:
-    """Makes a run that says all that is needed to repeat it, and returns its id.
+    """Starts a run that records everything needed to repeat it; returns its id.
 
-    Recorded: `config` flattened to parameters (values longer than MLflow takes are cut, the whole is the
-    artifact `config.yaml`), the dataset as an input and as tags, `seed` (from the config), library versions,
-    git commit, Ray job submission id, user. `config` is plain data (`model_dump(mode="json")`).
+    config   plain data (`model_dump(mode="json")`). It becomes the artifact `config.yaml` and, flattened, parameters;
+             values longer than MLflow's limit are cut there
+
+    Also recorded: the dataset as input and tags, the seed, library versions, git commit, Ray job submission id, user.
     """
     tracking = client(tracking_uri)
     entries = _provenance_tags() | {
@@ -122,9 +123,9 @@ def start_run(
 
 
 def take_up(run_id: str, config: Mapping[str, Any], *, tracking_uri: str | None = None) -> None:
-    """Marks a run that was cut off as running again.
+    """Marks an interrupted run as running again.
 
-    Raises ShoplensError if there is no such run, or if it was configured otherwise (naming the first setting).
+    Raises ShoplensError if there is no such run, or naming the first setting that differs from the run's own.
     """
     tracking = client(tracking_uri)
     try:
@@ -153,7 +154,7 @@ def finish(
 
 
 def metric_key(name: str) -> str:
-    """The name as MLflow takes it: `test/text_to_image/recall@10` -> `test/text_to_image/recall_at_10`."""
+    """A metric's name as MLflow accepts it: `test/text_to_image/recall@10` -> `test/text_to_image/recall_at_10`."""
     return re.sub(r"[^\w.\- /]", "_", name.replace("@", "_at_"))[:MAX_ENTITY_KEY_LENGTH]
 
 
@@ -206,11 +207,10 @@ def _experiment_id(tracking: MlflowClient, name: str) -> str:
 
 
 class MetricLog:
-    """Curves of a run, sent by a thread of its own, so that no slow or absent server holds up training.
+    """Curves of a run, sent by a thread, so that a slow or absent server does not hold up training.
 
-    While the server is away points are kept and sent later; that is reported once an absence. Points that
-    the run already has (a worker restarted from a checkpoint repeats steps) are not sent again, so a curve
-    has one point a step.
+    While the server is away, points are kept and sent later; each absence is reported once. A worker that restarts
+    from a checkpoint repeats steps. Points that the run already has are not sent again, so a curve has one point a step.
 
         with MetricLog(run_id) as curves:
             curves.log({"train/loss": 0.3}, step=7)
@@ -233,7 +233,7 @@ class MetricLog:
         self._thread.start()
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Takes the values and returns at once; non-finite ones are kept as they are."""
+        """Queues the values and returns at once. Non-finite values are kept."""
         now = int(time.time() * 1000)
         with self._lock:
             for name, value in metrics.items():
@@ -251,7 +251,7 @@ class MetricLog:
         self.close()
 
     def close(self, timeout: float = 30.0) -> int:
-        """Sends what is left, within `timeout` s; returns, and reports, how many points were lost."""
+        """Sends the remaining points within `timeout` s; returns and logs how many were lost."""
         self._closing.set()
         self._thread.join(timeout)
         lost = len(self._points) + self._lost

@@ -1,4 +1,4 @@
-"""Packages in the MLflow registry: registered as pyfuncs, resolved by reference, fetched into a cache."""
+"""Model versions in the MLflow registry: registered as pyfuncs, resolved by reference, downloaded into a cache."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from shoplens.registry.runs import client
 from shoplens.registry.signature import signature
 
 SUFFIXES = frozenset({".safetensors", ".json", ".md", ".txt", ".yaml", ".model", ".png", ".jpg"})
-"""The only kinds of file a package may hold: none of them can carry code, as a pickle can."""
+"""Suffixes of the files that a package may hold. None of them can carry code, as a pickle can."""
 REQUIREMENTS = (
     "mlflow",
     "torch",
@@ -47,7 +47,7 @@ _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^/@:\s]+)(?:@(?P<alias>[\w-]+)|
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One version of a registered model; `str()` is how answers name it, such as `eclip/3`."""
+    """One version of a registered model. `str()` gives its name in answers, such as `eclip/3`."""
 
     name: str
     version: int
@@ -71,10 +71,10 @@ def register(
     tags: Mapping[str, str] | None = None,
     tracking_uri: str | None = None,
 ) -> int:
-    """Logs the package to the run, registers it as the next version of `name`, points `candidate` at it.
+    """Logs the package to the run, registers it as the next version of `name`, and points `candidate` at it.
 
-    Raises ShoplensError if a file that it needs is missing, the weights are no safetensors, or the folder holds
-    a file of a kind not in `SUFFIXES`.
+    Raises ShoplensError if a file is missing, the weights are not safetensors, or a file has a suffix that is not in
+    `SUFFIXES`.
     """
     folder = Path(folder)
     checksums, kind = _checked(folder)
@@ -126,9 +126,9 @@ def register(
 
 
 def resolve(reference: str, *, tracking_uri: str | None = None) -> ModelVersion:
-    """`eclip` (its champion), `eclip@alias`, `eclip/3`, each also with `models:/` before -> the version.
+    """A reference -> the version: `eclip` (its champion), `eclip@alias` or `eclip/3`, each also after `models:/`.
 
-    Raises ShoplensError naming what there is instead, or that the version is not ready.
+    Raises ShoplensError if there is no such version (it lists those that exist), or if the version is not ready.
     """
     match = _REFERENCE.fullmatch(reference.strip())
     if match is None:

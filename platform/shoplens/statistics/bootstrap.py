@@ -1,7 +1,7 @@
 """Confidence intervals by the cluster bootstrap (Davison & Hinkley 1997, section 3.8).
 
-Photos of one product succeed and fail together, so whole groups are drawn with replacement, not single
-queries; an interval over single queries would be too narrow.
+Photos of one product succeed and fail together. So whole groups are drawn with replacement, not single queries: an
+interval over single queries would be too narrow.
 """
 
 from __future__ import annotations
@@ -20,46 +20,49 @@ _DRAWS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Statistic:
-    """A figure from -1 to 1 over `n` units that is no mean of theirs (F1, AP, ...), and how to draw it anew.
+    """A figure over `n` units that is no mean of them (F1, AP, ...), and the function that draws it anew.
 
-    `group` [p] holds codes 0 to g-1; `under` maps how often each group was drawn, float [r, g], to the figure
-    under each draw, [r] (nan where a draw does not define it). A group drawn twice stands for two groups alike.
+    `group` [p] holds codes 0 to g-1. `under` maps how often each group was drawn, float [r, g], to the figure under each
+    draw, [r] (nan if a draw does not define it). A group drawn twice stands for two equal groups.
     """
 
     value: float
     n: int
     group: np.ndarray
     under: Callable[[np.ndarray], np.ndarray]
+    limits: tuple[float, float] = (-1.0, 1.0)
+    """Range of the figure; (0, inf) for a distance"""
 
 
 def draw(statistic: Statistic, seed: int = 0, *, resamples: int = STATISTIC_RESAMPLES) -> np.ndarray:
-    """The statistic under `resamples` draws of its groups, [resamples]; all nan if there is one group only.
+    """The statistic under `resamples` draws of its groups, [resamples]; all nan if there is only one group.
 
-    The same seed and number of groups give the same draws, so two models' are paired. The draws are shifted to
-    have `value` as their mean, as far as the figure's range allows: a redraw of pairs or bins is noisier than
-    the data, and a curved statistic of it (B-cubed, ECE) then lies to one side of the value.
+    The same seed and number of groups give the same draws, so the draws of two models are paired. The draws are shifted
+    so that their mean is `value`, as far as `limits` allow. The reason: a redraw of pairs or bins is noisier than the
+    data, so the draws of a curved statistic (B-cubed, ECE) lie to one side of the value.
     """
     n_groups = int(statistic.group.max(initial=-1)) + 1
     if n_groups < 2:
         return np.full(resamples, np.nan)
     drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)
-    values = np.clip(statistic.under(drawn.astype(np.float64)), -1, 1)
+    lowest, highest = statistic.limits
+    values = np.clip(statistic.under(drawn.astype(np.float64)), lowest, highest)
     if np.isnan(values).all():
         return values
-    return np.clip(values + statistic.value - np.nanmean(values), -1 if np.nanmin(values) < 0 else 0, 1)
+    return np.clip(values + statistic.value - np.nanmean(values), lowest if np.nanmin(values) < 0 else 0, highest)
 
 
 def totals(values: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
-    """Sums of `values` [n] or [n, m] by group code, float64 [n_groups] or [n_groups, m]."""
+    """Sums of `values` [n] or [n, m] by group code: float64 [n_groups] or [n_groups, m]."""
     sums = np.zeros((n_groups, *np.shape(values)[1:]))
     np.add.at(sums, group, values)
     return sums
 
 
 def between_scale(drawn: np.ndarray) -> np.ndarray:
-    """What pairs between groups weigh under each draw [r, g], [r], so that there are as many as in the data.
+    """Weight [r] of pairs between groups under each draw [r, g], so that a draw has as many pairs as the data.
 
-    A group drawn twice forms no pair with itself; without this a draw would hold one in g too few.
+    A group drawn twice forms no pair with itself. Without this weight a draw would miss one pair in g.
     """
     n = drawn.sum(axis=1)
     between = n**2 - (drawn**2).sum(axis=1)
@@ -67,7 +70,7 @@ def between_scale(drawn: np.ndarray) -> np.ndarray:
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, unit_group: np.ndarray, group: np.ndarray) -> Statistic:
-    """sum(numerator) / sum(denominator) over units [n] of the group codes `unit_group` [n]."""
+    """sum(numerator) / sum(denominator) over units [n] with group codes `unit_group` [n]."""
     n_groups = int(group.max()) + 1
     above, below = (totals(np.asarray(part, np.float64), unit_group, n_groups) for part in (numerator, denominator))
 
@@ -78,7 +81,7 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, unit_group: np.ndarray
 
 
 def mean_of(statistics: list[Statistic]) -> Statistic:
-    """The plain mean of statistics over the same groups; one that a draw leaves undefined is left out of it."""
+    """The plain mean of statistics over the same groups. A draw's mean leaves out statistics that are nan there."""
 
     def under(drawn: np.ndarray) -> np.ndarray:
         return _nanmean(np.stack([one.under(drawn) for one in statistics]))
@@ -88,7 +91,7 @@ def mean_of(statistics: list[Statistic]) -> Statistic:
 
 
 def divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a / b, nan where b is 0."""
+    """a / b; nan where b is 0."""
     return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=np.asarray(b) != 0)
 
 
@@ -101,9 +104,9 @@ def _nanmean(values: np.ndarray) -> np.ndarray:
 def interval(
     outcomes: np.ndarray, groups: np.ndarray, seed: int = 0, *, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of `outcomes` [n], drawn by `groups` [n] (any integers).
+    """Percentile interval of the mean of `outcomes` [n], resampled by `groups` [n] (any integers).
 
-    A single group says nothing about how groups differ: the interval is then (nan, nan).
+    The interval is (nan, nan) if there is only one group, because one group does not show how groups differ.
     """
     return intervals(_columns(outcomes), groups, seed, resamples=resamples, level=level)[0]
 
@@ -140,12 +143,12 @@ def ratio_intervals(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Percentile and studentised interval of sum(numerator) / sum(denominator), parts [n] drawn by `groups` [n].
+    """Percentile and studentised interval of sum(numerator) / sum(denominator), parts [n] resampled by `groups` [n].
 
-    The studentised one (bootstrap-t, Davison & Hinkley 1997, section 5.2) divides each draw's deviation by that draw's own
-    standard error of the linearised ratio. It reaches further where a few large parts decide, and has no end on a
-    side that the draws cannot tell: a draw without deviation among its groups has a standard error of 0.
-    Both are (nan, nan) for a single group.
+    The studentised interval (bootstrap-t, Davison & Hinkley 1997, section 5.2) divides each draw's deviation by its
+    own standard error of the linearised ratio. It is wider if a few large parts dominate. An end is infinite if
+    the draws do not bound that side: a draw without deviation among its groups has a standard error of 0.
+    Both intervals are (nan, nan) if there is only one group.
     """
     codes = np.unique(groups, return_inverse=True)[1]
     n_groups = int(codes.max()) + 1
@@ -196,7 +199,7 @@ def _resampled_means(outcomes: np.ndarray, groups: np.ndarray, seed: int, resamp
 
 
 def _draws(n_groups: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
-    """Groups drawn with replacement, int64 [some, n_groups] at a time, `resamples` rows in all."""
+    """Yields groups drawn with replacement, int64 [rows, n_groups], `resamples` rows in total."""
     rng = np.random.default_rng(seed)
     step = max(1, _DRAWS_AT_ONCE // n_groups)
     for start in range(0, resamples, step):
@@ -204,13 +207,13 @@ def _draws(n_groups: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
 
 
 def _counts(drawn: np.ndarray, n_groups: int) -> np.ndarray:
-    """How often each group was drawn, float64 [r, n_groups]."""
+    """Number of times each group was drawn, float64 [r, n_groups]."""
     of_draw = drawn + np.arange(len(drawn))[:, None] * n_groups
     return np.bincount(of_draw.ravel(), minlength=len(drawn) * n_groups).reshape(-1, n_groups).astype(np.float64)
 
 
 def percentiles(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The middle `level` of the draws [r]; (nan, nan) where half of them or more are not defined."""
+    """The ends of the middle `level` of the draws [r]; (nan, nan) if half of them or more are nan."""
     if np.isnan(draws).mean() >= 0.5:
         return float("nan"), float("nan")
     low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])

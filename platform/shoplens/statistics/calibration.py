@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: temperature scaling, thresholds at a precision, calibration error."""
+"""Calibration of probabilities: temperature scaling, thresholds at a precision, calibration error."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from shoplens.statistics.bootstrap import Statistic, divide, totals
 
 BINS = 15
 NEVER = 2.0
-"""A threshold that no probability reaches."""
+"""A threshold above every probability."""
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
-    """The T that makes softmax(logits / T) likeliest, logits [n, k], truth [n] (Guo et al. 2017); 1 without rows."""
+    """The temperature T of least log loss of softmax(logits / T) (Guo et al. 2017); 1 without rows.
+
+    logits   [n, k]
+    truth    int64 [n] right columns
+
+    log T is bounded to -3 .. 3: rows that are all right would otherwise push T to 0.
+    """
     if not len(truth):
         return 1.0
     row = np.arange(len(truth))
@@ -28,7 +34,10 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
 
 
 def threshold_at_precision(score: np.ndarray, right: np.ndarray, precision: float) -> float:
-    """The lowest score from which on at least `precision` of the rows [n] are right; `NEVER` if there is none."""
+    """The lowest threshold at which at least `precision` of the rows [n] are right; `NEVER` if there is none.
+
+    A row passes the threshold if its `score` is at least the threshold.
+    """
     order = np.argsort(-score, kind="stable")
     scores = score[order]
     share = np.cumsum(right[order]) / np.arange(1, len(scores) + 1)
@@ -53,7 +62,7 @@ def calibration_error(
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
-    """The bins of the calibration error that hold a row: mean confidence, share right, rows."""
+    """The non-empty bins of the calibration error: mean confidence, share right, number of rows."""
     place = _bin(confidence)
     return [
         {

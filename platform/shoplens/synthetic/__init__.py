@@ -1,4 +1,4 @@
-"""A procedural shop that needs no download: drawn, titled, priced, shown and clicked by stated rules."""
+"""A procedural shop that needs no download: photos, titles, prices, impressions and clicks follow stated rules."""
 
 from shoplens.synthetic.shop import SyntheticShop, synthesize
 

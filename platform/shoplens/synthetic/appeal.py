@@ -1,17 +1,17 @@
-"""The hidden attractiveness of an offer, and what follows from it: price, reviews, clicks, purchases.
+"""The hidden attractiveness of an offer, and the price, reviews, clicks and purchases that depend on it.
 
     design  d = 0.60 TASTE[colour] + 0.50 TASTE[pattern] + 0.30 fame(brand) + 0.40 charm
-    bargain b ~ N(0, 1)                                   how far below its usual price the offer is
+    bargain b ~ N(0, 1)                                   discount of the offer from its usual price
     offer   a = d + 0.35 SETTING[backdrop] + 0.20 b
 
     price         = category price * exp(0.35 premium(material) + 0.20 fame + 0.12 d - 0.10 b), to 100 won
-    review count  ~ Poisson(exp(2.2 + 0.9 a + n g)),  g ~ N(0, 1), n the review noise
+    review count  ~ Poisson(exp(2.2 + 0.9 a + n g)),  g ~ N(0, 1), n = review noise
     P(click | shown at position k) = (1 + k)^-0.6 * sigmoid(-1.6 + 1.1 a + 1.2 [fits the topic])
     P(purchase | click)            = sigmoid(-2.5 + 0.5 a)
 
-TASTE and SETTING are the constants below; fame falls evenly from +1.5 for the first brand to -1.5 for the
-last; charm ~ N(0, 1) is a design's own and cannot be seen. The rest can be seen in the photo, up to the
-bargain and the fame. `truth.parquet` keeps `a` as `attractiveness`.
+TASTE and SETTING are the constants below. Fame falls linearly from +1.5 for the first brand to -1.5 for the last.
+Charm ~ N(0, 1) belongs to the design. The photo shows all terms except charm, bargain and fame. `truth.parquet`
+stores `a` as `attractiveness`.
 """
 
 from __future__ import annotations
@@ -41,23 +41,27 @@ POSITION_DECAY = 0.6
 
 @dataclass(frozen=True)
 class Appeal:
+    """Attractiveness `a`, price in won and number of reviews of an offer."""
+
     attractiveness: float
     price: float
     review_count: int
 
 
 def fame(design: Design) -> float:
+    """Fame of the brand, +1.5 for the first and -1.5 for the last."""
     return 1.5 - 3.0 * BRANDS.index(design.brand) / (len(BRANDS) - 1)
 
 
 def design_appeal(design: Design) -> float:
+    """The term d, equal for all offers of a design."""
     return 0.60 * TASTE[design.colour] + 0.50 * TASTE[design.pattern] + 0.30 * fame(design) + 0.40 * design.charm
 
 
-def appeal(design: Design, hand: Seller, rng: np.random.Generator, review_noise: float = 0.5) -> Appeal:
-    """What shoppers make of an offer whose photos are in the style of `hand`."""
+def appeal(design: Design, style: Seller, rng: np.random.Generator, review_noise: float = 0.5) -> Appeal:
+    """Appeal of an offer of `design` whose photos have the style of the seller `style`."""
     d, bargain = design_appeal(design), float(rng.normal())
-    a = d + 0.35 * SETTING[hand.photo.backdrop.kind] + 0.20 * bargain
+    a = d + 0.35 * SETTING[style.photo.backdrop.kind] + 0.20 * bargain
     premium = 0.35 * MATERIALS[design.material].premium + 0.20 * fame(design)
     price = design.leaf.price * math.exp(premium + 0.12 * d - 0.10 * bargain)
     reviews = int(rng.poisson(math.exp(2.2 + 0.9 * a + review_noise * float(rng.normal()))))
@@ -69,9 +73,10 @@ def sigmoid(x: float) -> float:
 
 
 def click_probability(attractiveness: float, position: int = 0, fits: bool = False) -> float:
+    """P(click | impression at `position`, counted from 0); `fits`: the product fits the topic of the page."""
     return (1 + position) ** -POSITION_DECAY * sigmoid(-1.6 + 1.1 * attractiveness + 1.2 * fits)
 
 
 def purchase_probability(attractiveness: float) -> float:
-    """Given a click."""
+    """P(purchase | click)."""
     return sigmoid(-2.5 + 0.5 * attractiveness)

@@ -1,8 +1,8 @@
-"""The design of every catalog, and which offers, split and leaf it has.
+"""Catalogs of the shop: the design, offers, split and leaf category of each.
 
-A *catalog* is one product design; its offers (the products of the dataset) are sold by different sellers.
-Everything about catalog number `i` follows from `(seed, i)` alone, so any part of the shop can be made by
-itself, in any process, in any order.
+A *catalog* is one product design. Its offers (the products of the dataset) come from different sellers.
+Everything about catalog number `i` depends on `(seed, i)` only, so any process can make any part of the shop in
+any order.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from shoplens.synthetic.departments import LEAVES_OF_SHOP, Leaf
 from shoplens.synthetic.vocabulary import BRANDS, COLOURS, MATERIALS, PATTERNS, RGB, WINTER, Word
 
 DESIGN, SPLITS, LEAVES, SELLER, OFFER, CHUNK = range(6)
-"""The streams of random numbers; each is seeded by `(seed, stream, index)`."""
+"""Kinds of random streams. `(seed, kind, index)` seeds each stream."""
 
 
 def stream(seed: int, kind: int, index: int) -> np.random.Generator:
+    """The random stream of one kind and index."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, kind, index])))
 
 
@@ -40,7 +41,7 @@ LOOKS: dict[str, Callable[[Design], bool]] = {
     "marine": lambda d: d.pattern == "striped" or (d.colour in ("navy", "blue") and d.pattern == "plain"),
     "nature": lambda d: d.pattern == "leaf print" or d.colour in ("green", "khaki") or d.material == "oak wood",
 }
-"""The styles of exhibitions, and which designs have them; a design may have several or none."""
+"""Styles of exhibitions, each with its rule for designs. A design may have several styles or none."""
 
 _SEASON_OF_COLOUR = {
     "pink": "spring", "mint": "spring", "yellow": "spring", "sky blue": "summer", "white": "summer",
@@ -51,7 +52,7 @@ _SEASON_OF_COLOUR = {
 
 @dataclass(frozen=True)
 class Design:
-    """One catalog: what its offers have in common. `form` [8] in [-1, 1] fine-tunes the silhouette."""
+    """The properties that all offers of a catalog share. `form`: 8 numbers in [-1, 1] that vary the silhouette."""
 
     index: int
     leaf: Leaf
@@ -77,7 +78,7 @@ class Design:
 
     @property
     def seasons(self) -> tuple[str, ...]:
-        """Seasons that its sleeves, material or colour speak of, in this order of weight."""
+        """Seasons by sleeve or leaf, else by material, else by colour."""
         sleeve = self.shape.get("sleeve")
         if self.leaf.id == "shorts" or (sleeve and sleeve.en in ("short sleeve", "sleeveless")):
             return ("summer",) if MATERIALS[self.material].seasons != WINTER else ()
@@ -86,7 +87,10 @@ class Design:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The designs of a shop of `products` offers, in catalogs of 1 to 2 * `offers_per_catalog` - 1 offers."""
+    """All catalogs of a shop with `products` offers. A catalog has 1 to 2 * `offers_per_catalog` - 1 offers.
+
+    splits   names of the splits with their shares of the catalogs
+    """
 
     seed: int
     products: int
@@ -95,15 +99,17 @@ class Catalogue:
 
     @cached_property
     def catalogs(self) -> int:
+        """Number of catalogs."""
         pairs = -(-self.products // (2 * self.offers_per_catalog))
         return 2 * pairs if self.first_offer(2 * pairs - 1) < self.products else 2 * pairs - 1
 
     def first_offer(self, index: int) -> int:
-        """Number of the first offer of a catalog: catalogs come in pairs of m - d and m + d offers."""
+        """Number of a catalog's first offer. Catalogs come in pairs with m - d and m + d offers."""
         m = self.offers_per_catalog
         return m * index - (self._spread(index // 2) if index % 2 else 0)
 
     def offers(self, index: int) -> range:
+        """Numbers of a catalog's offers."""
         return range(self.first_offer(index), min(self.first_offer(index + 1), self.products))
 
     def _spread(self, pair: int) -> int:
@@ -111,23 +117,23 @@ class Catalogue:
         return (pair * 7919 + self.seed) % m
 
     def split(self, index: int) -> str:
-        """Whole catalogs go to a split; every 20 catalogs have the shares of `splits`."""
-        place = (_shuffled(self.seed, SPLITS, index // 20, 20)[index % 20] + 0.5) / 20
+        """The split of a whole catalog. Every block of 20 catalogs has the shares of `splits`."""
+        position = (_shuffled(self.seed, SPLITS, index // 20, 20)[index % 20] + 0.5) / 20
         for name, share in self.splits:
-            if place < share:
+            if position < share:
                 return name
-            place -= share
+            position -= share
         return self.splits[-1][0]
 
     def leaf(self, index: int) -> Leaf:
-        """Every run of as many catalogs as there are leaves has each leaf once."""
+        """The leaf category of a catalog. Every block of `len(LEAVES_OF_SHOP)` catalogs has each leaf once."""
         n = len(LEAVES_OF_SHOP)
         return LEAVES_OF_SHOP[_shuffled(self.seed, LEAVES, index // n, n)[index % n]]
 
     def lookalike(self, index: int, rng: np.random.Generator) -> int | None:
-        """Another catalog that a careless matcher may take this one for: of the same leaf and split.
+        """Another catalog of the same leaf and split, which a poor matcher could confuse with this one.
 
-        Falls back to any other catalog of the split nearby; None if there is none.
+        Falls back to any catalog of the split among the 60 before or after. None if there is none.
         """
         n = len(LEAVES_OF_SHOP)
         blocks, leaf, split = -(-self.catalogs // n), self.leaf(index), self.split(index)
@@ -143,6 +149,7 @@ class Catalogue:
         return int(rng.choice(near)) if near else None
 
     def design(self, index: int) -> Design:
+        """Draws the design of a catalog."""
         rng = stream(self.seed, DESIGN, index)
         leaf = self.leaf(index)
         colour = str(rng.choice(list(COLOURS)))
@@ -189,7 +196,7 @@ def _distance(a: RGB, b: RGB) -> float:
 
 
 def _shade(rgb: RGB, rng: np.random.Generator) -> RGB:
-    """A shade of the colour that still goes by its name."""
+    """A random shade of the colour, close enough to keep its name."""
     h, l, s = colorsys.rgb_to_hls(*(channel / 255 for channel in rgb))  # noqa: E741
     h, l, s = (h + rng.uniform(-0.014, 0.014)) % 1, l + rng.uniform(-0.045, 0.045), s * rng.uniform(0.85, 1.1)  # noqa: E741
     r, g, b = colorsys.hls_to_rgb(h, min(max(l, 0.08), 0.96), min(s, 1))

@@ -1,4 +1,4 @@
-"""What the shop sells: its leaf categories, and for each its words, materials, variants and usual price."""
+"""Leaf categories of the shop, each with its words, materials, variants and usual price."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from shoplens.synthetic.vocabulary import Word, words
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf category and the products in it. `upright` things stand on a floor, the others lie or hang."""
+    """A leaf category and the products in it.
+
+    shapes      variants of each shape attribute, such as `sleeve`
+    price       usual price in won
+    upright     products stand on a floor; others lie or hang
+    patterned   share of designs with a pattern
+    group       the target group that titles name
+    """
 
     path: tuple[str, str, str]
     words: Word
@@ -24,6 +31,7 @@ class Leaf:
 
     @property
     def id(self) -> str:
+        """`"Hand & Shoulder"` -> `"hand-shoulder"`, for the last name of the path."""
         return self.path[-1].lower().replace(" & ", "-").replace(" ", "-")
 
 

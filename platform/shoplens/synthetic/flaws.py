@@ -1,4 +1,4 @@
-"""Raw flaws, made on request for the curation to find; each flawed offer has one, told in the truth table."""
+"""Flaws in photos and titles for curation to detect. A flawed offer has one flaw, recorded in `truth.parquet`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MARKS = ("SAMPLE", "shop.example", "(c) photo", "DO NOT COPY", "studio")
 
 
 def spoil_photo(photo: Image.Image, flaw: str, rng: np.random.Generator) -> Image.Image:
-    """The photo with one of `PHOTO_FLAWS`."""
+    """Returns a copy of the photo with `flaw`, one of `PHOTO_FLAWS`."""
     size = photo.width
     if flaw == "tiny_image":
         side = int(rng.integers(size // 5, size // 3))
@@ -63,7 +63,7 @@ def spoil_photo(photo: Image.Image, flaw: str, rng: np.random.Generator) -> Imag
 
 
 def with_personal_data(title: str, rng: np.random.Generator) -> str:
-    """The title with a made-up phone number (010-0000 is not given out) or an address at example.com."""
+    """Appends a phone number (010-0000 is never assigned) or an address at example.com to the title."""
     digits = f"{rng.integers(10000):04d}"
     contact = f"문의 010-0000-{digits}" if rng.random() < 0.5 else f"문의 seller{digits}@example.com"
     return f"{title} {contact}"

@@ -1,13 +1,15 @@
-"""Exhibitions (topics) and the log of who was shown what, where, with which probability, and who clicked.
+"""Exhibitions (topics), and a log of impressions, clicks and purchases with exact propensities.
 
-The logging policy, whose probabilities the log states exactly: the candidates of a page, by review count,
-are cut into as many tiers as the page has positions. The tiers are laid on the positions in order, shifted
-by s (cyclic) with probability `SHIFT_NONE` for s = 0 and evenly for the others; each position shows one
-product of its tier, drawn in proportion to sqrt(1 + review count). So
+The logging policy of a page with K positions:
+
+1. Sort the candidates by review count and split them into K tiers.
+2. Draw a cyclic shift s: s = 0 with probability `SHIFT_NONE`, the other shifts with equal probabilities.
+3. Position k shows one product of the tier (k - s) mod K, drawn in proportion to sqrt(1 + review count n).
 
     propensity(product, position k) = P(s = (k - tier) mod K) * sqrt(1 + n) / sum of sqrt(1 + n) over the tier
 
-which favours the popular and the top, gives every product every position, and shows none twice on a page.
+The policy favours popular products and the top positions. Every product can appear at every position, and no
+product appears twice on a page.
 """
 
 from __future__ import annotations
@@ -54,8 +56,8 @@ SECTIONS = {
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What the log needs to know of an offer."""
+class Offer:
+    """The properties of an offer that the log depends on."""
 
     product_id: str
     design: Design
@@ -65,7 +67,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class PlantedTopic:
-    """An exhibition of a season, a look and a section of the shop; a product fits if it has all three."""
+    """An exhibition of a season, a look and a section of the shop. A product fits if it has all three.
+
+    fitting   positions of the fitting offers in the list of offers
+    """
 
     topic_id: str
     season: str
@@ -74,7 +79,8 @@ class PlantedTopic:
     date: str
     fitting: tuple[int, ...]
 
-    def row(self, offers: Sequence[Shown]) -> dict[str, Any]:
+    def row(self, offers: Sequence[Offer]) -> dict[str, Any]:
+        """The topic as a row of `topics.parquet`."""
         season, look = SEASONS[self.season][0], LOOK_WORDS[self.look]
         leaves = sorted({offers[i].design.leaf.path for i in self.fitting})
         return {
@@ -91,8 +97,8 @@ class PlantedTopic:
         }
 
 
-def plant_topics(offers: Sequence[Shown], chunk: int, rng: np.random.Generator) -> list[PlantedTopic]:
-    """At most `TOPICS_PER_CHUNK` exhibitions of these offers, each of `SMALLEST_TOPIC` or more that fit."""
+def plant_topics(offers: Sequence[Offer], chunk: int, rng: np.random.Generator) -> list[PlantedTopic]:
+    """Draws at most `TOPICS_PER_CHUNK` exhibitions, each with at least `SMALLEST_TOPIC` fitting offers."""
     fits: dict[tuple[str, str, str], list[int]] = {}
     for i, offer in enumerate(offers):
         section = offer.design.leaf.path[0]
@@ -100,7 +106,7 @@ def plant_topics(offers: Sequence[Shown], chunk: int, rng: np.random.Generator) 
             fits.setdefault((season, look, section), []).append(i)
     order = {name: i for i, name in enumerate([*SEASONS, *LOOKS, *SECTIONS])}
     large = sorted(
-        (key for key, who in fits.items() if len(who) >= SMALLEST_TOPIC),
+        (key for key, fitting in fits.items() if len(fitting) >= SMALLEST_TOPIC),
         key=lambda key: [order[k] for k in key],
     )
     chosen = rng.permutation(len(large))[:TOPICS_PER_CHUNK]
@@ -119,7 +125,7 @@ def plant_topics(offers: Sequence[Shown], chunk: int, rng: np.random.Generator) 
 
 @dataclass(frozen=True)
 class _Page:
-    """Candidates (numbers of offers) in tiers, from the most reviewed down."""
+    """Candidates (positions in the list of offers) in tiers by falling review count, and their `shares` in the tier."""
 
     surface: str
     topic_id: str | None
@@ -129,12 +135,15 @@ class _Page:
 
 
 def log(
-    offers: Sequence[Shown],
+    offers: Sequence[Offer],
     topics: Sequence[PlantedTopic],
     impressions_per_product: float,
     rng: np.random.Generator,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of `interactions`, in order of time; half the pages list a category, half a topic if any."""
+    """Yields rows of `interactions.parquet` in order of time.
+
+    If there are topics, half of the page views show a topic and half a category; else all show a category.
+    """
     by_leaf: dict[str, list[int]] = {}
     for i, offer in enumerate(offers):
         by_leaf.setdefault(offer.design.leaf.id, []).append(i)
@@ -160,7 +169,7 @@ def log(
 
 
 def _page(
-    offers: Sequence[Shown],
+    offers: Sequence[Offer],
     surface: str,
     topic_id: str | None,
     candidates: Sequence[int],
@@ -173,7 +182,7 @@ def _page(
 
 
 def _visit(
-    offers: Sequence[Shown], page: _Page, when: datetime.datetime, rng: np.random.Generator
+    offers: Sequence[Offer], page: _Page, when: datetime.datetime, rng: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
     positions = len(page.tiers)
     usual = SHIFT_NONE if positions > 1 else 1.0

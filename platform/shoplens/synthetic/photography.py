@@ -1,4 +1,4 @@
-"""From a cut-out to a photo: viewpoint, light, shadow and backdrop."""
+"""Photos from cut-outs: viewpoint, light, shadow and backdrop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ VIEWPOINTS = ("front", "left", "right", "above", "close")
 
 @dataclass(frozen=True)
 class View:
-    """How one photo was taken: the seller's habit with the little differences from photo to photo."""
+    """Settings of one photo: the seller's habit with small random changes.
+
+    `light_angle` and `tilt` are in degrees, the other numbers are fractions.
+    """
 
     viewpoint: str
     fill: float
@@ -29,7 +32,7 @@ class View:
 
 
 def view(habit: PhotoHabit, upright: bool, main: bool, rng: np.random.Generator) -> View:
-    """Draws a view; a product's main photo is never a close-up."""
+    """Draws a view. A main photo is never a close-up."""
     shares = [0.46, 0.20, 0.20, 0.14, 0.0] if main else [0.16, 0.22, 0.22, 0.15, 0.25]
     viewpoint = VIEWPOINTS[int(np.searchsorted(np.cumsum(shares), rng.random(), side="right"))]
     close = viewpoint == "close"
@@ -48,7 +51,7 @@ def view(habit: PhotoHabit, upright: bool, main: bool, rng: np.random.Generator)
 
 
 def photograph(cut: CutOut, habit: PhotoHabit, taken: View, upright: bool, size: int) -> Image.Image:
-    """RGB photo of `size` x `size` pixels; the cut-out is sampled at twice that and averaged down."""
+    """RGB photo of `size` x `size` pixels, rendered at twice that size and averaged down."""
     lit = _light(cut, habit, taken)
     placed = lit.transform(
         (2 * size, 2 * size),
@@ -69,9 +72,9 @@ def photograph(cut: CutOut, habit: PhotoHabit, taken: View, upright: bool, size:
 
 
 def _light(cut: CutOut, habit: PhotoHabit, taken: View) -> Image.Image:
-    """Lambert's law and Blinn's highlight on the surface's slope; a flat surface keeps its own colour.
+    """Lights the cut-out by Lambert's law and Blinn's highlight. A flat surface keeps its colour.
 
-    The fourth channel is the opacity; the mode is RGBX, since Pillow would premultiply RGBA to and fro.
+    The fourth channel is the opacity. The mode is RGBX, because Pillow would premultiply RGBA.
     """
     turn = math.radians(taken.light_angle)
     up = habit.light_height
@@ -96,7 +99,7 @@ def _light(cut: CutOut, habit: PhotoHabit, taken: View) -> Image.Image:
 
 
 def _homography(habit: PhotoHabit, taken: View, frame: int, cut: CutOut) -> list[float]:
-    """Coefficients that take a pixel of the frame to one of the cut-out (Pillow's PERSPECTIVE)."""
+    """Coefficients of Pillow's PERSPECTIVE transform, from a pixel of the frame to a pixel of the cut-out."""
     corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
     match taken.viewpoint:
         case "left" | "right":
@@ -120,7 +123,7 @@ def _homography(habit: PhotoHabit, taken: View, frame: int, cut: CutOut) -> list
 
 
 def _shadow(alpha: Image.Image, habit: PhotoHabit, taken: View, upright: bool) -> np.ndarray:
-    """How much of the backdrop's light is taken away, float32 [size, size] in 0..1."""
+    """Share of the backdrop's light that the shadow removes, float32 [size, size] in 0..1."""
     size = alpha.width
     box = alpha.getbbox()
     if box is None:
@@ -148,7 +151,7 @@ def _sensor_noise(size: int) -> np.ndarray:
 
 @lru_cache(maxsize=512)
 def backdrop(style: Backdrop, size: int) -> np.ndarray:
-    """The empty set of a seller, float32 [size, size, 3] in 0..255."""
+    """A seller's backdrop without a product, float32 [size, size, 3] in 0..255."""
     rng = np.random.Generator(np.random.PCG64(style.grain))
     y, x = (np.mgrid[0:size, 0:size].astype(np.float32) + 0.5) / size
     tint = np.array(style.tint, dtype=np.float32)

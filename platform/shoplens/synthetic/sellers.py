@@ -1,12 +1,13 @@
-"""Sellers, and the style each has: how it photographs, and how it writes titles.
+"""Sellers and their styles of photos and titles.
 
-A style is a habit of photographing (backdrop, light, framing, mirrored or not, JPEG quality) and a habit of
-writing (language, words of its own, order of the words, separators). `strength` says how often an offer
-carries its own seller's habit; otherwise it carries that of a seller drawn at random. So the strength
-changes what photo and title of an offer tell of each other, and not how photos or titles look as a whole:
+A style has a photo habit (backdrop, light, framing, mirroring, JPEG quality) and a title habit (language, own words,
+word order, separators). `strength` is the probability that an offer has its own seller's habit. Otherwise it has
+the habit of a random seller. So the strength changes how photo and title of an offer correlate, but not the
+distribution of photos or of titles:
 
-- at 0, any offer's title fits any offer's photo of the same catalog;
-- at 1, photo and title of an offer share the seller's hand: it pays to learn the offer, not the product.
+- at 0, the title of any offer fits the photo of any offer of the same catalog;
+- at 1, photo and title of an offer share one seller's style. A model can then match offers by style instead of
+  products by content.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ FIELDS = ("brand", "group", "colour", "pattern", "material", "shape", "category"
 
 @dataclass(frozen=True)
 class Backdrop:
+    """Kind of backdrop (one of `BACKDROPS`), its RGB tint, and the seed `grain` of its texture."""
+
     kind: str
     tint: tuple[int, int, int]
     grain: int
@@ -45,7 +48,10 @@ class Backdrop:
 
 @dataclass(frozen=True)
 class PhotoHabit:
-    """`light_angle` in degrees (where it comes from, 0 = right, 90 = below), the rest as fractions."""
+    """A seller's way to take photos. `light_angle`: degrees, 0 = from the right, 90 = from below; `tilt`: degrees.
+
+    `jpeg_quality` is on Pillow's scale. The other numbers are fractions.
+    """
 
     backdrop: Backdrop
     light_angle: float
@@ -63,6 +69,16 @@ class PhotoHabit:
 
 @dataclass(frozen=True)
 class TitleHabit:
+    """A seller's way to write titles.
+
+    badges, tails   phrases before and after the words, such as `[FREE SHIPPING]`
+    order           order of `FIELDS` in a title
+    synonym         number of the Korean synonym that the seller uses
+    repeats         repeat colour and category
+    shows_code      add the model code
+    shows_name      begin with the seller's name
+    """
+
     language: str
     badges: tuple[str, ...]
     tails: tuple[str, ...]
@@ -76,6 +92,8 @@ class TitleHabit:
 
 @dataclass(frozen=True)
 class Seller:
+    """A seller's name and habits."""
+
     name: str
     photo: PhotoHabit
     title: TitleHabit
@@ -127,7 +145,7 @@ _TAILS_EN = (
 
 @lru_cache(maxsize=4096)
 def seller(seed: int, number: int) -> Seller:
-    """Seller `number` of the shop of that seed."""
+    """Seller number `number` of the shop with this seed."""
     rng = stream(seed, SELLER, number)
     name = (
         _NAMES_1[number % 16]
@@ -168,6 +186,9 @@ def seller(seed: int, number: int) -> Seller:
 
 
 def styled(seed: int, own: int, sellers: int, strength: float, rng: np.random.Generator) -> tuple[Seller, Seller]:
-    """Whose hand an offer of seller `own` shows: in its photos, and in its title (drawn independently)."""
+    """Draws the sellers whose styles an offer of seller `own` has: of its photos and, independently, of its title.
+
+    strength   probability of `own`; otherwise any of the `sellers` sellers
+    """
     photo, title = (own if rng.random() < strength else int(rng.integers(sellers)) for _ in range(2))
     return seller(seed, photo), seller(seed, title)

@@ -1,4 +1,4 @@
-"""Making the synthetic shop: ranges of catalogs in parallel processes, each range a chunk of the dataset."""
+"""Synthesis of the shop in parallel processes. Each makes ranges of catalogs; a range is one chunk of the dataset."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from shoplens.synthetic import titles
 from shoplens.synthetic.appeal import appeal, click_probability
 from shoplens.synthetic.catalogue import CHUNK, OFFER, Catalogue, Design, stream
 from shoplens.synthetic.flaws import FLAWS, PHOTO_FLAWS, spoil_photo, with_personal_data
-from shoplens.synthetic.interactions import Shown, log, plant_topics
+from shoplens.synthetic.interactions import Offer, log, plant_topics
 from shoplens.synthetic.photography import photograph, view
 from shoplens.synthetic.sellers import seller, styled
 from shoplens.synthetic.surfaces import paint
 
 CATALOGS_PER_CHUNK = 200
 SOLD_OUT, UNKNOWN_STOCK, MEAN_STOCK = 0.06, 0.10, 20
-"""Shares of the offers, and the mean of the pieces that the others have."""
+"""Shares of offers that are sold out or of unknown stock, and the mean stock of the others in pieces."""
 
 TRUTH = pa.schema(
     [
@@ -55,43 +55,67 @@ TRUTH = pa.schema(
         ("relist_of", pa.string()),
     ]
 )
-"""`truth.parquet`: what the dataset does not tell.
+"""Columns of `truth.parquet`, the facts that the dataset does not state.
 
-`listed_catalog` is `true`, `wrong` or `missing`; the styles name the sellers whose hand photos and title show;
-`click_probability` is that at the top of a plain list; `relist_of` is the product that this one repeats."""
+listed_catalog             `true`, `wrong` or `missing`
+photo_style, title_style   names of the sellers whose styles the photos and the title have
+click_probability          at position 0 of a category page
+relist_of                  the product that this one repeats, or null"""
 
 
 class SyntheticShop(BaseModel):
-    """What shop to make. Everything else follows from `seed`."""
+    """Settings of a synthetic shop. Equal settings give equal shops."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     products: int = Field(
-        default=2000, ge=1, le=100_000_000, description="offers, each with one row in products.parquet"
+        default=2000, ge=1, le=100_000_000, description="Offers; each is one row of products.parquet."
     )
-    seed: int = Field(default=7, ge=0)
-    sellers: int = Field(default=24, ge=1, le=4096)
+    seed: int = Field(default=7, ge=0, description="Seed of all random draws.")
+    sellers: int = Field(
+        default=24, ge=1, le=4096, description="Sellers; at least 2 * `offers_per_catalog` - 1 are needed."
+    )
     offers_per_catalog: int = Field(
-        default=4, ge=1, le=64, description="mean; a catalog has 1 to twice as many less one"
+        default=4,
+        ge=1,
+        le=64,
+        description="Mean number of offers of a catalog. With m, a catalog has 1 to 2 m - 1 offers.",
     )
     seller_style: float = Field(
-        default=1.0, ge=0, le=1, description="how often photo and title show the seller's own hand"
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Probability that a photo or title has its own seller's style; else the style of a random seller.",
     )
-    catalog_noise: float = Field(default=0.02, ge=0, le=1, description="share of offers with the id of another catalog")
-    missing_catalog: float = Field(default=0.02, ge=0, le=1, description="offers without a catalog id")
-    missing_model_code: float = Field(default=0.0, ge=0, le=1, description="offers that do not state the model code")
+    catalog_noise: float = Field(
+        default=0.02, ge=0, le=1, description="Share of offers that carry the id of another catalog."
+    )
+    missing_catalog: float = Field(default=0.02, ge=0, le=1, description="Share of offers without a catalog id.")
+    missing_model_code: float = Field(
+        default=0.0, ge=0, le=1, description="Share of offers without the attribute `model code`."
+    )
     duplicates: float = Field(
-        default=0.0, ge=0, lt=1, description="offers that repeat the one before them in its catalog, photo and title"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of offers, except a catalog's first, that repeat an earlier offer with its photo and title.",
     )
-    flaws: float = Field(default=0.0, ge=0, le=1, description="offers with a raw flaw in photos or title")
+    flaws: float = Field(
+        default=0.0, ge=0, le=1, description="Share of offers with a flaw in photos or title, such as a watermark."
+    )
     review_noise: float = Field(
-        default=0.5, ge=0, le=3, description="how far log review counts stray from what attractiveness makes of them"
+        default=0.5,
+        ge=0,
+        le=3,
+        description="Standard deviation of the noise that is added to the logarithm of the expected review count.",
     )
-    image_size: int = Field(default=128, ge=48, le=1024, description="pixels along a side")
-    photos_per_product: int = Field(default=1, ge=1, le=8)
-    impressions_per_product: float = Field(default=8.0, ge=0, le=1000)
-    val: float = Field(default=0.1, ge=0, lt=1)
-    test: float = Field(default=0.1, ge=0, lt=1)
+    image_size: int = Field(default=128, ge=48, le=1024, description="Width and height of a photo in pixels.")
+    photos_per_product: int = Field(default=1, ge=1, le=8, description="Photos of each offer.")
+    impressions_per_product: float = Field(
+        default=8.0, ge=0, le=1000, description="Mean number of logged impressions of an offer."
+    )
+    val: float = Field(default=0.1, ge=0, lt=1, description="Share of catalogs in the split `val`.")
+    test: float = Field(default=0.1, ge=0, lt=1, description="Share of catalogs in the split `test`.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> SyntheticShop:
@@ -100,27 +124,28 @@ class SyntheticShop(BaseModel):
                 f"catalogs of up to {2 * self.offers_per_catalog - 1} offers need as many sellers, not {self.sellers}"
             )
         if self.val + self.test >= 1:
-            raise ValueError("val and test together leave nothing to train on")
+            raise ValueError("val and test together leave nothing to train on: their sum must be less than 1")
         if self.catalog_noise + self.missing_catalog > 1:
-            raise ValueError("catalog_noise and missing_catalog together are more than 1")
+            raise ValueError("catalog_noise and missing_catalog are shares: their sum may not exceed 1")
         return self
 
     @classmethod
     def of(cls, **options: Any) -> SyntheticShop:
-        """Like the constructor, with mistakes told in one sentence. Raises ShoplensError."""
+        """Like the constructor, but raises ShoplensError with all mistakes in one sentence."""
         try:
             return cls(**options)
         except ValidationError as error:
-            told = "; ".join(
+            mistakes = "; ".join(
                 ".".join(map(str, mistake["loc"]))
                 + (": " if mistake["loc"] else "")
                 + mistake["msg"].removeprefix("Value error, ")
                 for mistake in error.errors()
             )
-            raise ShoplensError(f"the synthetic shop cannot be made: {told}") from error
+            raise ShoplensError(f"the synthetic shop cannot be made: {mistakes}") from error
 
     @property
     def catalogue(self) -> Catalogue:
+        """The catalogs of this shop."""
         splits = (("train", 1 - self.val - self.test), ("val", self.val), ("test", self.test))
         return Catalogue(self.seed, self.products, self.offers_per_catalog, splits)
 
@@ -134,10 +159,11 @@ def synthesize(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Dataset:
-    """Makes the shop in folder `out`, with its `truth.parquet`; the same shop for any number of workers.
+    """Makes the shop in folder `out`, with its `truth.parquet`. The result does not depend on the number of workers.
 
-    `workers` processes are spawned (default: as many as there are CPUs and chunks); with 1 all happens in
-    this one. A run that was interrupted is continued by the same call.
+    workers   processes to spawn; default: the number of CPUs, at most one a chunk. 1 works in this process
+
+    After an interruption, the same call resumes.
     Raises ShoplensError if `out` exists and `overwrite` is not set, or if a worker process dies.
     """
     shop = shop or SyntheticShop()
@@ -167,7 +193,7 @@ def synthesize(
 
 
 def _in_parallel(shop: SyntheticShop, staging: Staging, todo: list[int], workers: int) -> Iterator[int]:
-    """Makes the chunks, a few more than there are workers under way at a time; yields the offers in each."""
+    """Makes the chunks and yields the number of offers in each. At most 2 * `workers` chunks are queued at a time."""
     if workers <= 1:
         for number in todo:
             yield make_chunk(shop, staging, number)
@@ -186,7 +212,7 @@ def _in_parallel(shop: SyntheticShop, staging: Staging, todo: list[int], workers
                     yield future.result()
         except BrokenProcessPool as error:
             raise ShoplensError(
-                "a process that draws the shop died (out of memory?); the same command goes on from where it stopped"
+                "a process that draws the shop died (out of memory?); run the same command again to resume"
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -205,12 +231,12 @@ def _offers_in(catalogue: Catalogue, chunk: int) -> int:
 
 
 def make_chunk(shop: SyntheticShop, staging: Staging, chunk: int) -> int:
-    """Draws and writes one range of catalogs, grouped by split; returns how many offers it has."""
+    """Draws and writes one range of catalogs, grouped by split. Returns the number of its offers."""
     catalogue = shop.catalogue
     rows: dict[str, list[dict[str, Any]]] = {
         table: [] for table in ("products", "images", "truth", "topics", "interactions")
     }
-    shown: list[Shown] = []
+    offers: list[Offer] = []
     with ExitStack() as files:
         shards: dict[str, Shard] = {}
         catalogs = _catalogs_in(catalogue, chunk)
@@ -219,13 +245,13 @@ def make_chunk(shop: SyntheticShop, staging: Staging, chunk: int) -> int:
                 if split not in shards:
                     shards[split] = files.enter_context(staging.shard(_shard(split, chunk)))
                 for offer in _offers(shop, catalogue, catalog, shards[split], _shard(split, chunk), rows):
-                    shown.append(offer)
+                    offers.append(offer)
     rng = stream(shop.seed, CHUNK, chunk)
-    topics = plant_topics(shown, chunk, rng)
-    rows["topics"] = [topic.row(shown) for topic in topics]
-    rows["interactions"] = list(log(shown, topics, shop.impressions_per_product, rng))
+    topics = plant_topics(offers, chunk, rng)
+    rows["topics"] = [topic.row(offers) for topic in topics]
+    rows["interactions"] = list(log(offers, topics, shop.impressions_per_product, rng))
     staging.write_chunk(_name(chunk), rows, extra={"truth": TRUTH})
-    return len(shown)
+    return len(offers)
 
 
 def _shard(split: str, chunk: int) -> str:
@@ -233,7 +259,7 @@ def _shard(split: str, chunk: int) -> str:
 
 
 def _opaque(letter: str, number: int, seed: int) -> str:
-    """Ids that do not tell which offers belong together; one-to-one for numbers below 10^9."""
+    """An id that does not reveal which offers belong together. Numbers below 10^9 have distinct ids."""
     return f"{letter}{(number * 387_420_489 + seed * 1_000_003 + 271_828_183) % 10**9:09d}"
 
 
@@ -244,16 +270,16 @@ def _offers(
     shard: Shard,
     shard_name: str,
     rows: dict[str, list[dict[str, Any]]],
-) -> Iterator[Shown]:
+) -> Iterator[Offer]:
     design = catalogue.design(catalog)
     cut = paint(design, 2 * shop.image_size)
     numbers = catalogue.offers(catalog)
     sellers = stream(shop.seed, OFFER, numbers.start).permutation(shop.sellers)[: len(numbers)].tolist()
-    first = (numbers.start, sellers[0])
+    original = (numbers.start, sellers[0])
     for number, own in zip(numbers, sellers, strict=True):
         if number == numbers.start or _stream_of(shop, number, 2).random() >= shop.duplicates:
-            first = (number, own)
-        drawn, own = first
+            original = (number, own)
+        drawn, own = original
         rng = _stream_of(shop, drawn, 1)
         by_photo, by_title = styled(shop.seed, own, shop.sellers, shop.seller_style, rng)
         worth = appeal(design, by_photo, rng, shop.review_noise)
@@ -336,7 +362,7 @@ def _offers(
                 "relist_of": None if drawn == number else _opaque("P", drawn, shop.seed),
             }
         )
-        yield Shown(product.id, design, worth.attractiveness, worth.review_count)
+        yield Offer(product.id, design, worth.attractiveness, worth.review_count)
 
 
 def _stream_of(shop: SyntheticShop, number: int, purpose: int) -> np.random.Generator:
@@ -353,7 +379,7 @@ def _stock(rng: np.random.Generator) -> int | None:
 def _listed_catalog(
     shop: SyntheticShop, catalogue: Catalogue, catalog: int, rng: np.random.Generator
 ) -> tuple[str, str | None]:
-    """Which catalog id the shop lists the offer under: `true`, `wrong` or `missing`, and the id."""
+    """The catalog id that the shop lists for the offer, and whether it is `true`, `wrong` or `missing`."""
     u = float(rng.random())
     if u < shop.catalog_noise:
         other = catalogue.lookalike(catalog, rng)

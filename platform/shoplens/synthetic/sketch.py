@@ -1,7 +1,7 @@
-"""A drawing board for silhouettes: what stands where (slots), how far out (relief), where lines run (ink).
+"""Drawing board for silhouettes with three layers: slots (surfaces), relief (height) and ink (lines).
 
-Coordinates are fractions of the board, x to the right and y down. Nothing is coloured here: a slot is a
-surface that `surfaces.py` paints later, so that one silhouette serves every colour, pattern and material.
+Coordinates are fractions of the board, x to the right and y down. A sketch has no colours. `surfaces.py` paints its
+slots later, so one silhouette serves every colour, pattern and material.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Volume = Literal["flat", "column", "row", "ball"]
 
 
 class Slot(IntEnum):
-    """The surfaces of a product; BODY takes its colour, pattern and material, TRIM the accent colour."""
+    """Surfaces of a product. BODY gets the design's colour, pattern and material, TRIM the accent colour."""
 
     EMPTY = 0
     BODY = 1
@@ -35,7 +35,7 @@ class Slot(IntEnum):
 
 
 def rounded(corners: Outline, radius: float = 0.03) -> list[Point]:
-    """A closed outline with its corners rounded; a corner `(x, y, r)` has its own radius."""
+    """Rounds the corners of a closed outline. A corner `(x, y, r)` has its own radius r."""
     points = np.array([corner[:2] for corner in corners], dtype=np.float64)
     radii = np.array([corner[2] if len(corner) > 2 else radius for corner in corners])
     before, after = np.roll(points, 1, 0) - points, np.roll(points, -1, 0) - points
@@ -50,19 +50,19 @@ def rounded(corners: Outline, radius: float = 0.03) -> list[Point]:
 
 
 def mirrored(half: Outline, axis: float = 0.5) -> list[tuple[float, ...]]:
-    """Right half of an outline, from its top to its bottom -> the whole, mirrored at x = `axis`."""
+    """Completes the right half of an outline, given from top to bottom, by its mirror image at x = `axis`."""
     right = [tuple(corner) for corner in half]
     return right + [(2 * axis - x, *rest) for x, *rest in reversed(right)]
 
 
 def arc(cx: float, cy: float, rx: float, ry: float, start: float = 0, stop: float = 360) -> list[Point]:
-    """Points of an ellipse from angle `start` to `stop` (degrees, clockwise from the right)."""
+    """Points of an ellipse from angle `start` to `stop`, in degrees clockwise from the right."""
     t = np.radians(np.linspace(start, stop, max(8, int(abs(stop - start) / 10) + 1)))
     return list(zip((cx + rx * np.cos(t)).tolist(), (cy + ry * np.sin(t)).tolist(), strict=True))
 
 
 class Sketch:
-    """`slots` uint8 [side, side], `relief` uint8 (height of the surface), `ink` uint8 (darkness of lines)."""
+    """Three images [side, side] of uint8: `slots`, `relief` (height of the surface) and `ink` (darkness of lines)."""
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -81,7 +81,7 @@ class Sketch:
         bulge: int = 90,
         edge: int = 70,
     ) -> None:
-        """Lays a part over what is there; `bulge` raises its middle, `edge` is the ink of its outline."""
+        """Draws a part over the sketch. `bulge` raises its middle, `edge` is the ink of its outline."""
         points = [(x * self.side, y * self.side) for x, y, *_ in outline]
         self._slots.polygon(points, fill=int(slot))
         self._ink.polygon(points, fill=0)
@@ -103,6 +103,7 @@ class Sketch:
         self.relief.paste(dome.point([low + (high - low) * level // 255 for level in range(256)]), (left, top), mask)
 
     def oval(self, cx: float, cy: float, rx: float, ry: float, slot: Slot = Slot.BODY, **how: object) -> None:
+        """An elliptic part; `how` as in `part`."""
         self.part(arc(cx, cy, rx, ry), slot, **how)  # type: ignore[arg-type]
 
     def box(
@@ -115,10 +116,11 @@ class Sketch:
         r: float = 0.015,
         **how: object,
     ) -> None:
+        """A rectangular part with corners of radius `r`; `how` as in `part`."""
         self.part(rounded([(left, top), (right, top), (right, bottom), (left, bottom)], r), slot, **how)  # type: ignore[arg-type]
 
     def strap(self, path: Sequence[Point], width: float, slot: Slot = Slot.TRIM, *, height: int = 150) -> None:
-        """A band of the given width along an open path: handles, straps, legs, cords."""
+        """A band along an open path, for handles, straps, legs and cords."""
         points = [(x * self.side, y * self.side) for x, y in path]
         pixels = max(1, round(width * self.side))
         for draw, fill, wide in (
@@ -135,18 +137,19 @@ class Sketch:
             self._relief.line(points, fill=min(255, height + 50), width=max(1, pixels // 3), joint="curve")
 
     def hole(self, outline: Outline) -> None:
+        """Clears all layers inside an outline."""
         points = [(x * self.side, y * self.side) for x, y, *_ in outline]
         self._slots.polygon(points, fill=int(Slot.EMPTY))
         self._relief.polygon(points, fill=0)
         self._ink.polygon(points, fill=0)
 
     def seam(self, path: Sequence[Point], dark: int = 90, width: float = 0.006) -> None:
-        """A thin line on the surface: stitching, a drawer's gap, a watch hand."""
+        """A thin line on the surface, such as stitching or a watch hand."""
         points = [(x * self.side, y * self.side) for x, y in path]
         self._ink.line(points, fill=dark, width=max(1, round(width * self.side)), joint="curve")
 
     def fold(self, path: Sequence[Point], depth: int = -40, width: float = 0.03) -> None:
-        """A soft furrow (depth < 0) or ridge (> 0) of the relief; it fades where the relief is blurred."""
+        """A furrow (depth < 0) or ridge (depth > 0) in the relief. Blurring the relief softens it."""
         points = [(x * self.side, y * self.side) for x, y in path]
         layer = Image.new("L", self.relief.size, 0)
         ImageDraw.Draw(layer).line(points, fill=abs(depth), width=max(1, round(width * self.side)), joint="curve")

@@ -1,4 +1,4 @@
-"""Painting a sketch: patterns, textures of materials, and the slope of the surface that light falls on."""
+"""Painting of sketches: patterns, textures of materials, and the slope of the surface for the light."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from shoplens.synthetic.vocabulary import MATERIALS, RGB
 
 @dataclass(frozen=True)
 class CutOut:
-    """A product before it is photographed: the part [h, w] of a square drawing of `side` pixels it fills.
+    """A painted product without light or background, cropped to [h, w] from a square drawing of `side` pixels.
 
-    `albedo` float32 [h, w, 3] in 0..255, `alpha` uint8 [h, w], `slope` float32 [2, h, w] (of the surface,
-    to the right and down), `gloss` float32 [h, w] in 0..1; `corner` (x, y) is where it lies in the drawing.
+    albedo   float32 [h, w, 3] in 0..255
+    alpha    uint8 [h, w]
+    slope    float32 [2, h, w], slope of the surface to the right and down
+    gloss    float32 [h, w] in 0..1
+    corner   (x, y) of the crop in the drawing
     """
 
     albedo: np.ndarray
@@ -31,7 +34,7 @@ class CutOut:
 
 
 def paint(design: Design, side: int) -> CutOut:
-    """Draws a design at `side` pixels, without background or light."""
+    """Draws and paints a design at `side` x `side` pixels."""
     sketch = Sketch(side)
     design.leaf.draw(sketch, {key: word.en for key, word in design.shape.items()}, design.form)
     slots = np.asarray(sketch.slots)
@@ -90,7 +93,7 @@ def paint(design: Design, side: int) -> CutOut:
 
 
 def pattern(name: str, ground: RGB, motif: RGB, scale: float, angle: float, side: int) -> np.ndarray:
-    """A cloth of the pattern, float32 [side, side, 3]."""
+    """A cloth with the pattern, float32 [side, side, 3] in 0..255."""
     step = max(8, int(side * _REPEAT[name] * scale))
     tile = Image.new("RGB", (step, step), ground)
     _TILES[name](ImageDraw.Draw(tile), step, ground, motif)
@@ -197,7 +200,7 @@ _TILES: dict[str, Callable[[ImageDraw.ImageDraw, int, RGB, RGB], None]] = {
 
 @lru_cache(maxsize=64)
 def texture(name: str, side: int) -> np.ndarray:
-    """How much lighter or darker the material is from point to point, float32 [side, side], about [-1, 1]."""
+    """Brightness variation of a material, float32 [side, side], about in [-1, 1]."""
     rng = np.random.Generator(np.random.PCG64(20))
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) * (256 / side)
 

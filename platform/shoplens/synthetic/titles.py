@@ -1,4 +1,4 @@
-"""Titles: the clean ones in two languages, and the noisy one that a seller writes from the same facts."""
+"""Titles of a design: clean ones in two languages, and a seller's noisy one from the same facts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LEFT_OUT = {
     "shape": 0.30,
     "category": 0.0,
 }
-"""How often a seller leaves a fact out of the title; a plain pattern is left out 70% of the time."""
+"""Probability that a seller leaves a fact out of the title. A plain pattern is left out with probability 0.7."""
 
 
 def facts(design: Design) -> dict[str, list[Word]]:
-    """What a title can say about a design, by field."""
+    """Words for a design that a title can contain, by field."""
     return {
         "brand": [design.brand],
         "group": [design.leaf.group],
@@ -34,7 +34,7 @@ def facts(design: Design) -> dict[str, list[Word]]:
 
 
 def clean_titles(design: Design) -> dict[str, str]:
-    """`title_ko` and `title_en`: every fact once, nothing else."""
+    """`title_ko` and `title_en`, with each fact once and nothing else."""
     known = facts(design)
     if design.pattern == "plain":
         known["pattern"] = []
@@ -45,9 +45,9 @@ def clean_titles(design: Design) -> dict[str, str]:
     }
 
 
-def seller_title(design: Design, hand: Seller, rng: np.random.Generator) -> str:
-    """The title as the seller `hand` would write it: its language, order and words, facts left out, noise."""
-    habit = hand.title
+def seller_title(design: Design, style: Seller, rng: np.random.Generator) -> str:
+    """A title in the style of the seller `style`: its language, order and words, with missing facts and noise."""
+    habit = style.title
     words: list[str] = []
     for field in habit.order:
         for word in facts(design)[field]:
@@ -67,13 +67,13 @@ def seller_title(design: Design, hand: Seller, rng: np.random.Generator) -> str:
         words.append(design.model_code)
     front = [badge for badge in habit.badges if rng.random() < 0.7]
     if habit.shows_name:
-        front.insert(0, hand.name)
+        front.insert(0, style.name)
     back = [tail for tail in habit.tails if rng.random() < 0.5]
     return " ".join(filter(None, [*front, habit.separator.join(words), *back]))
 
 
 def description(design: Design) -> str:
-    """Two sentences, Korean and English, as a shop's own editor would write them."""
+    """A clean description: Korean and English sentences from the clean titles and the accent colour."""
     titles = clean_titles(design)
     accent = COLOURS[design.accent].word
     return f"{titles['title_ko']} 상품입니다. {accent.korean} 포인트. {titles['title_en']}; details in {accent.en}."

@@ -1,4 +1,4 @@
-"""The words of the shop in English and Korean: colours, patterns, materials and brands."""
+"""Vocabulary of the shop in English and Korean: colours, patterns, materials and brands."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Word:
-    """A value as shoppers write it: English, then Korean and its synonyms."""
+    """A value in English (`en`) and in Korean with synonyms (`ko`)."""
 
     en: str
     ko: tuple[str, ...]
 
     @property
     def korean(self) -> str:
+        """The usual Korean word."""
         return self.ko[0]
 
 
 @dataclass(frozen=True)
 class Colour:
+    """A named colour; `rgb` in 0..255."""
+
     word: Word
     rgb: RGB
 
 
 @dataclass(frozen=True)
 class Material:
-    """`gloss` 0..1 is the strength of highlights, `grain` that of the texture; `premium` moves the price."""
+    """A material: strengths of highlights (`gloss`) and texture (`grain`) in 0..1, and its effect on the price (`premium`)."""
 
     word: Word
     texture: str
@@ -38,7 +41,7 @@ class Material:
 
 
 def words(*pairs: str) -> tuple[Word, ...]:
-    """`"long sleeve=긴팔/롱슬리브"` -> Word."""
+    """`"long sleeve=긴팔/롱슬리브"` -> `Word("long sleeve", ("긴팔", "롱슬리브"))`, for each pair."""
     return tuple(Word(en, tuple(ko.split("/"))) for en, ko in (pair.split("=") for pair in pairs))
 
 

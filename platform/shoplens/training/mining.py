@@ -1,7 +1,7 @@
-"""Plans that follow the model: at the start of an epoch the workers encode the training samples and mine them.
+"""Mined negatives: at the start of an epoch the workers encode the training samples and find the confusable ones.
 
-What was mined lies beside the checkpoints, so the feed's processes read it there, a restarted run follows the
-same plan, and a run can be asked afterwards what it trained on.
+The result is a file beside the checkpoints. The feed's processes read it there, a restarted run follows the same plan,
+and the file shows afterwards what the run trained on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def mined_file(run_folder: Path, epoch: int) -> Path:
 
 
 def wait_for_neighbours(run_folder: Path, epoch: int) -> np.ndarray:
-    """int32 [n, k], once the workers have reached that epoch: the feed runs ahead of them."""
+    """The mined neighbours int32 [n, k]. Blocks until the workers have reached that epoch: the feed runs ahead of them."""
     file = mined_file(run_folder, epoch)
     while not file.exists():
         time.sleep(0.2)
@@ -43,7 +43,7 @@ def mine_epoch(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> dict[str, float]:
-    """Makes the file of an epoch unless it is there; every worker encodes its share. Returns figures to log."""
+    """Makes the file of an epoch if it is missing. Every worker encodes its share. Returns figures to log."""
     file = mined_file(run_folder, epoch)
     rank, world_size = (
         (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)

@@ -1,4 +1,4 @@
-"""What a killed run continues from: weights, optimizer, random states and the step, as one folder."""
+"""The state that a killed run continues from: weights, optimizer, random states and the step, in one folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, rank: int) -> None:
-    """`step` is the number of steps done. Every rank writes its random state, rank 0 the rest."""
+    """Writes the state after `step` steps. Every rank writes its random state, rank 0 everything else."""
     torch.save(_random_state(), folder / f"random-{rank}.pt")
     if rank == 0:
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / "state.pt")
@@ -21,9 +21,9 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step:
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int) -> int:
-    """Restores everything and returns the number of steps done.
+    """Restores the state and returns the number of steps done.
 
-    A rank that the saved run did not have (another number of workers) starts with its own random state.
+    If the number of workers has grown, a new rank keeps its own random state.
     """
     state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])

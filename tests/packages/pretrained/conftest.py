@@ -1,4 +1,4 @@
-"""Tiny checkpoints with random weights, and the photos and texts that they are compared on."""
+"""Tiny checkpoints with random weights, and photos and texts to compare their vectors on."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make_texts() -> list[str]:
 
 
 def make_photos() -> list[Image.Image]:
-    """Smooth colours and noise at 64 aspect ratios, larger and smaller than the models take."""
+    """Photos of smooth colours and noise at 64 aspect ratios, larger and smaller than the model's input."""
     rng = np.random.default_rng(1)
     photos = []
     for number in range(64):
@@ -53,7 +53,7 @@ def make_photos() -> list[Image.Image]:
 
 
 def clip_tokenizer() -> CLIPTokenizer:
-    """CLIP's own tokenizer class over a vocabulary learnt from the texts; every byte is in it."""
+    """CLIP's own tokenizer class with a vocabulary learnt from the texts, which contains every byte."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Lowercase()
@@ -84,7 +84,7 @@ def siglip_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def spread(model: torch.nn.Module) -> None:
-    """Weights far enough from their initialisation that every one of them matters to the vectors."""
+    """Adds noise to all weights, so that each of them changes the vectors."""
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -135,11 +135,12 @@ def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(folder: Path) -> Embedder:
-    """The checkpoint as an untrained e-CLIP."""
-    found = read(str(folder))
-    model = DualEncoder(found.model, found.preprocessing, found.tokenizer.get_vocab_size(), pretrained=False)
-    model.start(found.weights())
-    return Embedder("eclip", found.model, found.preprocessing, found.tokenizer, model)
+    """The checkpoint as an e-CLIP without further training."""
+    checkpoint = read(str(folder))
+    vocab_size = checkpoint.tokenizer.get_vocab_size()
+    model = DualEncoder(checkpoint.model, checkpoint.preprocessing, vocab_size, pretrained=False)
+    model.start(checkpoint.weights())
+    return Embedder("eclip", checkpoint.model, checkpoint.preprocessing, checkpoint.tokenizer, model)
 
 
 def encode(embedder: Embedder, photos: Sequence[Image.Image], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

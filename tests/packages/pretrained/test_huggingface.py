@@ -1,4 +1,4 @@
-"""CLIP and SigLIP of transformers: taken over, packaged and given back, their vectors stay as they were."""
+"""CLIP and SigLIP of transformers: reading, packaging and exporting a checkpoint keeps its vectors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.packages.pretrained.conftest import encode, start, unit
 
 
 def original(folder: Path, photos: list[Image.Image], texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of the checkpoint by transformers alone, with its own processor."""
+    """Vectors of the checkpoint by transformers alone, with the checkpoint's own processor."""
     siglip = json.loads((folder / "config.json").read_text())["model_type"] == "siglip"
     model = (SiglipModel if siglip else CLIPModel).from_pretrained(folder).eval()
     processor = (SiglipProcessor if siglip else CLIPProcessor).from_pretrained(folder, backend="pil")
@@ -44,7 +44,7 @@ def test_vectors_agree_before_and_after_the_way_round(
     source: Path = request.getfixturevalue(f"{kind}_folder")
     wanted = original(source, photos, texts)
     distinct = len(np.unique(wanted[1].round(4), axis=0))
-    assert distinct > 50, "vectors that were all alike would agree whatever was done to the texts"
+    assert distinct > 50, "equal vectors would agree even if the texts were read wrongly"
     checkpoint = tmp_path / "checkpoint"
     shutil.copytree(source, checkpoint)
     start(checkpoint).save(tmp_path / "package", "", {})
@@ -71,7 +71,7 @@ def test_logits_agree_scale_and_bias_included(siglip_folder: Path, clip_folder: 
     ids = torch.ones(2, 16, dtype=torch.int64)
     pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     scale = siglip(pixels, ids, ids.bool()).logit_scale.item()
-    assert scale == pytest.approx(np.exp(4.75)), "a scale above 100 is not clamped away"
+    assert scale == pytest.approx(np.exp(4.75)), "a scale above 100 is not clamped"
 
 
 def test_clips_own_tokenizer_class_reads_the_export(clip_folder: Path, texts: list[str], tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_clips_own_tokenizer_class_reads_the_export(clip_folder: Path, texts: li
 
 
 def test_the_end_of_text_is_found_whatever_its_id(clip_folder: Path, tmp_path: Path) -> None:
-    """Neither a token of a larger id is the end, nor padding of the same id."""
+    """Neither a token with a larger id nor padding with the same id counts as the end of the text."""
     embedder = start(clip_folder)
     end = embedder.tokenizer.token_to_id("<|endoftext|>")
     start_of_text = embedder.tokenizer.token_to_id("<|startoftext|>")
@@ -95,7 +95,7 @@ def test_the_end_of_text_is_found_whatever_its_id(clip_folder: Path, tmp_path: P
 
 
 def broken(folder: Path, tmp_path: Path, name: str, change: dict[str, object] | None) -> Path:
-    """A copy of a checkpoint with one file changed, or left out."""
+    """A copy of a checkpoint with one file changed or removed."""
     copy = tmp_path / "broken"
     shutil.copytree(folder, copy)
     if change is None:

@@ -1,4 +1,4 @@
-"""open_clip checkpoints against its architecture written out once more, in plain torch and torchvision.
+"""open_clip checkpoints against a second implementation of its architecture in plain torch and torchvision.
 
 `benchmarks/agree_with_open_clip.py` makes the same comparison with open_clip itself.
 """
@@ -127,7 +127,7 @@ VISION_CFG = {
 
 
 class Case:
-    """A checkpoint in a folder, its modules, and how it prepares photos and texts."""
+    """A checkpoint in a folder, its modules, and its preparation of photos and texts."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         folder.mkdir()

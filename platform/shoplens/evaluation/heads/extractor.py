@@ -1,4 +1,4 @@
-"""What a package knows of attributes: heads, and what a category says of them. Fitted, kept in files, asked."""
+"""The attribute extractor of a package: linear heads, and a prior from the product's category."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.attributes import (
+    MACRO_F1_TITLE,
     MIN_PRODUCTS,
     fit_heads,
     judge_answers,
@@ -25,24 +26,26 @@ from shoplens.evaluation.attributes import (
 from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit, Modality
 from shoplens.evaluation.heads.probes import PRECISION, AttributeHeads, LinearHead
 from shoplens.evaluation.heads.value_counts import ValueCounts
-from shoplens.evaluation.results import Findings
+from shoplens.evaluation.results import Findings, MetricInfo
 from shoplens.schema import CategoryTree
 from shoplens.statistics.bootstrap import mean_of
 from shoplens.statistics.calibration import threshold_at_precision
 
 FOLDER = "attributes"
-"""Where a package holds its extractor."""
+"""The folder of the extractor in a package."""
 FILE = "categories.json"
 FORMAT_VERSION = 1
+TITLE = "Attributes, by linear heads where the category is known"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""How much of a category's word counts: what the development rows choose from."""
+"""Weights of the category prior, of which the development rows choose one."""
 RELEVANT = 0.5
-"""Where the category is not known, a key is answered if it occurs in the product's category with this probability."""
+"""If the category is unknown, a key is answered if the product's category has it with at least this probability."""
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """Of one key: its values, likeliest first, their probabilities [values], and whether the first is sure enough."""
+    """The answer for one key: values by falling probability, probabilities [values], whether the first passes the
+    threshold."""
 
     key: str
     values: tuple[str, ...]
@@ -52,7 +55,7 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Hint:
-    """What a known category changes for one modality: how much it counts, and each key's threshold then."""
+    """The effect of a known category for one modality: its weight, and the threshold of each key with that weight."""
 
     weight: float
     thresholds: Mapping[str, float]
@@ -60,24 +63,24 @@ class Hint:
 
 @dataclass(frozen=True)
 class Extractor:
-    """Attribute heads for photos, texts and both, with the counts that turn a category into a prior.
+    """Attribute heads for photos, texts and both, with counts that make a prior from a category.
 
-    Where the category c is known, the probability of a head's value v is
+    If the category c is known, the probability of a head's value v is
 
         p(v | x, c)  ~  p(v | x) (p(v | c) / p(v))^w
 
-    with the smoothed shares of `ValueCounts`. w = 1 is Bayes' rule where x tells nothing of c that v does not; a
-    photo mostly shows its category, which would then count twice, so w is chosen on the development split, by
-    log loss, one for each modality. Thresholds are set for these probabilities anew.
+    with the smoothed shares of `ValueCounts`. w = 1 is Bayes' rule if x and c are independent given v. But a photo
+    mostly shows its category, which would then count twice. So w is chosen on the development split by log loss, one
+    for each modality. Thresholds are chosen anew for these probabilities.
     """
 
     heads: Mapping[Modality, AttributeHeads]
     category: Mapping[Modality, LinearHead]
-    """Which category a vector is of; empty where the products have none. Its values are category ids."""
+    """Heads that predict the category; their values are category ids. Empty if the products have no category."""
     counts: ValueCounts
     hints: Mapping[Modality, Hint]
     learnt_from: Mapping[str, Any]
-    """`dataset`: its digest, `splits`: what heads, thresholds and weights were chosen on"""
+    """`dataset`: its digest; `splits`: the splits on which heads, thresholds and weights were chosen"""
 
     @property
     def keys(self) -> list[str]:
@@ -89,7 +92,7 @@ class Extractor:
         return next(iter(self.heads["fused"].heads.values())).weights.shape[1]
 
     def knows(self, key: str, values: Collection[str] = ()) -> bool:
-        """Whether there is a head for the key, and all of `values` are its own."""
+        """Whether the key has a head, and the head has all of `values`."""
         head = self.heads["fused"].heads.get(key)
         return head is not None and set(values) <= set(head.values)
 
@@ -103,7 +106,10 @@ class Extractor:
         *,
         precision: float = PRECISION,
     ) -> Extractor | None:
-        """None if the products of `train` have no key to learn. `tree` holds the categories of both splits."""
+        """Fits heads and prior. Returns None if the products of `train` have no key to learn.
+
+        tree   holds the categories of both splits
+        """
         known = vocabularies(train.attributes)
         if not known:
             return None
@@ -114,7 +120,7 @@ class Extractor:
         return cls(heads, _category_heads(train, development, tree), counts, hints, learnt_from)
 
     def guess_category(self, modality: Modality, vector: np.ndarray) -> tuple[str, float] | None:
-        """The likeliest category of `vector` [d] and its probability; None where that was not learnt."""
+        """The most probable category of `vector` [d] and its probability; None if no category head was learnt."""
         head = self.category.get(modality)
         if head is None:
             return None
@@ -122,7 +128,7 @@ class Extractor:
         return head.values[found.code[0]], float(found.probability[0])
 
     def relevant(self, modality: Modality, vector: np.ndarray, category: str | None) -> list[str]:
-        """Keys that products of the category have; without one, of the categories that `vector` [d] may be of."""
+        """The keys that products of the category have. Without a category, it is predicted from `vector` [d]."""
         if category is not None:
             seen = self.counts.keys(category)
             return [key for key in self.keys if key in seen]
@@ -134,14 +140,18 @@ class Extractor:
 
     @cached_property
     def _occurs(self) -> dict[Modality, np.ndarray]:
-        """Whether products of a category have a key, bool [categories of the head, keys]."""
+        """bool [categories of the head, keys]: whether products of the category have the key."""
         seen = {m: [self.counts.keys(category) for category in head.values] for m, head in self.category.items()}
         return {m: np.array([[key in keys for key in self.keys] for keys in found]) for m, found in seen.items()}
 
     def probabilities(
         self, modality: Modality, vectors: np.ndarray, key: str, categories: Sequence[str] | None = None
     ) -> np.ndarray:
-        """Of the head of `key`, [n, values], for `vectors` [n, d]; given the `categories` [n], ids, if they are known."""
+        """Probabilities of the values of `key`, [n, values].
+
+        vectors      float32 [n, d] of unit length
+        categories   category ids [n], if they are known
+        """
         head = self.heads[modality].heads[key]
         if categories is None:
             return head.predict_proba(vectors)
@@ -157,10 +167,10 @@ class Extractor:
         category: str | None = None,
         among: Sequence[str] | None = None,
     ) -> Extracted:
-        """What the head of `key` says of `vector` [d], of unit length.
+        """The answer of the head of `key` for `vector` [d] of unit length.
 
-        category   the product's category id
-        among      values of the head that come into question; their probabilities are given that one of them is right
+        category   the product's category id, if it is known
+        among      candidate values of the head; probabilities are conditional on one of them being right
         """
         head = self.heads[modality].heads[key]
         probabilities = self.probabilities(modality, vector[None], key, None if category is None else [category])[0]
@@ -179,23 +189,23 @@ class Extractor:
         )
 
     def save(self, package: str | os.PathLike[str]) -> None:
-        """Writes `attributes/` of the package: heads by modality, `category/` likewise, and `categories.json`."""
+        """Writes `attributes/` into the package: heads by modality, `category/` heads by modality, `categories.json`."""
         folder = Path(package) / FOLDER
         for modality in MODALITIES:
             self.heads[modality].save(folder)
             if modality in self.category:
                 AttributeHeads(modality, {"category": self.category[modality]}).save(folder / "category")
-        told = {
+        summary = {
             "format_version": FORMAT_VERSION,
             "learnt_from": dict(self.learnt_from),
             "hints": {m: {"weight": hint.weight, "thresholds": hint.thresholds} for m, hint in self.hints.items()},
             "categories": self.counts.to_json(),
         }
-        (folder / FILE).write_text(json.dumps(told, ensure_ascii=False, indent=1), "utf-8")
+        (folder / FILE).write_text(json.dumps(summary, ensure_ascii=False, indent=1), "utf-8")
 
     @classmethod
     def load(cls, package: str | os.PathLike[str]) -> Extractor | None:
-        """None if the package has none. Raises ShoplensError if it is damaged."""
+        """Returns None if the package has no extractor. Raises ShoplensError if the extractor is damaged."""
         folder = Path(package) / FOLDER
         if not folder.is_dir():
             return None
@@ -204,24 +214,25 @@ class Extractor:
         if (folder / "category").is_dir():
             category = {m: AttributeHeads.load(folder / "category", m).heads["category"] for m in MODALITIES}
         try:
-            told = json.loads((folder / FILE).read_text("utf-8"))
-            if told["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"format {told['format_version']}")
-            hints = {m: Hint(told["hints"][m]["weight"], told["hints"][m]["thresholds"]) for m in MODALITIES}
-            return cls(heads, category, ValueCounts.from_json(told["categories"]), hints, told["learnt_from"])
+            summary = json.loads((folder / FILE).read_text("utf-8"))
+            if summary["format_version"] != FORMAT_VERSION:
+                raise ValueError(f"format {summary['format_version']}")
+            hints = {m: Hint(summary["hints"][m]["weight"], summary["hints"][m]["thresholds"]) for m in MODALITIES}
+            return cls(heads, category, ValueCounts.from_json(summary["categories"]), hints, summary["learnt_from"])
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ShoplensError(f"{folder / FILE} is damaged: {error}") from error
 
 
 def judge_hints(extractor: Extractor, split: EmbeddedSplit) -> Findings:
-    """`attributes_with_category/{image,text,fused}/` macro_f1, coverage, precision, ece, each row's category known.
+    """`attributes_with_category/{image,text,fused}/` macro_f1, coverage, precision, ece with known categories.
 
-    As `attributes/...` of the same heads (see `attributes.extract`), over the rows that have a category.
+    The metrics are those of `attributes/...` (see `attributes.extract`) by the same heads, over the rows that have a
+    category.
     """
     found = Findings()
     group = split.catalog_of_product
     for modality in MODALITIES:
-        name, vectors, rows = f"attributes_with_category/{modality}", split.vectors(modality), split.rows(modality)
+        vectors, rows = split.vectors(modality), split.rows(modality)
         answered, right, confidence, unit_group, scores = [], [], [], [], []
         for key in extractor.keys:
             asked, truth, categories = _asked(split, modality, key, extractor.counts.tree)
@@ -236,13 +247,17 @@ def judge_hints(extractor: Extractor, split: EmbeddedSplit) -> Findings:
             confidence.append(best)
             unit_group.append(unit)
         if scores:
-            found.add_statistic(f"{name}/macro_f1", mean_of(scores))
-            judge_answers(found, name, answered, right, confidence, unit_group, group)
+            task, info = (
+                "attributes_with_category",
+                MetricInfo(title=MACRO_F1_TITLE, task_title=TITLE, modality=modality),
+            )
+            found.add_statistic(f"{task}/{modality}/macro_f1", mean_of(scores), info=info)
+            judge_answers(found, task, TITLE, modality, answered, right, confidence, unit_group, group)
     return found
 
 
 def _category_heads(train: EmbeddedSplit, development: EmbeddedSplit, tree: CategoryTree) -> dict[Modality, LinearHead]:
-    """By modality, over the deepest categories that `MIN_PRODUCTS` training products are in."""
+    """Category heads by modality, over the deepest categories with at least `MIN_PRODUCTS` training products."""
     paths = train.path_of_product
     products = Counter(path[:level] for path in paths for level in range(1, len(path) + 1))
     id_of = {node.path: node.id for node in tree if products[node.path] >= MIN_PRODUCTS}
@@ -268,7 +283,7 @@ def _category_heads(train: EmbeddedSplit, development: EmbeddedSplit, tree: Cate
 def _hint(
     modality: Modality, heads: AttributeHeads, development: EmbeddedSplit, counts: ValueCounts, precision: float
 ) -> Hint:
-    """Chosen on the development rows that have a category; without any the category does not count."""
+    """The hint chosen on the development rows that have a category. Without such a row the weight is 0."""
     judged = {}
     for key, head in heads.heads.items():
         asked, truth, categories = _asked(development, modality, key, counts.tree)
@@ -286,7 +301,7 @@ def _hint(
 def _asked(
     split: EmbeddedSplit, modality: Modality, key: str, tree: CategoryTree
 ) -> tuple[np.ndarray, list[str], list[str]]:
-    """Places in `split.vectors` of the rows [n] with a value and a category, their values and category ids."""
+    """Rows [n] with a value and a category: their places in `split.vectors`, values and category ids."""
     id_of = {node.path: node.id for node in tree}
     categories, values = [id_of.get(path) for path in split.path_of_product], single_values(split, key)
     found = [
@@ -310,6 +325,6 @@ def _lifted(probabilities: np.ndarray, lift: np.ndarray, weight: float) -> np.nd
 
 
 def _loss(probabilities: np.ndarray, codes: np.ndarray) -> float:
-    """Summed -log p of the right values, over the rows whose value the head knows (codes [n] >= 0)."""
+    """Sum of -log p of the right values, over rows whose value the head knows (codes [n] >= 0)."""
     right = probabilities[np.flatnonzero(codes >= 0), codes[codes >= 0]]
     return float(-np.log(np.maximum(right, 1e-12)).sum())

@@ -1,4 +1,4 @@
-"""Linear heads on frozen vectors: one a question, with calibrated probabilities and abstention."""
+"""Linear heads on frozen vectors: one head for each question, with calibrated probabilities and abstention."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from shoplens.errors import ShoplensError
 from shoplens.statistics.calibration import fit_temperature, threshold_at_precision
 
 PENALTIES = (1e-2, 1e-1, 1.0)
-"""Inverse strengths of the ridge penalty that the development rows choose from."""
+"""Inverse strengths of the ridge penalty, of which the development rows choose one."""
 DEFAULT_PENALTY = 1e-1
 STEPS = 100
-"""L-BFGS steps at most. Vectors of few directions need many more to converge, for no better development loss."""
+"""Maximum of L-BFGS steps. Vectors of low rank need many more to converge, without a better development loss."""
 PRECISION = 0.9
 FORMAT_VERSION = 1
 Values = Sequence[str | None]
-"""A value for each row; None where it is not known."""
+"""A value for each row; None if it is unknown."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Of each row: the likeliest value's code [n], its probability [n], and whether the head answers at all [n]."""
+    """For each row: code of the most probable value [n], its probability [n], and whether the head answers [n]."""
 
     code: np.ndarray
     probability: np.ndarray
@@ -64,7 +64,7 @@ class LinearHead:
         return Answers(probabilities.argmax(axis=1), best, best >= self.threshold)
 
     def codes(self, values: Values) -> np.ndarray:
-        """[n] place of each value in `values`, -1 where the head does not know it."""
+        """[n] place of each value in the head's `values`; -1 if the head does not have it."""
         place = {value: code for code, value in enumerate(self.values)}
         return np.array([place.get(value, -1) if value is not None else -1 for value in values], dtype=np.int64)
 
@@ -78,12 +78,12 @@ class LinearHead:
         *,
         precision: float = PRECISION,
     ) -> LinearHead:
-        """Logistic regression on the rows [n, d] whose value is known, standardised.
+        """Logistic regression on the standardised rows [n, d] whose value is known.
 
-        The development rows choose the penalty and the temperature by log loss, and the threshold: the lowest
-        probability from which on `precision` of the answers to them are right, a value that training has not
-        seen counting as a wrong one. Without a development row it is the default penalty, temperature 1 and no
-        abstention. Raises ValueError unless at least two values are known.
+        The development rows choose the penalty and the temperature by log loss. They also choose the threshold: the
+        lowest probability at which `precision` of the answers are right. A value that training has not seen counts as
+        wrong. Without development rows the head has the default penalty, temperature 1 and no abstention.
+        Raises ValueError unless at least two different values are known.
         """
         known = np.array([value is not None for value in values], dtype=bool)
         truth = np.array([value for value in values if value is not None], dtype=str)
@@ -139,7 +139,7 @@ class AttributeHeads:
         *,
         precision: float = PRECISION,
     ) -> AttributeHeads:
-        """A missing value (None) is no negative: each head learns from the rows that have its key."""
+        """Fits one head for each key, from the rows that have the key. A missing value (None) is not a negative."""
         heads = {
             key: LinearHead.fit(vectors, values, development, development_values_by_key[key], precision=precision)
             for key, values in values_by_key.items()
@@ -157,15 +157,15 @@ class AttributeHeads:
         """Writes `MODALITY.safetensors` (weights and biases) and `MODALITY.json` (everything else)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        arrays, told = {}, []
+        arrays, heads = {}, []
         for number, (key, head) in enumerate(self.heads.items()):
             arrays[f"{number}.weights"] = np.ascontiguousarray(head.weights)
             arrays[f"{number}.bias"] = np.ascontiguousarray(head.bias)
-            told.append(
+            heads.append(
                 {"key": key, "values": head.values, "temperature": head.temperature, "threshold": head.threshold}
             )
         save_file(arrays, folder / f"{self.modality}.safetensors")
-        summary = {"format_version": FORMAT_VERSION, "modality": self.modality, "heads": told}
+        summary = {"format_version": FORMAT_VERSION, "modality": self.modality, "heads": heads}
         (folder / f"{self.modality}.json").write_text(json.dumps(summary, ensure_ascii=False, indent=1), "utf-8")
 
     @classmethod
@@ -178,14 +178,14 @@ class AttributeHeads:
                 raise ValueError(f"format {summary['format_version']}")
             arrays = load_file(folder / f"{modality}.safetensors")
             heads = {}
-            for number, told in enumerate(summary["heads"]):
+            for number, entry in enumerate(summary["heads"]):
                 weights, bias = arrays[f"{number}.weights"], arrays[f"{number}.bias"]
-                if weights.shape[:1] != bias.shape or len(bias) != len(told["values"]):
+                if weights.shape[:1] != bias.shape or len(bias) != len(entry["values"]):
                     raise ValueError(
-                        f"the head of {told['key']!r} has {len(told['values'])} values, {bias.shape} biases"
+                        f"the head of {entry['key']!r} has {len(entry['values'])} values, {bias.shape} biases"
                     )
-                heads[told["key"]] = LinearHead(
-                    tuple(told["values"]), weights, bias, told["temperature"], told["threshold"]
+                heads[entry["key"]] = LinearHead(
+                    tuple(entry["values"]), weights, bias, entry["temperature"], entry["threshold"]
                 )
         except FileNotFoundError as error:
             raise ShoplensError(

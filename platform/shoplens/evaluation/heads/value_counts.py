@@ -1,4 +1,4 @@
-"""How often each attribute value is seen in each category: what a category tells of a value before any photo."""
+"""Counts of each attribute value in each category: the prior of a value given the category."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from shoplens.schema import CategoryTree
 
 STRENGTH = 10.0
-"""Products that what is known of the parent category counts for."""
+"""The share in the parent category has the weight of this many products."""
 EVERYTHING = ""
-"""Stands for the whole shop, above the roots of the tree; no category has this id."""
+"""The id of the whole shop, above the roots of the tree. No category has this id."""
 
 
 @dataclass(frozen=True)
 class ValueCounts:
-    """Products by category (everything below it included), key and value."""
+    """Counts of products by category (with everything below it), key and value."""
 
     tree: CategoryTree
     counts: Mapping[str, Mapping[str, Mapping[str, int]]]
-    """category id -> key -> value -> products; a category, key or value that was not seen is missing"""
+    """category id -> key -> value -> number of products; categories, keys and values without a product are missing"""
 
     @classmethod
     def of(
@@ -33,9 +33,9 @@ class ValueCounts:
         paths: Sequence[tuple[str, ...]],
         known: Mapping[str, Collection[str]],
     ) -> ValueCounts:
-        """Counts the products with `attributes` [p] and category `paths` [p] (empty: not known).
+        """Counts products by their `attributes` [p] and category `paths` [p] (empty if unknown).
 
-        known   key -> the values of it that are counted
+        known   key -> values to count; other keys and values are ignored
         """
         id_of = {node.path: node.id for node in tree}
         counts: dict[str, dict[str, Counter[str]]] = {}
@@ -48,17 +48,17 @@ class ValueCounts:
         return cls(tree, counts)
 
     def keys(self, category: str) -> set[str]:
-        """Keys seen in the category or, where none was, in the nearest category above it that has some."""
+        """Keys of the category. If it has none, keys of the nearest category above it that has some."""
         for ancestor in reversed(self._lineage(category)):
             if ancestor in self.counts:
                 return set(self.counts[ancestor])
         return set()
 
     def share(self, category: str, key: str, values: Sequence[str]) -> np.ndarray:
-        """p(value | category) [values], of products that have one of `values`.
+        """p(value | category) [values] among products that have one of `values`.
 
-        p(v | c) = (n(v, c) + S p(v | parent of c)) / (n(c) + S) with S = `STRENGTH`, from the whole shop, where it
-        is (n(v) + 1) / (n + values), down to the category.
+        p(v | c) = (n(v, c) + S p(v | parent of c)) / (n(c) + S) with S = `STRENGTH`. The recursion starts at the whole
+        shop with (n(v) + 1) / (n + number of values).
         """
         total = self._of(EVERYTHING, key, values) + 1
         share = total / total.sum()

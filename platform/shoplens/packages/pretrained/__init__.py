@@ -1,4 +1,4 @@
-"""Trained dual encoders as a beginning: packages of ours, Hugging Face CLIP and SigLIP, open_clip."""
+"""Pretrained dual encoders to start training from: shoplens packages, Hugging Face CLIP and SigLIP, open_clip."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ __all__ = ["Pretrained", "PretrainedPhotos", "filled_in", "read", "read_photos"]
 
 
 def read(source: str) -> Pretrained:
-    """A package of ours by its folder, or a checkpoint by hub name or folder (of two layouts, the transformers one).
+    """Reads a shoplens package by its folder, or a checkpoint by hub name or folder.
 
-    Raises ShoplensError if it cannot be had, or is of an architecture that e-CLIP cannot take over.
+    A checkpoint with both a transformers and an open_clip configuration is read as a transformers checkpoint.
+    Raises ShoplensError if the checkpoint cannot be read, or `DualEncoder` does not support its architecture.
     """
     if (Path(source) / "preprocess.json").is_file():
         return package.read(source)
@@ -29,38 +30,45 @@ def read(source: str) -> Pretrained:
     settings = read_json(source, open_clip.CONFIG)
     if settings is not None:
         return open_clip.read(source, settings)
-    what = f"its config.json says model_type {kind!r}" if config else f"it has no config.json and no {open_clip.CONFIG}"
-    raise ShoplensError(f"{source} is no checkpoint of CLIP, SigLIP or open_clip: {what}")
+    problem = (
+        f"its config.json says model_type {kind!r}" if config else f"it has no config.json and no {open_clip.CONFIG}"
+    )
+    raise ShoplensError(f"{source} is no checkpoint of CLIP, SigLIP or open_clip: {problem}")
 
 
 def read_photos(source: str) -> PretrainedPhotos:
-    """The image tower of what `read` reads, and of packages without a text tower. Raises ShoplensError as it does."""
+    """Reads the image tower of a package, with or without a text tower, or of a checkpoint.
+
+    Raises ShoplensError like `read`.
+    """
     if (Path(source) / "preprocess.json").is_file():
         return package.read_photos(source)
-    found = read(source)
-    tower = PhotoEncoderConfig(image=found.model.image, dim=found.model.dim)
-    return PretrainedPhotos(tower, found.preprocessing, found.weights)
+    checkpoint = read(source)
+    tower = PhotoEncoderConfig(image=checkpoint.model.image, dim=checkpoint.model.dim)
+    return PretrainedPhotos(tower, checkpoint.preprocessing, checkpoint.weights)
 
 
 def filled_in(tree: Mapping[str, Any], where: str, *, photos_only: bool = False) -> dict[str, Any]:
-    """A recipe's settings with the towers and preprocessing that `model.start_from` brings, or the image tower alone.
+    """Completes a recipe's settings with the towers and preprocessing of the checkpoint `model.start_from`.
 
-    Raises ConfigError if a setting contradicts the checkpoint, ShoplensError as `read` does.
+    photos_only   complete the image tower only
+
+    Raises ConfigError if a setting contradicts the checkpoint, and ShoplensError like `read`.
     """
     model = tree.get("model")
     if not isinstance(model, Mapping) or not model.get("start_from"):
         return dict(tree)
-    found = (read_photos if photos_only else read)(str(model["start_from"]))
-    brought = {
-        "model": found.model.model_dump(mode="json", include={"image", "text", "dim", "logit_bias"}),
-        "preprocessing": found.preprocessing.model_dump(mode="json"),
+    checkpoint = (read_photos if photos_only else read)(str(model["start_from"]))
+    settings = {
+        "model": checkpoint.model.model_dump(mode="json", include={"image", "text", "dim", "logit_bias"}),
+        "preprocessing": checkpoint.preprocessing.model_dump(mode="json"),
     }
-    return _merged(tree, brought, where, ())
+    return _merged(tree, settings, where, ())
 
 
-def _merged(tree: Mapping[str, Any], brought: Mapping[str, Any], where: str, path: tuple[str, ...]) -> dict[str, Any]:
+def _merged(tree: Mapping[str, Any], settings: Mapping[str, Any], where: str, path: tuple[str, ...]) -> dict[str, Any]:
     merged = dict(tree)
-    for key, value in brought.items():
+    for key, value in settings.items():
         here = (*path, key)
         given = tree.get(key)
         if isinstance(given, Mapping) and isinstance(value, Mapping):
@@ -70,6 +78,6 @@ def _merged(tree: Mapping[str, Any], brought: Mapping[str, Any], where: str, pat
         else:
             raise ConfigError(
                 f"{where} cannot be used:\n  {'.'.join(here)} is {given!r:.80}, where the checkpoint of model.start_from "
-                f"has {value!r:.80}: leave it out (workloads/configs/eclip_finetune.yaml does)"
+                f"has {value!r:.80}: leave it out, as workloads/configs/eclip_finetune.yaml does"
             )
     return merged

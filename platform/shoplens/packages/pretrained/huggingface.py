@@ -1,4 +1,4 @@
-"""CLIP and SigLIP as transformers keeps them: read as a beginning, and written back from a package."""
+"""CLIP and SigLIP checkpoints of transformers: reading them to start from, and exporting a package to them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WEIGHT_NAMES: dict[str, tuple[tuple[str, str], ...]] = {
         ("logit_bias", "logit_bias"),
     ),
 }
-"""By model_type: how weight names begin in transformers, and here."""
+"""Prefixes of weight names by model_type: (in transformers, in `DualEncoder`)."""
 TOWER = (
     "model_type",
     "hidden_size",
@@ -51,7 +51,10 @@ TEXT_TOWER = (*TOWER, "vocab_size", "max_position_embeddings")
 
 
 def read(source: str, kind: str) -> Pretrained:
-    """Raises ShoplensError if a file is missing, the files contradict each other, or the model is not as CLIP's."""
+    """Reads a transformers checkpoint; `kind` is its model_type, a key of `WEIGHT_NAMES`.
+
+    Raises ShoplensError if a file is missing, the files contradict each other, or the model has no pooling head.
+    """
     from transformers import AutoConfig
 
     try:
@@ -61,7 +64,7 @@ def read(source: str, kind: str) -> Pretrained:
     image = {key: getattr(config.vision_config, key) for key in IMAGE_TOWER}
     text = {key: getattr(config.text_config, key) for key in TEXT_TOWER}
     if not getattr(config.vision_config, "vision_use_head", True):
-        raise ShoplensError(f"{source} has no pooling head, so no vector of an image to start from")
+        raise ShoplensError(f"{source} has no pooling head, so it gives no image vector: start from another checkpoint")
     preprocessing = _preprocessing(source)
     if image["image_size"] != preprocessing.size:
         raise ShoplensError(
@@ -91,29 +94,29 @@ def read(source: str, kind: str) -> Pretrained:
 
 
 def renamed(weights: Mapping[str, Tensor], names: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
-    """Every weight under its new name, after the first pair that fits; others are left out."""
-    pairs, found = tuple(names), {}
+    """Renames weights by prefix. The first matching pair (old, new) applies; weights without a match are dropped."""
+    pairs, result = tuple(names), {}
     for name, weight in weights.items():
         for old, new in pairs:
             if name.startswith(old):
-                found[new + name.removeprefix(old)] = weight
+                result[new + name.removeprefix(old)] = weight
                 break
-    return found
+    return result
 
 
 def _weights(source: str, kind: str) -> dict[str, Tensor]:
     from transformers import CLIPModel, SiglipModel
 
     try:
-        model, told = (CLIPModel if kind == "clip" else SiglipModel).from_pretrained(
+        model, info = (CLIPModel if kind == "clip" else SiglipModel).from_pretrained(
             source, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ShoplensError(f"cannot read the weights of {source}: {error}") from error
-    if told["missing_keys"]:
-        raise ShoplensError(f"the weights of {source} are incomplete: {min(told['missing_keys'])} is missing")
-    found = renamed(model.state_dict(), WEIGHT_NAMES[kind])
-    return {name: weight.reshape(()) if name.startswith("logit_") else weight for name, weight in found.items()}
+    if info["missing_keys"]:
+        raise ShoplensError(f"the weights of {source} are incomplete: {min(info['missing_keys'])} is missing")
+    weights = renamed(model.state_dict(), WEIGHT_NAMES[kind])
+    return {name: weight.reshape(()) if name.startswith("logit_") else weight for name, weight in weights.items()}
 
 
 def _preprocessing(source: str) -> Preprocessing:
@@ -123,22 +126,22 @@ def _preprocessing(source: str) -> Preprocessing:
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
     except (OSError, ValueError, ImportError) as error:
         raise ShoplensError(
-            f"cannot read how {source} prepares its images: {error} (what is needed is its preprocessor_config.json)"
+            f"cannot read how {source} prepares its images: {error} (add its preprocessor_config.json)"
         ) from error
     size, crop = processor.size, processor.crop_size if getattr(processor, "do_center_crop", False) else None
-    fitted: dict[str, Any] | None = None
+    resizing: dict[str, Any] | None = None
     if crop and size.shortest_edge and crop.height == crop.width:
-        fitted = {"resize": "crop", "size": crop.height, "edge": size.shortest_edge}
+        resizing = {"resize": "crop", "size": crop.height, "edge": size.shortest_edge}
     elif not crop and size.height and size.height == size.width:
-        fitted = {"resize": "squash", "size": size.height}
-    usual = processor.do_resize and processor.do_rescale and processor.do_normalize
-    if fitted is None or not usual or abs(processor.rescale_factor * 255 - 1) > 1e-6:
+        resizing = {"resize": "squash", "size": size.height}
+    standard = processor.do_resize and processor.do_rescale and processor.do_normalize
+    if resizing is None or not standard or abs(processor.rescale_factor * 255 - 1) > 1e-6:
         raise ShoplensError(
-            f"{source} prepares its images in a way that is not known here: its preprocessor_config.json should "
-            "resize to a square, or the shortest edge and crop the centre, then rescale by 1/255 and normalize"
+            f"{source} prepares its images in an unsupported way: its preprocessor_config.json must resize to a "
+            "square, or resize the shortest edge and crop the centre, then rescale by 1/255 and normalize"
         )
     settings = {
-        **fitted,
+        **resizing,
         "interpolation": Image.Resampling(processor.resample).name.lower(),
         "reducing_gap": None,
         "mean": processor.image_mean,
@@ -148,9 +151,10 @@ def _preprocessing(source: str) -> Preprocessing:
 
 
 def export(embedder: Embedder, folder: str | Path) -> None:
-    """Writes a package's model, tokenizer and image processor as transformers' CLIP or SigLIP, aside first.
+    """Writes a package's model, tokenizer and image processor to `folder` as a CLIP or SigLIP of transformers.
 
-    Raises ShoplensError if `folder` exists, or the towers are not such that transformers has a model for them.
+    It writes to `FOLDER.partial` first and renames that when it is complete.
+    Raises ShoplensError if `folder` exists, or transformers has no CLIP or SigLIP with these towers.
     """
     folder = Path(folder)
     if folder.exists():
@@ -173,16 +177,20 @@ def _kind(embedder: Embedder) -> Literal["clip", "siglip"]:
     ]
     heads = (image.projection, text.projection, text.pooling)
     if resize not in ("crop", "squash"):
-        raise ShoplensError(f"transformers cannot prepare images by resize: {resize}; only crop and squash can go back")
+        raise ShoplensError(
+            f"transformers cannot prepare images by resize: {resize}; only crop and squash can be exported"
+        )
     if forms == ["clip_vision_model", "clip_text_model"] and heads == ("linear", "linear", "eos"):
         if (text.config or {}).get("eos_token_id") == 2:
-            raise ShoplensError("transformers reads eos_token_id 2 as `the largest id`: this tokenizer cannot go back")
+            raise ShoplensError(
+                "transformers reads eos_token_id 2 as `the largest id`: this tokenizer cannot be exported"
+            )
         return "clip"
     if forms == ["siglip_vision_model", "siglip_text_model"] and heads == ("none", "affine", "last"):
         return "siglip"
     raise ShoplensError(
         f"transformers has no CLIP or SigLIP with these towers (image: {forms[0]}, text: {forms[1]}, "
-        f"{text.pooling} pooling): only a model that started from one can go back"
+        f"{text.pooling} pooling): only a model that started from one can be exported"
     )
 
 
@@ -191,7 +199,7 @@ def _model(embedder: Embedder, kind: str) -> Any:
 
     dim = embedder.dim
     image, text = dict(embedder.config.image.config or {}), dict(embedder.config.text.config or {})
-    names = [(here, there) for there, here in WEIGHT_NAMES[kind]]
+    names = [(ours, theirs) for theirs, ours in WEIGHT_NAMES[kind]]
     weights = renamed(embedder.model.state_dict(), names)
     if kind == "clip":
         config = CLIPConfig(

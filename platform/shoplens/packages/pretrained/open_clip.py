@@ -1,6 +1,6 @@
 """open_clip checkpoints (`open_clip_config.json`), read without open_clip.
 
-Its own transformers are computed by transformers' CLIP and SigLIP towers, its timm towers by timm.
+The CLIP and SigLIP towers of transformers compute open_clip's own transformers; timm computes its timm towers.
 """
 
 from __future__ import annotations
@@ -49,12 +49,15 @@ PLAIN: dict[str, dict[str, Any]] = {
         "block_type": "default",
     },
 }
-"""Keys that leave the architecture as it is, with the value that does."""
+"""Keys that do not change the architecture at this value; `ANY`: at any value."""
 PUNCTUATION = r"[!-/:-@\[-`{-~]"
 
 
 def read(source: str, settings: Mapping[str, Any]) -> Pretrained:
-    """Raises ShoplensError naming what of the architecture is not known here, or which file is missing."""
+    """Reads an open_clip checkpoint with the content `settings` of its `open_clip_config.json`.
+
+    Raises ShoplensError if a file is missing or a part of the architecture is not supported; the message names it.
+    """
     model, prepared = settings.get("model_cfg"), settings.get("preprocess_cfg", {})
     if not isinstance(model, Mapping) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model.keys():
         raise ShoplensError(f"the {CONFIG} of {source} should have model_cfg with embed_dim, vision_cfg and text_cfg")
@@ -79,12 +82,14 @@ def _known(place: str, config: Mapping[str, Any], keys: tuple[str, ...]) -> None
     for key, value in config.items():
         plain = PLAIN[place].get(key)
         if key not in keys and value and plain is not ANY and value != plain:
-            raise ShoplensError(f"open_clip's {key}: {value!r} in the {place} is not known here")
+            raise ShoplensError(f"open_clip's {key}: {value!r} in the {place} is not supported")
 
 
 def _vision_tower(config: Mapping[str, Any], quick: bool) -> dict[str, Any]:
     if not isinstance(config.get("layers", 12), int):
-        raise ShoplensError("open_clip's ResNet image towers are not known here; its ViT and timm towers are")
+        raise ShoplensError(
+            "open_clip's ResNet image towers are not supported: use a checkpoint with a ViT or timm tower"
+        )
     sizes = ("layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "norm_kwargs", "act_kwargs")
     _known("image tower", config, sizes)
     width = config.get("width", 768)
@@ -104,9 +109,7 @@ def _timm_tower(config: Mapping[str, Any]) -> dict[str, Any]:
     _known("image tower", config, (*own, "layers", "width", "head_width", "mlp_ratio", "patch_size"))
     pool, projection = config.get("timm_pool", "avg"), config.get("timm_proj", "linear")
     if projection not in ("linear", "none") or pool in ("abs_attn", "rot_attn"):
-        raise ShoplensError(
-            f"open_clip's timm tower with pooling {pool!r}, projection {projection!r} is not known here"
-        )
+        raise ShoplensError(f"open_clip's timm tower with pooling {pool!r}, projection {projection!r} is not supported")
     affine = "affine" if config.get("timm_proj_bias") else "linear"
     return {
         "name": config["timm_model_name"],
@@ -118,7 +121,7 @@ def _timm_tower(config: Mapping[str, Any]) -> dict[str, Any]:
 def _text_tower(config: Mapping[str, Any], quick: bool, eos: int) -> dict[str, Any]:
     if config.get("hf_model_name"):
         raise ShoplensError(
-            f"open_clip with a text tower from transformers ({config['hf_model_name']}) is not known here"
+            f"open_clip with a text tower from transformers ({config['hf_model_name']}) is not supported"
         )
     sizes = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "norm_kwargs", "act_kwargs")
     tokens = ("hf_tokenizer_name", "tokenizer_kwargs", "no_causal_mask", "pool_type", "proj_bias")
@@ -132,7 +135,7 @@ def _text_tower(config: Mapping[str, Any], quick: bool, eos: int) -> dict[str, A
     pooling = {"argmax": "eos", "eos": "eos", "last": "last"}.get(pool_type)
     if pooling is None or (pooling == "eos" and not causal):
         raise ShoplensError(
-            f"open_clip's text pooling {pool_type!r} {'with' if causal else 'without'} a causal mask is not known here"
+            f"open_clip's text pooling {pool_type!r} {'with' if causal else 'without'} a causal mask is not supported"
         )
     return {
         "config": {
@@ -153,7 +156,7 @@ def _text_tower(config: Mapping[str, Any], quick: bool, eos: int) -> dict[str, A
 def _transformer(config: Mapping[str, Any], width: int, quick: bool) -> dict[str, Any]:
     norm, activation = config.get("norm_kwargs") or {}, config.get("act_kwargs") or {}
     if norm.keys() - {"eps"} or activation.keys() - {"approximate"} or (quick and activation):
-        raise ShoplensError(f"open_clip's norm_kwargs {norm} or act_kwargs {activation} are not known here")
+        raise ShoplensError(f"open_clip's norm_kwargs {norm} or act_kwargs {activation} are not supported")
     tanh = activation.get("approximate") == "tanh"
     return {
         "hidden_size": width,
@@ -167,7 +170,7 @@ def _transformer(config: Mapping[str, Any], width: int, quick: bool) -> dict[str
 def _preprocessing(source: str, config: Mapping[str, Any], image_size: int) -> Preprocessing:
     resize = {"shortest": "crop", "squash": "squash"}.get(config.get("resize_mode", "shortest"))
     if resize is None or config.get("mode", "RGB") != "RGB":
-        raise ShoplensError(f"open_clip's preprocessing {dict(config)} of {source} is not known here")
+        raise ShoplensError(f"open_clip's preprocessing {dict(config)} of {source} is not supported")
     settings = {
         "size": config.get("size", image_size),
         "resize": resize,
@@ -183,22 +186,22 @@ def _tokenizer(source: str, config: Mapping[str, Any]) -> Tokenizer:
     options = dict(config.get("tokenizer_kwargs") or {})
     clean = options.pop("clean", "whitespace" if own else "lower")
     if options or clean not in ("lower", "whitespace", "canonicalize"):
-        raise ShoplensError(f"open_clip's tokenizer_kwargs {config.get('tokenizer_kwargs')} are not known here")
-    inside = has_tokenizer(source)
-    if not inside and not own:
+        raise ShoplensError(f"open_clip's tokenizer_kwargs {config.get('tokenizer_kwargs')} are not supported")
+    bundled = has_tokenizer(source)
+    if not bundled and not own:
         raise ShoplensError(
-            f"{source} has no tokenizer.json: open_clip keeps its default vocabulary in its own package. Save the same "
-            "one beside the weights: transformers.CLIPTokenizer.from_pretrained('openai/clip-vit-base-patch32')"
+            f"{source} has no tokenizer.json: open_clip keeps its default vocabulary in its own package. Save the "
+            "same one beside the weights: transformers.CLIPTokenizer.from_pretrained('openai/clip-vit-base-patch32')"
             ".save_pretrained(FOLDER)"
         )
     longest, fixed = config.get("context_length", 77), config.get("pool_type") == "last"
-    tokenizer = pretrained_tokenizer(source if inside else str(own), longest, fixed_length=fixed)
+    tokenizer = pretrained_tokenizer(source if bundled else str(own), longest, fixed_length=fixed)
     tokenizer.normalizer = normalizers.Sequence([*_cleaning(clean), *_parts(tokenizer.normalizer)])
     return tokenizer
 
 
 def _cleaning(kind: str) -> Iterator[normalizers.Normalizer]:
-    """What open_clip does to a text before its tokenizer, save ftfy's repairs and HTML entities."""
+    """open_clip's text cleaning before the tokenizer, without ftfy's repairs and HTML entities."""
     if kind == "canonicalize":
         yield normalizers.Replace("_", " ")
         yield normalizers.Replace(Regex(PUNCTUATION), "")
@@ -243,7 +246,7 @@ NAMES: tuple[tuple[str, str], ...] = (
     ),
     (r"logit_(scale|bias)$", r"logit_\1"),
 )
-"""open_clip's weight names, as patterns, and those of a `DualEncoder`."""
+"""open_clip's weight names as patterns, each with the name in a `DualEncoder`."""
 JOINED = re.compile(
     r"(?P<tower>visual\.|text\.|)transformer\.resblocks\.(?P<layer>\d+)\.attn\.in_proj_(?P<kind>weight|bias)"
 )
@@ -260,7 +263,7 @@ def _renamed(source: str, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, 
             tower = "image" if joined["tower"] == "visual." else "text"
             for part, share in zip("qkv", weight.chunk(3), strict=True):
                 yield f"{tower}.trunk.encoder.layers.{joined['layer']}.self_attn.{part}_proj.{joined['kind']}", share
-        elif name in ("visual.proj", "text_projection", "text.text_projection"):  # kept as [width, dim]
+        elif name in ("visual.proj", "text_projection", "text.text_projection"):  # stored as [width, dim]
             yield _name(source, name), weight.T
         else:
             yield _name(source, name), weight.reshape(()) if name.startswith("logit_") else weight
@@ -268,9 +271,9 @@ def _renamed(source: str, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, 
 
 def _name(source: str, name: str) -> str:
     for pattern, ours in NAMES:
-        if found := re.match(pattern, name):
-            return found.expand(ours) + name[found.end() :]
-    raise ShoplensError(f"the weights of {source} have {name}, which is not known here")
+        if match := re.match(pattern, name):
+            return match.expand(ours) + name[match.end() :]
+    raise ShoplensError(f"the weights of {source} have {name}, which is not supported")
 
 
 def _read(source: str) -> dict[str, Tensor]:

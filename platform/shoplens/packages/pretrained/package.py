@@ -1,4 +1,4 @@
-"""A package that shoplens trained, as a beginning for another training."""
+"""shoplens packages as checkpoints to start training from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shoplens.packages.pretrained.source import Pretrained, PretrainedPhotos
 
 
 def read(folder: str) -> Pretrained:
-    """Raises ShoplensError if the package is damaged, or has no text tower."""
+    """Reads a dual encoder. Raises ShoplensError if the package is damaged, or has no text tower."""
     embedder = Embedder.load(folder)
     text = embedder.config.text
     sized = {"vocab_size": embedder.tokenizer.get_vocab_size(), **(text.config or {})}
@@ -18,7 +18,7 @@ def read(folder: str) -> Pretrained:
 
 
 def read_photos(folder: str) -> PretrainedPhotos:
-    """Raises ShoplensError if the package is damaged."""
+    """Reads the image tower. Raises ShoplensError if the package is damaged."""
     embedder = PhotoEmbedder.load(folder)
     model = PhotoEncoderConfig(image=embedder.config.image, dim=embedder.config.dim)
     return PretrainedPhotos(model, embedder.preprocessing, embedder.model.state_dict)

@@ -1,4 +1,4 @@
-"""What a checkpoint brings, and how its files are found: in a folder, or in a repository of the hub."""
+"""The parts of a pretrained checkpoint, and access to its files in a folder or a repository of the hub."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from shoplens.nn.photo_encoder import PhotoEncoderConfig
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Architecture, preprocessing and tokenizer of a checkpoint; `weights()` reads the state of its `DualEncoder`."""
+    """Architecture, preprocessing and tokenizer of a checkpoint. `weights()` reads the state dict of its `DualEncoder`.
+
+    Raises ShoplensError if the tokenizer has ids that the text tower does not embed.
+    """
 
     model: DualEncoderConfig
     preprocessing: Preprocessing
@@ -31,13 +34,14 @@ class Pretrained:
         largest = max(self.tokenizer.get_vocab().values())
         if largest >= rows:
             raise ShoplensError(
-                f"the tokenizer has ids up to {largest}, the text tower embeds {rows}: they belong to different models"
+                f"the tokenizer has ids up to {largest}, but the text tower embeds {rows}: they belong to different "
+                "models"
             )
 
 
 @dataclass(frozen=True)
 class PretrainedPhotos:
-    """The image tower of a checkpoint and its preprocessing; of what `weights()` reads, `image.*` are the tower's."""
+    """Image tower and preprocessing of a checkpoint. The weights named `image.*` in `weights()` belong to the tower."""
 
     model: PhotoEncoderConfig
     preprocessing: Preprocessing
@@ -45,9 +49,10 @@ class PretrainedPhotos:
 
 
 def find_file(source: str, name: str) -> Path | None:
-    """Path of a file of a checkpoint, fetched from the hub where `source` is not a folder; None if it has none.
+    """Path of a checkpoint's file, or None if the checkpoint has no such file.
 
-    Raises ShoplensError if there is no such folder, or the hub cannot be reached or knows no such repository.
+    If `source` is not a folder, the file is downloaded from the hub.
+    Raises ShoplensError if the folder does not exist, or the hub is unreachable or has no such repository.
     """
     if Path(source).is_dir():
         file = Path(source, name)
@@ -69,39 +74,48 @@ def find_file(source: str, name: str) -> Path | None:
 
 
 def read_json(source: str, name: str) -> dict[str, Any] | None:
+    """A checkpoint's JSON object, or None if it has no such file.
+
+    Raises ShoplensError if the file is no JSON object.
+    """
     file = find_file(source, name)
     if file is None:
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ShoplensError(f"{file} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ShoplensError(f"{file} holds no settings")
-    return found
+    if not isinstance(content, dict):
+        raise ShoplensError(f"{file} must hold a JSON object of settings")
+    return content
 
 
 def has_tokenizer(source: str) -> bool:
-    """Asked first: transformers answers for a folder without a vocabulary with a tokenizer that knows no word."""
+    """Whether the checkpoint has a vocabulary.
+
+    Check this before loading: for a folder without one, transformers returns a tokenizer that knows no word.
+    """
     return find_file(source, "tokenizer.json") is not None or all(
         find_file(source, name) is not None for name in ("vocab.json", "merges.txt")
     )
 
 
 def special_tokens(tokenizer: Tokenizer) -> list[str]:
-    """What the tokenizer puts around every text, the end-of-text token last.
+    """The special tokens that the tokenizer adds to every text, the end-of-text token last.
 
-    Raises ShoplensError if it puts none.
+    Raises ShoplensError if it adds none.
     """
-    nothing = tokenizer.encode("")
-    tokens = [token for token, kept in zip(nothing.tokens, nothing.attention_mask, strict=True) if kept]
+    empty = tokenizer.encode("")
+    tokens = [token for token, kept in zip(empty.tokens, empty.attention_mask, strict=True) if kept]
     if not tokens:
-        raise ShoplensError("the tokenizer puts no end-of-text token behind a text: its post_processor is missing")
+        raise ShoplensError(
+            "the tokenizer adds no end-of-text token: its post_processor is missing, so save the tokenizer with it"
+        )
     return tokens
 
 
 def end_of_text(tokenizer: Tokenizer) -> int:
-    """The id of the token behind every text."""
+    """The id of the end-of-text token. Raises ShoplensError if the tokenizer adds none."""
     return dict(tokenizer.get_vocab())[special_tokens(tokenizer)[-1]]
 
 

@@ -1,8 +1,8 @@
-"""The silhouette of each kind of product, drawn back to front on a `Sketch`.
+"""Silhouettes of all kinds of products, drawn from back to front on a `Sketch`.
 
-Every drawer takes `(sketch, shape, form)`: `shape` names the variant of each shape attribute that the
-title may mention (`{"sleeve": "long sleeve", "neckline": "v-neck"}`), `form` is eight numbers in [-1, 1] that
-make one design differ from the next of the same words (length, flare, where the pocket sits ...).
+Every drawer takes `(sketch, shape, form)`. `shape` names the variant of each shape attribute, for example
+`{"sleeve": "long sleeve", "neckline": "v-neck"}`; titles may mention them. `form` is eight numbers in [-1, 1] that
+vary designs with equal words, such as their length, flare or pocket position.
 """
 
 from __future__ import annotations

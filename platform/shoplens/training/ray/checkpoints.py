@@ -1,4 +1,4 @@
-"""The checkpoints of a run on Ray Train: those it has recorded, and where the loop puts the next."""
+"""Checkpoints of a run on Ray Train."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class ReportedCheckpoints:
 
 
 def latest(run_folder: Path, *, patience_s: float = 1.0) -> Path | None:
-    """The last checkpoint that Ray Train has recorded for a run, if any.
+    """The last checkpoint that Ray Train has recorded for a run, or None.
 
-    Ray writes its record in place: one that cannot be read is waited for, in case it is being written.
-    Raises ShoplensError if it stays so, as it does where Ray was killed while it wrote.
+    Ray writes its record in place, so an unreadable record is read again for `patience_s` seconds.
+    Raises ShoplensError if it stays unreadable: Ray was killed while it wrote.
     """
     until = time.monotonic() + patience_s
     while True:

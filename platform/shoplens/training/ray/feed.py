@@ -1,8 +1,8 @@
 """Batches for a training worker by Ray Data, following the plan.
 
-Step k is one row of a Ray Dataset, in a block of its own, in order; rank r reads, decodes and collates its
-share of the step's samples. The dataset is asked for anew whenever workers (re)start and then begins at the
-first step that the latest checkpoint has not seen, so a restart repeats and skips nothing.
+Step k is one row of a Ray Dataset, in a block of its own; the order of rows is kept. Rank r reads, decodes and collates
+its share of the step's samples. Ray Train asks for the dataset at each start of the workers. It then begins at the first
+step after the latest checkpoint, so a restart repeats and skips no step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class PlanConfig(DataConfig):
-    """Gives every rank its own share of each step. Ray Train calls `configure` at each start of its workers."""
+    """The data configuration of Ray Train: every rank gets its own share of each step."""
 
     def __init__(self, recipe: Recipe, concurrency: int, run_folder: Path) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class PlanConfig(DataConfig):
 
 
 class Segment(NamedTuple):
-    """Steps [first, stop) that one execution of Ray Data delivers, under the name of its dataset."""
+    """Steps [first, stop) that one execution of Ray Data delivers; `name` is that of its dataset."""
 
     name: str
     first: int
@@ -60,14 +60,14 @@ class Segment(NamedTuple):
 
 
 def segments(recipe: Recipe) -> list[Segment]:
-    """The whole training; every mined epoch by itself, since Ray Data runs ahead of the workers that mine it."""
+    """The whole training in order. Each mined epoch is a segment, because Ray Data runs ahead of the workers."""
     timeline, epochs = recipe.timeline, range(1, recipe.training.epochs)
     mined = [timeline.first_step(epoch) for epoch in epochs if recipe.mining and recipe.mining.mines(epoch)]
     return [Segment(f"steps-{first}", first, stop) for first, stop in pairwise([0, *mined, timeline.total])]
 
 
 def steps_of(segment: Segment, done: Callable[[], int]) -> Callable[[], Dataset]:
-    """The dataset of the steps that remain, asked for at each start of the workers; `done` says how many are."""
+    """A function that makes the dataset of the remaining steps; `done` gives the number of steps done."""
 
     def steps() -> Dataset:
         import ray
@@ -85,7 +85,7 @@ def _number(start: int, row: dict[str, Any]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=2)
 def _load(pickled: bytes) -> MicroBatches:
-    """Tasks of one process share the opened dataset and the epoch's plan."""
+    """Cached, so that the tasks of one process share the opened dataset and the epoch's plan."""
     return cloudpickle.loads(pickled)
 
 

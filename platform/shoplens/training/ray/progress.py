@@ -1,4 +1,4 @@
-"""The progress bar of a training run, shown where the user is: in the driver, not in a worker's log."""
+"""The progress bar of a training run, shown in the driver, where the user is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINE_EVERY_S = 10.0
 
 @ray.remote(num_cpus=0)
 class Progress:
-    """Rank 0 says how far it is; the driver asks."""
+    """Rank 0 sets the step; the driver reads it."""
 
     def __init__(self) -> None:
         self._step, self._rate = 0, 0.0

@@ -1,4 +1,4 @@
-"""Starts the training loop on a Ray cluster and hands back the trained weights."""
+"""Runs the training loop on a Ray cluster and returns the trained model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from shoplens.training.ray.worker import OpenCurves, Run
 
 @dataclass(frozen=True)
 class Workers:
-    """What a training worker gets; CPUs are left for Ray Data, or the feed would starve and training hang."""
+    """Resources of the training. CPUs must stay free for Ray Data: a starved feed hangs the training."""
 
     count: int = 1
     use_gpu: bool = False
@@ -49,12 +49,12 @@ def train(
     workers: Workers | None = None,
     open_curves: OpenCurves | None = None,
 ) -> tuple[nn.Module, dict[str, float]]:
-    """Trains `recipe` and returns the model, on the CPU, with a summary.
+    """Trains `recipe` and returns the model, on the CPU, with the summary of `loop.train`.
 
-    name     identifies the run: the same name continues where the run's last checkpoint left off
+    name     identifies the run; a run with the same name continues from its last checkpoint
     storage  folder that every node sees; checkpoints go to `storage/name`
 
-    Raises TrainingFailed when workers failed more often than `training.max_failures`.
+    Raises TrainingFailed if workers failed more often than `training.max_failures`.
     """
     workers = workers or Workers()
     config = recipe.training

@@ -1,0 +1,34 @@
+"""Trains, indexes and promotes every recipe of the plug-in by the commands that a user types, in one Ray job.
+
+python tests/plugin/job.py DATASET
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from shoplens import cli
+from workloads import build_index, train
+
+CONFIGS = Path(__file__).parent / "configs"
+INDEXED = ("titles", "teacher", "composed")
+
+
+def main(dataset: str) -> None:
+    for config in sorted(CONFIGS.glob("*.yaml")):
+        name = config.stem
+        typed(train.main, str(config), f"dataset={dataset}")
+        if name in INDEXED:
+            typed(build_index.main, "--model", f"{name}@candidate", f"dataset={dataset}")
+        cli.app(["promote", name, "1", "--alias", "champion", "--dataset", dataset], standalone_mode=False)
+
+
+def typed(command: object, *arguments: str) -> None:
+    sys.argv = [getattr(command, "__module__", ""), *arguments]
+    assert callable(command)
+    command()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
