@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 import serve_apps
@@ -94,8 +93,7 @@ def _section(model: type[BaseModel], prefix: str, given: BaseModel | None) -> It
     """
     if prefix:
         yield f"## {prefix.removesuffix('.')} {{: #{prefix.removesuffix('.').replace('[]', '')} }}\n"
-    if model.__doc__ and model.__doc__ not in (base.__doc__ for base in model.__mro__[1:]):
-        yield f"{inspect.cleandoc(model.__doc__)}\n"
+    yield f"{own_docstring(model)}\n"
     schema = model.model_json_schema()
     definitions = schema.get("$defs", {})
     properties = schema["properties"] if "properties" in schema else definitions[model.__name__]["properties"]
@@ -113,13 +111,28 @@ def _section(model: type[BaseModel], prefix: str, given: BaseModel | None) -> It
                 f"`{key}`",
                 type_of(properties[name], definitions, lambda _: "section"),
                 _default(default, sections),
-                field.description or "",
+                description(model, name),
             )
         )
         inner += [(part, f"{key}{_step(field.annotation)}", default) for part in sections]
     yield table(("key", "type", "default", "description"), rows)
     for part, key, default in inner:
         yield from _section(part, f"{key}.", default if type(default) is part else None)
+
+
+def description(model: type[BaseModel], name: str) -> str:
+    """The description of a setting: its own, that of the base's field it narrows, or the start of its section's text."""
+    for base in model.__mro__:
+        field = getattr(base, "model_fields", {}).get(name)
+        if field is not None and field.description:
+            return str(field.description)
+    sections = models_in(model.model_fields[name].annotation)
+    return own_docstring(sections[0]).partition("\n\n")[0] if sections else ""
+
+
+def own_docstring(model: type[BaseModel]) -> str:
+    """Without that of a base, which pydantic and `inspect` would take instead."""
+    return inspect.cleandoc(model.__dict__.get("__doc__") or "")
 
 
 def _step(annotation: Any) -> str:
@@ -142,16 +155,13 @@ def _default(default: Any, sections: list[type[BaseModel]]) -> str:
 
 def undescribed() -> list[str]:
     """`module.Model.field` of every setting on these pages that has no description."""
-    seen: dict[type[BaseModel], None] = {}
-    queue: list[type[BaseModel]] = list(top_settings())
-    while queue:
-        model = queue.pop()
-        if model not in seen:
-            seen[model] = None
-            queue += [part for field in model.model_fields.values() for part in models_in(field.annotation)]
-    fields: list[tuple[type[BaseModel], str, FieldInfo]] = [
-        (model, name, field) for model in seen for name, field in model.model_fields.items()
-    ]
+    models: list[type[BaseModel]] = list(top_settings())
+    for model in models:
+        inner = (part for field in model.model_fields.values() for part in models_in(field.annotation))
+        models += [part for part in dict.fromkeys(inner) if part not in models]
     return sorted(
-        f"{model.__module__}.{model.__name__}.{name}" for model, name, field in fields if not field.description
+        f"{model.__module__}.{model.__name__}.{name}"
+        for model in models
+        for name in model.model_fields
+        if not description(model, name)
     )
