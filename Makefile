@@ -1,6 +1,7 @@
 # make setup   .venv with everything, from constraints.txt
 # make demo    the whole way on the synthetic shop; endpoints are left running
 # make test    lint, types, layers and every test
+# make docs    the documentation as a site, in site/
 # make down    stops what `make demo` left running
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SHOP   := $(CURDIR)/data/demo
 
-.PHONY: setup demo test lint browser down clean
+.PHONY: setup demo test lint docs browser down clean
 
 setup: $(VENV)/.ready
 
@@ -38,8 +39,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 test: setup browser lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache

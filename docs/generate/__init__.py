@@ -1,0 +1,1 @@
+"""Reference pages in Markdown, made from the code itself."""

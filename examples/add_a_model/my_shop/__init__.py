@@ -1,0 +1,1 @@
+"""Models of one shop, in a repository of its own."""
