@@ -139,6 +139,13 @@ class Catalogue:
         row = self.dataset.images.slice(sample, 1).select(["format", "sha256"]).to_pylist()[0]
         return self.dataset.read_image(sample), MEDIA_TYPES[row["format"]], row["sha256"]
 
+    def first_photo(self, product_id: str) -> bytes:
+        """The photo that lists show of a product, as the dataset has it. Raises KeyError."""
+        place = self.index.products.place(product_id)
+        if place is None:
+            raise KeyError(product_id)
+        return self.dataset.read_image(int(self._samples[self._photos(place)[0]]))
+
     def _path(self, category_id: str | None) -> list[str]:
         return [] if category_id is None else list(self.index.tree[category_id].path)
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from serve_apps.http.errors import ApiError, bad_request
-from serve_apps.protocol import Photo, data_uri_bytes
+from serve_apps.http.inputs import Photo, data_uri_bytes
 from serve_apps.settings import Settings
 from shoplens.datasets import images
 from shoplens.datasets.fetch import UrlRejected, fetch_image
