@@ -195,7 +195,7 @@ def router(gateway: Gateway) -> APIRouter:
             "object": "attributes",
             "model": served.version,
             "modality": modality,
-            "category": None if extractor is None else _told_category(extractor, modality, vector, category),
+            "category": None if extractor is None else _category_entry(extractor, modality, vector, category),
             "data": data,
         }
         return answer(body, served.version)
@@ -296,11 +296,11 @@ def _extract(
         if _zero_shot(served, key, values):
             assert values is not None
             texts, first = prompts[first : first + len(values)], first + len(values)
-            data.append(_told(_nearest(key, values, texts @ vector * served.model.cosine_scale), "zero_shot"))
+            data.append(_entry(_nearest(key, values, texts @ vector * served.model.cosine_scale), "zero_shot"))
         else:
             assert served.model.extractor is not None
             data.append(
-                _told(served.model.extractor.extract(modality, vector, key, category=category, among=values), "head")
+                _entry(served.model.extractor.extract(modality, vector, key, category=category, among=values), "head")
             )
     return data
 
@@ -310,7 +310,7 @@ def _nearest(key: str, values: Sequence[str], logits: np.ndarray) -> Extracted:
     return Extracted(key, tuple(values[place] for place in best), softmax(logits.astype(np.float64))[best], True)
 
 
-def _told(found: Extracted, source: str) -> dict[str, Any]:
+def _entry(found: Extracted, source: str) -> dict[str, Any]:
     likeliest = [
         {"value": value, "probability": float(probability)}
         for value, probability in zip(found.values, found.probabilities[: ALTERNATIVES + 1], strict=False)
@@ -325,7 +325,7 @@ def _told(found: Extracted, source: str) -> dict[str, Any]:
     }
 
 
-def _told_category(
+def _category_entry(
     extractor: Extractor, modality: Modality, vector: np.ndarray, category: str | None
 ) -> dict[str, Any] | None:
     guess = extractor.guess_category(modality, vector) if category is None else (category, None)

@@ -114,7 +114,7 @@ def router(gateway: Gateway) -> APIRouter:
         dataset: Annotated[str | None, Query(pattern="^[0-9a-f]{12}$", description="as in `image` of answers")] = None,
         if_none_match: Annotated[str | None, Header()] = None,
     ) -> Response:
-        """A photo as the shop has it. With `dataset` the address always names the same bytes."""
+        """A photo with its original bytes. With `dataset` the address always names the same bytes."""
         if dataset is None:
             catalogue, _ = await shop(None)
         else:
