@@ -109,14 +109,14 @@ def make_package(folder: Path, dataset: Dataset, seed: int = 0, dim: int = 32) -
     return folder
 
 
-def make_index(folder: Path, package: Path, dataset: Dataset, version: int) -> Path:
+def make_index(folder: Path, package: Path, dataset: Dataset, version: int, name: str = "eclip") -> Path:
     """As `workloads.build_index` makes it."""
     embedder = Embedder.load(package)
     samples = np.arange(dataset.images.num_rows)
     photos = [decode(dataset.read_image(int(sample)), draft=embedder.image_size).image for sample in samples]
     vectors = embedder.encode_images(np.stack([embedder.preprocess(photo) for photo in photos]))
     about = {
-        "model": "eclip",
+        "model": name,
         "version": version,
         "dataset": dataset.name,
         "dataset_path": dataset.path,
