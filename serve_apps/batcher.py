@@ -1,4 +1,4 @@
-"""Batching over requests: what arrives while the model is busy is computed together next."""
+"""Batching over requests: items that arrive while the model is busy form the next batch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Gathers items into batches for `run`, which computes one result an item in a thread of `executor`.
+    """Gathers items into batches for `run`, which computes one result for each item in a thread of `executor`.
 
-    A batch that raises is run again in halves until the items that are to blame stand alone: they get the
-    exception, their neighbours their result. Items whose caller has gone are left out.
-    Must be used from one event loop.
+    A batch that raises is split into halves and run again, until each faulty item is alone. A faulty item gets the
+    exception, the others get their results. Items whose caller has gone are left out. Use it from one event loop.
     """
 
     def __init__(
@@ -33,13 +32,13 @@ class Batcher(Generic[Item, Result]):
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self.batches = 0
-        """Batches finished, for telling a slow queue from a stuck one."""
+        """Number of finished batches; it tells a slow queue from a stuck one."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     async def submit(self, items: Sequence[Item]) -> list[Result | Exception]:
-        """One result or exception an item."""
+        """One result or exception for each item."""
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in items]
         self._waiting.extend(zip(items, futures, strict=True))

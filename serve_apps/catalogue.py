@@ -1,4 +1,4 @@
-"""The shop under an index: its products as answers show them, by category and price, and its photos."""
+"""The shop under an index: product cards by category and price, and photos."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from shoplens.search.rings import similar
 from shoplens.search.rules import Rules, SameProduct
 
 FACTS = ["product_id", "catalog_id", "category_id", "price", "stock", "attributes"]
-"""Of the index, where deltas change them."""
+"""Columns of the index. Deltas change them."""
 WORDS = ["title", "description", "currency", "seller", "review_count"]
-"""Of the dataset."""
+"""Columns of the dataset."""
 CARD = ["product_id", "catalog_id", "title", "category_id", "price", "currency", "stock", "seller"]
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
 class Catalogue:
-    """One index with its deltas, and what its dataset knows of the products in it; safe from many threads.
+    """One index with its deltas, joined with the products and photos of its dataset. Many threads may use it.
 
-    A product of which the dataset has no photo, as one that only a delta knows, cannot be shown: `index` is without it.
-    A product's place is that in `index.products`.
+    A product without a photo in the dataset cannot be shown, and `index` leaves it out. A product that only a delta
+    has is an example. The *place* of a product is its position in `index.products`.
     """
 
     def __init__(self, release: Release, dim: int, same_product: SameProduct = SameProduct()) -> None:
-        """Raises ShoplensError if there is no index, or not one of this version and of the dataset as it is."""
+        """Raises ShoplensError if the index is missing, is of another version, or its dataset has changed."""
         assert release.index is not None
         index = deltas.load(release.index)
         about = index.about
@@ -56,7 +56,7 @@ class Catalogue:
         self._shown = ~self.index.products.gone
         row = self.dataset.product_row[some_sample]
         self._listed = np.flatnonzero(self._shown)[np.argsort(row[self._shown], kind="stable")]
-        """Places of the products that can be found, in the order of the dataset."""
+        """int64 [products]: places of the products that can be shown, in the order of the dataset."""
         facts = index.items.select(FACTS).take(pa.array(self._start[:-1]))
         words = self.dataset.products.select(WORDS).take(pa.array(row))
         self._products = pa.table([*facts.columns, *words.columns], [*FACTS, *WORDS]).combine_chunks()
@@ -66,22 +66,22 @@ class Catalogue:
         self._warm_up(same_product)
 
     def _warm_up(self, same_product: SameProduct) -> None:
-        """Makes the columns that a first search would wait for."""
+        """Computes the lazy columns, so that the first search does not wait for them."""
         for product_id in self.index.products.ids(self._listed[:1]):
             similar(self.index, product_id, 1, rules=Rules(**dict(same_product)))
         self.index.products.having("", "")
 
     @property
     def name(self) -> str:
-        """`NAME@digest12`, as answers name it."""
+        """`NAME@digest12`, the `dataset` of answers."""
         return f"{self.dataset.name}@{self.digest}"
 
     def page(
         self, category: str | None, price_min: float | None, price_max: float | None, offset: int, limit: int
     ) -> tuple[int, list[dict[str, Any]]]:
-        """How many products lie in the category's subtree and the price range, and the cards of `limit` of them.
+        """The number of products in the category's subtree and the price range, and the cards of one page of them.
 
-        With a bound, products without a price are left out. Raises UnknownCategory.
+        With a price bound, products without a price are left out. Raises UnknownCategory.
         """
         chosen = np.zeros(len(self._shown), dtype=bool)
         for low, high in self.index.slices(category):
@@ -94,7 +94,7 @@ class Catalogue:
         return len(places), self.cards(places[offset : offset + limit])
 
     def cards(self, places: np.ndarray) -> list[dict[str, Any]]:
-        """What a list shows of the products at these places [p], which must be such as can be found."""
+        """Cards of the products at these places int64 [p]. All of them must be products that can be shown."""
         rows = self._products.select(CARD).take(pa.array(places)).to_pylist()
         return [
             {**row, "category_path": self._path(row["category_id"]), "image": self._url(self._photos(place)[0])}
@@ -102,7 +102,7 @@ class Catalogue:
         ]
 
     def product(self, product_id: str) -> dict[str, Any]:
-        """A card with description, attributes and all photos. Raises KeyError."""
+        """A card with description, attributes and all photos. Raises KeyError if there is no such product to show."""
         place = self.index.products.place(product_id)
         if place is None:
             raise KeyError(product_id)
@@ -117,7 +117,7 @@ class Catalogue:
 
     @cached_property
     def categories(self) -> list[dict[str, Any]]:
-        """The tree, depth first; `n_products` are those that can be found, subtree included."""
+        """The tree, depth first. `n_products` counts the products of the subtree that can be shown."""
         return [
             {
                 "id": node.id,
@@ -134,27 +134,34 @@ class Catalogue:
         return image_id in self._sample_of
 
     def photo(self, image_id: str) -> tuple[bytes, str, str]:
-        """Bytes as they came, media type, SHA-256. Raises KeyError."""
+        """Original bytes, media type, SHA-256. Raises KeyError."""
         sample = self._sample_of[image_id]
         row = self.dataset.images.slice(sample, 1).select(["format", "sha256"]).to_pylist()[0]
         return self.dataset.read_image(sample), MEDIA_TYPES[row["format"]], row["sha256"]
+
+    def first_photo(self, product_id: str) -> bytes:
+        """The photo that lists show of a product, as the dataset has it. Raises KeyError."""
+        place = self.index.products.place(product_id)
+        if place is None:
+            raise KeyError(product_id)
+        return self.dataset.read_image(int(self._samples[self._photos(place)[0]]))
 
     def _path(self, category_id: str | None) -> list[str]:
         return [] if category_id is None else list(self.index.tree[category_id].path)
 
     def _photos(self, place: int) -> list[int]:
-        """Rows of the product's photos that the dataset has, in its order."""
+        """Rows of the product's photos, those that the dataset has, in the order of the dataset."""
         rows = np.arange(self._start[place], self._start[place + 1])
         rows = rows[self._samples[rows] >= 0]
         return rows[np.argsort(self._samples[rows])].tolist()
 
     def _url(self, row: int) -> str:
-        """The digest makes the address change with the dataset, so that it may be cached for good."""
+        """The digest changes the address with the dataset, so that browsers may cache the photo without a time limit."""
         return f"/v1/images/{quote(self._image_ids[row].as_py(), safe='')}?dataset={self.digest}"
 
 
 def _samples(items: pa.Table, dataset: Dataset) -> np.ndarray:
-    """int64 [photos]: the row of each photo in `Dataset.images`, -1 if the dataset has none of this id and product."""
+    """int64 [photos]: the row of each photo in `Dataset.images`; -1 if the dataset has no photo of this id and product."""
     images = dataset.images
     sample = pc.index_in(items["image_id"], value_set=images["image_id"].combine_chunks())
     same = pc.equal(images["product_id"].take(sample), items["product_id"])

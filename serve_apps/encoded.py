@@ -1,45 +1,47 @@
-"""What the Encoder returns to a Gateway."""
+"""Values that the Encoder sends to a Gateway."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Any
 
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.evaluation.heads.extractor import Extractor
+from shoplens.packages import capabilities
+from shoplens.packages.capabilities import Capability
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why the model gave no result for one item; `message` is for the client."""
+
+    message: str
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a Gateway must know of a version to ask it and to read its vectors; all of it of that one version.
+    """Facts that a Gateway needs to call a loaded version and to read its results.
 
-    logit_scale        what cosines are multiplied by before a softmax
-    extractor          its attribute heads, if the package has any
-    attribute_prompt   what turns `{key}` and `{value}` into a text, where a key has no head
-    ranks              whether it makes queries of topics
-    reads_texts        whether it encodes texts, beside photos
+    capabilities       names of what the model can do
+    preprocessing      turns a photo into pixels; None if the model takes no photos
+    dim                length of the model's vectors; None if it gives none
+    cosine_scale       factor for cosines before a softmax over candidates
+    extractor          the model's attribute heads, if the package has any
+    attribute_prompt   template that turns `{key}` and `{value}` into a text, for keys without a head
     """
 
-    preprocessing: Preprocessing
-    dim: int
-    logit_scale: float
+    capabilities: tuple[str, ...]
+    preprocessing: Preprocessing | None
+    dim: int | None
+    cosine_scale: float
     extractor: Extractor | None
     attribute_prompt: str
-    ranks: bool = False
-    reads_texts: bool = True
+
+    def can(self, capability: Capability[Any, Any]) -> bool:
+        return capability.name in self.capabilities
 
 
-@dataclass
-class Encoded:
-    """Unit vectors of one request; a row whose item is in `*_faults` (by place) is zero.
-
-    texts   float32 [texts, d]
-    images  float32 [images, d]
-    """
-
-    texts: np.ndarray
-    images: np.ndarray
-    tokens: int = 0
-    text_faults: dict[int, str] = field(default_factory=dict)
-    image_faults: dict[int, str] = field(default_factory=dict)
+def lacks(version: str, known: tuple[str, ...], capability: Capability[Any, Any]) -> str:
+    """The sentence for a model without a capability: `similar/3 does photo → vector, and no text → vector`."""
+    titles = ", ".join(capabilities.ALL[name].title for name in known if name in capabilities.ALL)
+    return f"{version} does {titles or 'nothing'}, and no {capability.title}"

@@ -1,4 +1,4 @@
-"""The event log of one Gateway replica: opened when the first event comes, in threads of its own."""
+"""The event log of one Gateway replica: opened at the first event, with threads of its own."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ log = logging.getLogger("ray.serve")
 T = TypeVar("T")
 
 AT_ONCE = 64
-"""Requests that a replica logs at a time, each in a thread; those that arrive together share one fsync."""
+"""Most requests that a replica logs at the same time, each in a thread. Concurrent requests share one fsync."""
 MOST_REPLICAS = 1000
 
 
 class EventWriter:
     """Writes to the first of ROOT/gateway-0, ROOT/gateway-1, ... that has no writer.
 
-    So a replica that is started anew takes over, and seals, what one that was killed has left.
+    A new replica therefore takes over the folder of a killed one, and seals its open segment.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -40,9 +40,9 @@ class EventWriter:
         self._closed = False
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Runs what appends. Raises ApiError 501 if there is no log, 503 if all threads are busy or time is up."""
+        """Runs a function that appends. Raises ApiError 501 if there is no log, 503 if threads or time run out."""
         if self._root is None:
-            message = "events are logged nowhere here: name a folder under `events:` in the cluster file"
+            message = "there is no event log here: name a folder under `events:` in the cluster file"
             raise ApiError(501, "no_event_log", message)
         if not self._free.acquire(blocking=False):
             raise unavailable("overloaded", f"{AT_ONCE} requests are being logged; try again shortly")
@@ -63,7 +63,7 @@ class EventWriter:
             raise _not_durable() from error
 
     def close(self) -> None:
-        """Seals what is there and lets another replica have the folder; blocks."""
+        """Seals the open segment and releases the folder for another replica; blocks."""
         with self._opening:
             self._closed = True
             try:
@@ -92,5 +92,5 @@ class EventWriter:
 
 
 def _not_durable() -> ApiError:
-    message = "it is not certain that the events were logged: send them again under the same event ids"
+    message = "the events may not be logged: send them again under the same event ids"
     return unavailable("events_not_logged", message)

@@ -1,4 +1,4 @@
-"""Photos of requests: from a URL or bytes to the pixels a model takes, in threads beside the model."""
+"""Photos of requests: a URL or bytes -> the pixels that a model takes, in threads beside the model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from serve_apps.http.errors import ApiError, bad_request
-from serve_apps.protocol import Photo, data_uri_bytes
+from serve_apps.http.inputs import Photo, data_uri_bytes
 from serve_apps.settings import Settings
 from shoplens.datasets import images
 from shoplens.datasets.fetch import UrlRejected, fetch_image
@@ -24,7 +24,7 @@ UNPROCESSABLE = 422
 
 
 class Photos:
-    """Decoding threads, and others that wait for the network."""
+    """Threads that decode, and threads that wait for the network."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -32,8 +32,7 @@ class Photos:
         self._fetchers = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
 
     async def pixels(self, photos: Sequence[Photo], preprocessing: Preprocessing) -> list[np.ndarray | ApiError]:
-        """Of each photo uint8 [3, size, size], or what is wrong with it: 422 for what is no photo, 400 for a URL that
-        is not taken."""
+        """uint8 [3, size, size] for each photo, or its error: 422 if it is no photo, 400 if its URL is not allowed."""
         results = await asyncio.gather(*(self._one(photo, preprocessing) for photo in photos), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, ApiError):

@@ -1,14 +1,13 @@
-"""What the cluster file may say about the application, under `args:`."""
+"""Settings of the application: the `args:` of `serve_apps.shop:app` in a cluster file."""
 
 from __future__ import annotations
 
 import os
-import re
 from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from serve_apps.protocol import ModelRef
+from serve_apps.references import ModelRef, name_of
 from shoplens.config import Config
 from shoplens.experiments.assignment import Arm, Assignment
 from shoplens.experiments.event_log import Sealing
@@ -19,59 +18,86 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Limits(Config):
-    """What one request, and all requests at a time, may cost."""
+    """Bounds on one request, and on all requests that one Gateway works on at the same time."""
 
-    body_bytes: Positive = 64 * 2**20
-    inputs: Positive = 256
-    candidates: Positive = Field(default=1000, description="photos that one request may have ranked")
-    text_chars: Positive = 8192
-    requests: Positive = Field(default=256, description="requests a Gateway works on at a time; more are answered 503")
-    bytes_in_flight: Positive = Field(default=512 * 2**20, description="request bodies a Gateway holds at a time")
-    deadline_s: float = Field(default=50, gt=0, description="longest wait for the model before 503")
-    body_deadline_s: float = Field(default=30, gt=0, description="longest wait for a request body before 408")
+    body_bytes: Positive = Field(default=64 * 2**20, description="largest request body, bytes; larger ones get 413")
+    inputs: Positive = Field(default=256, description="most texts, photos and products in one request")
+    candidates: Positive = Field(default=1000, description="most photos that one request may rank")
+    text_chars: Positive = Field(default=8192, description="longest text, characters")
+    requests: Positive = Field(
+        default=256, description="most requests that a Gateway works on at the same time; further ones get 503"
+    )
+    bytes_in_flight: Positive = Field(
+        default=512 * 2**20, description="most bytes of request bodies that a Gateway holds; further requests get 503"
+    )
+    deadline_s: float = Field(default=50, gt=0, description="longest wait for the model, seconds; then 503")
+    body_deadline_s: float = Field(default=30, gt=0, description="longest wait for a request body, seconds; then 408")
 
 
 class Batching(Config):
-    """Largest batch given to the model, and how long the first item of a batch waits for others."""
+    """Batches that the Encoder gives to a model. Items of many requests share a batch."""
 
-    images: Positive = 32
-    texts: Positive = 128
-    wait_s: float = Field(default=0.002, ge=0)
+    images: Positive = Field(default=32, description="largest batch of items with a photo")
+    texts: Positive = Field(default=128, description="largest batch of items without a photo")
+    wait_s: float = Field(
+        default=0.002, ge=0, description="longest time that the first item of a batch waits for others, seconds"
+    )
 
 
 class ServedArm(Arm):
-    model: ModelRef = Field(description="answers the users of the arm: `similar@challenger`, `eclip`, `eclip/3`")
+    """An arm of an experiment, and the model that answers its users."""
+
+    model: ModelRef = Field(
+        description="the model that answers the users of the arm: `similar@challenger`, `eclip`, `eclip/3`"
+    )
 
 
 class Experiment(Assignment):
-    """What runs now. A new experiment takes a new name and a new salt."""
+    """The experiment that runs now. Give a new experiment a new name and a new salt."""
 
-    name: Identifier
-    arms: tuple[ServedArm, ...] = Field(min_length=1, max_length=64)
+    name: Identifier = Field(description="name of the experiment in answers and in the event log")
+    arms: tuple[ServedArm, ...] = Field(
+        min_length=1, max_length=64, description="the arms; their shares sum to 1, and their order is part of the split"
+    )
 
 
 class Settings(Config):
     """Arguments of `serve_apps.shop:app`."""
 
-    models: tuple[str, ...] = Field(("eclip",), min_length=1, description="registered names; the first is the default")
-    alias: str = "champion"
+    models: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="registered names to serve, such as `[eclip, similar]`; the first one that can answer is the "
+        "default. None: every registered name that has the alias, in the order in which they were first registered",
+    )
+    alias: str = Field("champion", description="alias of the version that is served for a name without a version")
     search: bool = Field(True, description="offer /v1/similar, /v1/products, /v1/images, /v1/categories")
     page: bool = Field(True, description="offer the page at /")
-    tracking_uri: str | None = Field(None, description="MLflow server; None: MLFLOW_TRACKING_URI")
-    poll_s: float = Field(5, gt=0, description="how often the alias is looked up")
-    versions_kept: Positive = Field(3, description="versions of all models kept in memory")
-    image_hosts: tuple[str, ...] = Field((), description="hosts from which image URLs are fetched; none by default")
+    tracking_uri: str | None = Field(
+        None, description="MLflow server, such as `http://mlflow:5000`; None: MLFLOW_TRACKING_URI"
+    )
+    poll_s: float = Field(5, gt=0, description="time between two look-ups of the alias, seconds")
+    versions_kept: Positive = Field(3, description="versions that a replica keeps in memory, over all models")
+    image_hosts: tuple[str, ...] = Field(
+        (), description="hosts that image URLs may name, such as `[img.shop.example]`; none by default"
+    )
     private_hosts: bool = Field(False, description="let `image_hosts` resolve to private addresses")
-    decode_threads: Positive = 2
-    device: str = Field("auto", description="torch device of the Encoder; `auto` takes a GPU where there is one")
-    torch_threads: Positive | None = Field(None, description="CPU threads of the model; None leaves it to Ray")
+    decode_threads: Positive = Field(2, description="threads of a Gateway that decode photos")
+    device: str = Field("auto", description="torch device of the Encoder; `auto` takes a GPU if there is one")
+    torch_threads: Positive | None = Field(None, description="CPU threads of the model; None: Ray decides")
     cache: str | None = Field(None, description="folder for downloaded packages; None: SHOPLENS_STORAGE/cache")
-    same_product: SameProduct = Field(SameProduct(), description="what makes listings one product in /v1/similar")
-    experiment: Experiment | None = Field(None, description="whose arms answer the users of /v1/similar")
-    events: str | None = Field(None, description="root of the event log; None: SHOPLENS_STORAGE/events")
-    sealing: Sealing = Sealing()
-    limits: Limits = Limits()
-    batching: Batching = Batching()
+    same_product: SameProduct = Field(
+        SameProduct(), description="rule by which /v1/similar takes listings for one product"
+    )
+    experiment: Experiment | None = Field(
+        None, description="experiment whose arms answer the users of /v1/similar; None: no experiment runs"
+    )
+    events: str | None = Field(
+        None, description="folder of the event log, an absolute path; None: SHOPLENS_STORAGE/events"
+    )
+    sealing: Sealing = Field(Sealing(), description="when a segment of the event log is sealed into Parquet")
+    limits: Limits = Field(Limits(), description="bounds on requests")
+    batching: Batching = Field(Batching(), description="batches that the Encoder gives to a model")
 
     @field_validator("events")
     @classmethod
@@ -86,8 +112,10 @@ class Settings(Config):
             return self
         if not self.search:
             raise ValueError("an experiment is about /v1/similar: it needs `search: true`")
+        if self.models is None:
+            return self
         for arm in self.experiment.arms:
-            if (name := re.split("[@/]", arm.model)[0]) not in self.models:
+            if (name := name_of(arm.model)) not in self.models:
                 raise ValueError(
                     f"the arm {arm.name!r} is answered by {arm.model!r}, but {name!r} is not among `models:` "
                     f"({', '.join(self.models)})"
@@ -96,12 +124,12 @@ class Settings(Config):
 
     @property
     def followed(self) -> tuple[str, ...]:
-        """References that every replica keeps ready: the models, and what else answers arms."""
+        """References that every replica keeps ready: `models`, and the models of arms with a share of the users."""
         arms = () if self.experiment is None else self.experiment.arms
-        return tuple(dict.fromkeys((*self.models, *(self.canonical(arm.model) for arm in arms if arm.share))))
+        return tuple(dict.fromkeys((*(self.models or ()), *(self.canonical(arm.model) for arm in arms if arm.share))))
 
     def canonical(self, reference: str) -> str:
-        """`eclip@champion` -> `eclip` where `champion` is the alias that models are served by."""
+        """`eclip@champion` -> `eclip`, if `champion` is the alias that is served."""
         return reference.removesuffix(f"@{self.alias}")
 
     def choose_registry(self) -> None:
@@ -115,7 +143,7 @@ class Settings(Config):
         return _in_storage("cache") or os.path.join(os.path.expanduser("~"), ".cache", "shoplens")
 
     def events_dir(self) -> str | None:
-        """None where events cannot be logged: the storage is no folder, and `events` names none."""
+        """Folder of the event log; None if `events` is not set and the storage is not a folder."""
         return self.events or _in_storage("events")
 
 

@@ -1,7 +1,7 @@
 """The application that `serve deploy` runs: `import_path: serve_apps.shop:app` in a cluster file.
 
 No `from __future__ import annotations` here: Ray Serve, and `shoplens up` before it, read the type of `args` from the
-signature. What runs is imported when it is built, so that reading it does not load a model's libraries.
+signature. `app` imports the deployments itself, so that reading the signature does not load torch.
 """
 
 from ray import serve
@@ -13,10 +13,10 @@ from serve_apps.settings import Settings
 def app(args: Settings) -> Application:
     """HTTP -> Gateway -> Encoder, and Rollout beside them. A cluster file may override any option below.
 
-    Admission in the Gateway bounds what is worked on; the queues here are a second wall.
+    Admission in the Gateway limits the work; the bounded queues here are a second limit.
     """
+    from serve_apps.api import Ingress
     from serve_apps.encoder import STUCK_AFTER_S, Encoder
-    from serve_apps.gateway import Gateway
     from serve_apps.rollout import Rollout
 
     overload = {"status_code": 503, "retry_after_s": 2}
@@ -34,7 +34,7 @@ def app(args: Settings) -> Application:
         health_check_timeout_s=STUCK_AFTER_S + 10,
     ).bind(args, rollout)
     return serve.deployment(
-        serve.ingress()(Gateway),
+        serve.ingress()(Ingress),
         name="Gateway",
         max_ongoing_requests=512,
         max_queued_requests=512,

@@ -1,4 +1,4 @@
-"""Things loaded once per model version and kept while they are in use."""
+"""A cache of loaded versions, each loaded once and kept while it is in use."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ T = TypeVar("T")
 
 
 class Versions(Generic[K, T]):
-    """`key -> T`, at most `capacity` at a time; the least recently used leaves first, a pinned one never.
+    """`key -> T`, at most `capacity` entries. The least recently used entry leaves first, a pinned one never.
 
-    Any number of callers that want a key at once wait for one load, even when some of them give up.
-    Must be used from one event loop.
+    Concurrent callers for a key wait for one load, even if some of them give up. Use it from one event loop.
     """
 
     def __init__(self, load: Callable[[K], Awaitable[T]], capacity: int) -> None:
@@ -26,14 +25,14 @@ class Versions(Generic[K, T]):
         self.pinned: frozenset[K] = frozenset()
 
     def __iter__(self) -> Iterator[T]:
-        """What is loaded, the most recently used first."""
+        """The loaded entries, the most recently used first."""
         return iter(list(reversed(self._loaded.values())))
 
     def peek(self, key: K) -> T | None:
         return self._loaded.get(key)
 
     async def get(self, key: K) -> T:
-        """Raises whatever loading raised; a later call tries again."""
+        """The entry, loaded if needed. Raises the error of a failed load; a later call tries again."""
         if key in self._loaded:
             self._loaded.move_to_end(key)
             return self._loaded[key]

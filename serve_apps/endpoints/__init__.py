@@ -1,1 +1,1 @@
-"""One file an endpoint: its requests, its answers, its route."""
+"""Endpoints, one file each: the requests, the answers and the routes. `serve_apps.api` lists the files."""

@@ -1,24 +1,24 @@
-"""The running experiment: which arm a user's request is answered by, and `GET /v1/experiment`."""
+"""`GET /v1/experiment`, and the arm that answers a user's search while an experiment runs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from serve_apps.protocol import SimilarRequest, answer
-
-if TYPE_CHECKING:
-    from serve_apps.gateway import Gateway, Served
+from serve_apps.gateway import Gateway, Needs, Served
+from serve_apps.http.answers import answer
 
 
 class ArmRow(BaseModel):
     name: str
     share: float = Field(description="of the users")
-    model: str = Field(description="what to name in a request to see this arm", examples=["similar@challenger"])
-    version: str | None = Field(description="null: it is not served, and the experiment waits", examples=["similar/4"])
+    model: str = Field(description="the `model` of a request that asks for this arm", examples=["similar@challenger"])
+    version: str | None = Field(
+        description="null: it is not served yet, and the experiment waits", examples=["similar/4"]
+    )
 
 
 class ExperimentAnswer(BaseModel):
@@ -29,11 +29,11 @@ class ExperimentAnswer(BaseModel):
 
 
 def router(gateway: Gateway) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(tags=["experiments"])
 
     @routes.get("/v1/experiment", response_model=ExperimentAnswer)
     async def experiment() -> Response:
-        """The experiment of the cluster file, with what its arms are answered by."""
+        """The experiment of the cluster file, and the versions that answer its arms."""
         settings, found = gateway.settings, gateway.settings.experiment
         if found is None:
             return answer({"object": "experiment", "name": None, "running": False, "arms": []}, None)
@@ -48,19 +48,21 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-async def answering(gateway: Gateway, asked: SimilarRequest) -> tuple[Served, dict[str, str] | None]:
-    """The release that answers a search, and as which arm of which experiment, if it is part of one.
+async def answering(
+    gateway: Gateway, user: str | None, model: str | None, needs: Needs
+) -> tuple[Served, dict[str, str] | None]:
+    """The release that answers a search, and the experiment and arm that the search counts for, if any.
 
-    While one arm cannot answer such a request (nothing is promoted, or its model reads no texts), none takes part in
-    it: were that arm's page views missing alone, what is left of the arms would not be comparable.
+    While one arm cannot answer such a request, no request of this kind takes part: nothing may be promoted, or the
+    arm's model may lack a capability. If only that arm missed these page views, the arms could not be compared.
     Raises ApiError as `Gateway.served` does.
     """
     experiment = gateway.settings.experiment
-    if experiment is not None and asked.user is not None and asked.model is None:
+    if experiment is not None and user is not None and model is None:
         arms = {arm.name: gateway.ready(gateway.settings.canonical(arm.model)) for arm in experiment.arms if arm.share}
-        if all(one is not None and (asked.text is None or one.model.reads_texts) for one in arms.values()):
-            arm = experiment.arm(asked.user)
+        if all(served is not None and served.can(*needs.capabilities) for served in arms.values()):
+            arm = experiment.arm(user)
             served = arms[arm]
             assert served is not None
             return served, {"name": experiment.name, "arm": arm}
-    return await gateway.served(asked.model, search=True), None
+    return await gateway.served(model, needs), None

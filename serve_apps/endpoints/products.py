@@ -1,36 +1,69 @@
-"""The shop that is served: products, photos and categories of the dataset under the active index."""
+"""`GET /v1/products`, `/v1/images`, `/v1/categories`: the shop, which is the dataset under the active index."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from serve_apps.catalogue import Catalogue
+from serve_apps.gateway import Gateway, Needs
+from serve_apps.http.answers import ProductSummary, answer
 from serve_apps.http.errors import bad_request, not_found
-from serve_apps.protocol import (
-    MAX_PAGE,
-    CategoriesAnswer,
-    ModelRef,
-    Price,
-    ProductDetail,
-    ProductsAnswer,
-    answer,
-)
+from serve_apps.http.inputs import Price
+from serve_apps.references import ModelRef
 from shoplens.search.index import UnknownCategory
 
-if TYPE_CHECKING:
-    from serve_apps.gateway import Gateway
+MAX_PAGE = 1000
+Model = Annotated[
+    ModelRef | None, Query(description="the model whose shop is shown; default: the first one in use that has an index")
+]
 
-Model = Annotated[ModelRef | None, Query(description="whose shop; default: the first model's champion")]
+
+class ProductDetail(ProductSummary):
+    """A product with its description, attributes and all photos."""
+
+    description: str
+    attributes: dict[str, list[str]]
+    review_count: int | None
+    images: list[str]
+    model: str
+
+
+class ProductsAnswer(BaseModel):
+    object: Literal["list"] = "list"
+    model: str
+    dataset: str
+    total: int
+    data: list[ProductSummary]
+
+
+class CategoryRow(BaseModel):
+    id: str
+    parent_id: str | None
+    level: int
+    name: str
+    path: list[str]
+    n_products: int = Field(description="products of the whole subtree")
+
+
+class CategoriesAnswer(BaseModel):
+    object: Literal["list"] = "list"
+    model: str
+    dataset: str
+    data: list[CategoryRow]
 
 
 def router(gateway: Gateway) -> APIRouter:
-    routes = APIRouter()
+    """No routes if the settings switch search off."""
+    routes = APIRouter(tags=["shop"])
+    if not gateway.settings.search:
+        return routes
 
     async def shop(model: str | None) -> tuple[Catalogue, str]:
-        served = await gateway.served(model, search=True)
+        served = await gateway.served(model, Needs(index=True))
         assert served.catalogue is not None
         return served.catalogue, served.version
 
@@ -81,7 +114,7 @@ def router(gateway: Gateway) -> APIRouter:
         dataset: Annotated[str | None, Query(pattern="^[0-9a-f]{12}$", description="as in `image` of answers")] = None,
         if_none_match: Annotated[str | None, Header()] = None,
     ) -> Response:
-        """A photo as the shop has it. With `dataset` the address always names the same bytes."""
+        """A photo with its original bytes. With `dataset` the address always names the same bytes."""
         if dataset is None:
             catalogue, _ = await shop(None)
         else:

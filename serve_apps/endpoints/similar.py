@@ -2,63 +2,180 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, model_validator
 from starlette.responses import Response
 
-from serve_apps.endpoints.embeddings import must_be_json
 from serve_apps.endpoints.experiment import answering
+from serve_apps.gateway import Gateway, Needs, Served
+from serve_apps.http.answers import ProductSummary, answer
 from serve_apps.http.errors import bad_request, not_found
-from serve_apps.protocol import (
-    Photo,
-    SimilarAnswer,
-    SimilarRequest,
-    Text,
-    answer,
-    parse,
-)
+from serve_apps.http.inputs import IMAGE, AttributeText, Photo, PhotoAndText, Price, ProductId, Strict, Text
+from serve_apps.http.parsing import Body, must_be_json, parse
+from serve_apps.references import ModelRef
+from serve_apps.vectors import embed
+from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_IMAGE_TEXT, EMBED_TEXT
+from shoplens.schema import Identifier
 from shoplens.search import rings
 from shoplens.search.index import Index, UnknownCategory, UnknownProduct
-from shoplens.search.rules import SameProduct
+from shoplens.search.rings import Widening
+from shoplens.search.rules import NAMES, Rules, SameProduct
 
-if TYPE_CHECKING:
-    from serve_apps.gateway import Gateway, Served
+MAX_K = 1000
+MAX_ATTRIBUTES = 20
+ONE_QUERY = "give exactly one of product_id, text and image"
 
-BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/SimilarRequest"},
-                "examples": {
-                    "text": {"value": {"text": "red summer dress", "k": 10}},
-                    "product": {
-                        "value": {
-                            "product_id": "PRODUCT_ID",
-                            "k": 10,
-                            "price": {"min": 10, "max": 100},
-                            "attributes": {"colour": "red"},
-                            "exclude_catalog": True,
-                            "photo_cap": 2,
-                            "widening": {"rings": 1},
-                        }
-                    },
-                },
-            }
+
+class PriceRange(Strict):
+    min: Price | None = None
+    max: Price | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PriceRange:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min is greater than max")
+        return self
+
+
+class SimilarRequest(Strict):
+    """Exactly one of `product_id`, `text` and `image` is the query. The other fields choose the products to show.
+
+    A model that does photo + text → vector also takes `image` and `text` together as one query.
+    The search for a product starts in its own category, and adds wider categories ring by ring until `k` products may
+    be shown. With `category`, the subtree of that category is the only ring. Without it, a text or a photo searches
+    the whole shop.
+    """
+
+    product_id: ProductId | None = Field(None, description="a product of the index; it is never in its own answer")
+    text: str | None = Field(None, description="words, for a model that embeds texts")
+    image: str | None = Field(None, description=IMAGE)
+    k: int = Field(10, ge=1, le=MAX_K, description="most products in the answer")
+    category: str | None = Field(None, max_length=256, description="category id; the whole subtree is searched")
+    price: PriceRange | None = Field(None, description="inclusive; with a bound, products without a price are left out")
+    attributes: dict[AttributeText, AttributeText] = Field(
+        {}, max_length=MAX_ATTRIBUTES, description="a value that the product must have, by attribute"
+    )
+    in_stock: bool = Field(True, description="leave out products whose stock is known and zero")
+    exclude_catalog: bool = Field(False, description="leave out other listings of the query product")
+    cheapest: bool | None = Field(
+        None,
+        description="show only the cheapest listing of a product, of those that may be shown, in any category; "
+        "null: true if the query is a product, false if it is a text or a photo",
+    )
+    photo_cap: int | None = Field(
+        None, ge=1, description="most products that share a photo though they are different; null: all"
+    )
+    widening: Widening = Widening()
+    model: ModelRef | None = Field(None, description="a name (its champion), name@alias or name/version")
+    user: Identifier | None = Field(
+        None, description="id of the user; while an experiment runs, the user's arm chooses the model"
+    )
+
+    @model_validator(mode="after")
+    def _one_query(self) -> SimilarRequest:
+        given = {name for name in ("product_id", "text", "image") if getattr(self, name) is not None}
+        if len(given) != 1 and given != {"text", "image"}:
+            raise ValueError(ONE_QUERY)
+        return self
+
+    @property
+    def query(self) -> Text | Photo | PhotoAndText | None:
+        """The input to embed; None if the query is a product of the index."""
+        text = None if self.text is None else Text("text", self.text)
+        photo = None if self.image is None else Photo("image", self.image)
+        if text is not None and photo is not None:
+            return PhotoAndText("image", photo, text)
+        return text or photo
+
+    @property
+    def needs(self) -> Needs:
+        match self.query:
+            case Text():
+                return Needs((EMBED_TEXT,), index=True)
+            case Photo():
+                return Needs((EMBED_IMAGE,), index=True)
+            case PhotoAndText():
+                return Needs((EMBED_IMAGE_TEXT,), index=True)
+        return Needs(index=True)
+
+    def rules(self, same_product: SameProduct = SameProduct()) -> Rules:
+        """The rules of the shop, with the wishes of the request."""
+        price = self.price or PriceRange()
+        return Rules(
+            identifiers=same_product.identifiers,
+            variants=same_product.variants,
+            in_stock=self.in_stock,
+            price_min=price.min,
+            price_max=price.max,
+            attributes=self.attributes,
+            seed_catalog=not self.exclude_catalog,
+            cheapest=self.product_id is not None if self.cheapest is None else self.cheapest,
+            component_cap=self.photo_cap,
+        )
+
+
+class SimilarProduct(ProductSummary):
+    score: float = Field(description="cosine similarity to the query, of the product's best photo")
+    ring: int = Field(description="0: found in the first category searched, 1: in the one searched next, ...")
+    rules: list[Literal[NAMES]] = Field(  # type: ignore[valid-type]
+        description="rules that the product was checked by. in_stock: its stock is known and not zero; price, "
+        "attributes: they fit the request; cheapest: dearer listings of the product were left out; shared_photo: "
+        "another result shares a photo with it; capped: `photo_cap` left out further products with the photo"
+    )
+
+
+class InArm(BaseModel):
+    """The experiment that an answer counts for, and the arm of its user."""
+
+    name: str
+    arm: str
+
+
+class SimilarAnswer(BaseModel):
+    object: Literal["list"] = "list"
+    model: str = Field(examples=["similar/2"])
+    dataset: str = Field(description="dataset of the products", examples=["shop@0123456789ab"])
+    snapshot: str = Field(
+        description="the model version, and its index with the deltas it had at the time of the search",
+        examples=["similar/2@0123456789abcdef+3.01234567"],
+    )
+    request_id: str = Field(description="id of this answer, for the events that are logged about it")
+    experiment: InArm | None = Field(description="null: the answer counts for no experiment")
+    data: list[SimilarProduct] = Field(
+        description="best first: by ring, within the limits of `widening.margin`, then by score"
+    )
+
+
+BODY = Body(
+    SimilarRequest,
+    {
+        "text": {"text": "red summer dress", "k": 10},
+        "product": {
+            "product_id": "PRODUCT_ID",
+            "k": 10,
+            "price": {"min": 10, "max": 100},
+            "attributes": {"colour": "red"},
+            "exclude_catalog": True,
+            "photo_cap": 2,
+            "widening": {"rings": 1},
         },
-    }
-}
+    },
+)
 
 
 def router(gateway: Gateway) -> APIRouter:
-    routes = APIRouter()
+    """No routes if the settings switch search off."""
+    routes = APIRouter(tags=["search"])
+    if not gateway.settings.search:
+        return routes
 
     @routes.post("/v1/similar", response_model=SimilarAnswer, openapi_extra=BODY)
     async def similar(request: Request) -> Response:
-        """At most `k` products similar to the query, each with the ring it was found in and the rules applied to it.
+        """At most `k` products similar to the query, each with its ring and the rules that it was checked by.
 
         Model and index are of the one version named in the answer. While an experiment runs, a request that names a
         `user` and no `model` is answered by the model of the user's arm.
@@ -69,10 +186,12 @@ def router(gateway: Gateway) -> APIRouter:
             raise bad_request(
                 "invalid_value", "exclude_catalog needs product_id: only a product has a catalog", "exclude_catalog"
             )
-        served, arm = await answering(gateway, asked)
-        vector = None
-        if asked.product_id is None:
-            vectors, _ = await gateway.embed(served, [_query(asked)])
+        served, arm = await answering(gateway, asked.user, asked.model, asked.needs)
+        query, vector = asked.query, None
+        if isinstance(query, PhotoAndText) and not served.can(EMBED_IMAGE_TEXT):
+            raise bad_request("invalid_value", f"the body: {ONE_QUERY}")
+        if query is not None:
+            vectors, _ = await embed(gateway, served, [query])
             vector = vectors[0]
         try:
             body = await gateway.in_thread(_answer, served, asked, gateway.settings.same_product, vector)
@@ -85,15 +204,8 @@ def router(gateway: Gateway) -> APIRouter:
     return routes
 
 
-def _query(asked: SimilarRequest) -> Text | Photo:
-    if asked.text is not None:
-        return Text("text", asked.text)
-    assert asked.image is not None
-    return Photo("image", asked.image)
-
-
 def _answer(served: Served, asked: SimilarRequest, same: SameProduct, vector: np.ndarray | None) -> dict[str, Any]:
-    """`vector` float32 [d] is the query where that is no product. Raises UnknownProduct, UnknownCategory."""
+    """The body. `vector` float32 [d] is the query, or None for a product. Raises UnknownProduct, UnknownCategory."""
     catalogue = served.catalogue
     assert catalogue is not None
     found = _search(catalogue.index, asked, same, vector)

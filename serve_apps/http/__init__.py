@@ -1,1 +1,1 @@
-"""What every endpoint shares: parsing, errors, admission."""
+"""Code that all endpoints share: inputs, parsing, answers, errors, admission."""

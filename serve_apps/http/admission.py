@@ -1,4 +1,4 @@
-"""What a request meets first: how large it may be, how many may be worked on, and headers of every answer."""
+"""Admission of requests: the size of a body, the number of requests at the same time, headers of every answer."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from serve_apps.http.errors import ApiError, unavailable
 from serve_apps.settings import Limits
 
 NOT_LIMITED = ("/healthz",)
-"""Paths that answer however busy the service is."""
+"""Paths that answer at any load."""
 
 
 class Admission:
-    """ASGI middleware. Refuses with 413 (body too large), 408 (body too slow), 503 (too much at a time)."""
+    """ASGI middleware. Refuses with 413 (body too large), 408 (body too slow), 503 (too many requests or bytes)."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app, self._limits = app, limits
@@ -56,7 +56,7 @@ class Admission:
             self._bytes -= declared
 
     def _declared(self, scope: Scope) -> int:
-        """Bytes that the request says its body has; the limit if it does not say (chunked)."""
+        """Bytes of the body by the Content-Length header; the limit if there is no such header (chunked)."""
         headers = Headers(scope=scope)
         length = headers.get("content-length")
         if length is None:
@@ -69,7 +69,7 @@ class Admission:
 
 
 class _Body:
-    """`receive`, counted and timed until the body has come."""
+    """`receive` with a byte count and a deadline until the body is complete."""
 
     def __init__(self, receive: Receive, limits: Limits) -> None:
         self._receive, self._limits = receive, limits

@@ -1,4 +1,4 @@
-"""Errors of the HTTP API: a status, a code to test for, and a sentence, in OpenAI's shape.
+"""Errors of the HTTP API: a status, a code for programs and a sentence for people, in the shape of OpenAI.
 
 {"error": {"message": "...", "type": "invalid_request_error", "param": "input[3]", "code": "image_truncated"}}
 """
@@ -20,10 +20,10 @@ from starlette.responses import JSONResponse, Response
 log = logging.getLogger("ray.serve")
 
 Place = tuple[str | int, ...]
-"""Where in a request something stands: field names and positions."""
+"""A place in a request: field names and positions."""
 
 RETRY_AFTER_S = 2
-"""Advice given with 503 where nothing better is known."""
+"""Retry-After of a 503 that has no better estimate, seconds."""
 
 
 class ErrorBody(BaseModel):
@@ -40,7 +40,7 @@ class ErrorAnswer(BaseModel):
 
 
 class ApiError(Exception):
-    """Answered with `status`; `param` names the part of the request that was wrong."""
+    """An answer with `status`; `param` names the part of the request at fault."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ def unavailable(code: str, message: str, retry_after_s: float = RETRY_AFTER_S) -
 
 
 def invalid(error: ValidationError | RequestValidationError, where: Callable[[Place], Place] = tuple) -> ApiError:
-    """The first of pydantic's complaints as a 400 that names the place, never echoing what was sent."""
+    """The first of the validation errors as a 400 that names the place and never repeats the input."""
     fault = error.errors()[0]
     place = _written(where(tuple(fault["loc"])))
     message = str(fault["msg"]).removeprefix("Value error, ")
@@ -96,7 +96,7 @@ def _written(parts: Place) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every failure of `app`, Starlette's own included, answer in the shape of this module."""
+    """Makes every failure of `app`, those of Starlette too, answer in the shape of this module."""
 
     async def api_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)

@@ -16,12 +16,12 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from shoplens import cli
-from shoplens.registry.promotion import gates_of
 from shoplens.cli import dataset
 from shoplens.cluster.ports import free_port
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.importing import SOURCES
 from shoplens.errors import ShoplensError
+from shoplens.registry.promotion import gates_of
 from shoplens.registry.runs import metric_key
 from shoplens.registry.versions import ModelVersion
 from shoplens.synthetic import SyntheticShop

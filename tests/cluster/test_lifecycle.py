@@ -187,7 +187,10 @@ def test_an_application_module_that_is_not_there_is_named(tmp_path: Path) -> Non
             "  experiment: the shares must sum to 1, not to 0.9",
         ),
         (
-            {"experiment": {"name": "e", "salt": "s", "arms": [{"name": "a", "share": 1, "model": "clip@champion"}]}},
+            {
+                "models": ["eclip"],
+                "experiment": {"name": "e", "salt": "s", "arms": [{"name": "a", "share": 1, "model": "clip@champion"}]},
+            },
             "but 'clip' is not among `models:` (eclip)",
         ),
     ],

@@ -76,7 +76,7 @@ def _not_json() -> Iterator[Attack]:
         "xml": b"<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>",
         "gzip": zlib.compress(b'{"model":"eclip","input":"x"}'),
     }
-    for path in ("/v1/embeddings", "/v1/similar", "/v1/attributes", "/v1/events"):
+    for path in ("/v1/embeddings", "/v1/similar", "/v1/attributes", "/v1/captions", "/v1/events"):
         for name, body in bodies.items():
             yield Attack(f"{path} {name}", path, body)
 
@@ -314,6 +314,7 @@ def _gets() -> Iterator[Attack]:
     yield get("/v1/embeddings")
     yield get("/v1/similar")
     yield get("/v1/attributes")
+    yield get("/v1/captions")
     yield get("/v1/products", "POST")
     yield get("/v1/products/x", "DELETE")
     yield get("/healthz", "PUT")

@@ -40,6 +40,9 @@ def test_the_shop_and_the_model_are_shown(page: Page, champion: int) -> None:
     photo = card.locator("img")
     expect(photo).to_have_class(re.compile("loaded"))
     assert photo.evaluate("image => image.naturalWidth") > 0
+    abilities = f"eclip/{champion}: embeds photos, embeds texts, extracts attributes"
+    expect(page.get_by_test_id("models").locator("li").first).to_have_text(abilities)
+    expect(page.get_by_test_id("caption").filter(visible=True)).to_have_count(0)
     keep_picture(page, "browse")
 
 

@@ -73,8 +73,13 @@ def test_health_and_model_version(http: httpx.Client) -> None:
         assert answer.status_code == 200
         assert answer.headers["X-Model-Version"] == answer.json()["model"] == version
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    active = [row["id"] for row in http.get("/v1/models").json()["data"] if row["active"]]
+    rows = http.get("/v1/models").json()["data"]
+    active = [row["id"] for row in rows if row["active"]]
     assert active == [served for served in health.json()["models"].values() if served is not None]
+    [champion] = [row for row in rows if row["id"] == version]
+    assert champion["capabilities"] == ["embed_image", "embed_text", "extract_attributes"]
+    unread = http.post("/v1/captions", json={"image": data_uri(photo())})
+    assert (unread.status_code, unread.json()["error"]["code"]) == (503, "no_captioner")
 
 
 def test_embeddings_are_unit_vectors_in_the_order_asked(http: httpx.Client) -> None:
@@ -249,6 +254,7 @@ def test_openapi_describes_every_endpoint(http: httpx.Client) -> None:
         "/v1/embeddings",
         "/v1/attributes",
         "/v1/rank",
+        "/v1/captions",
         "/v1/similar",
         "/v1/products",
         "/v1/categories",

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serve_apps.http.errors import ApiError
+from serve_apps.http.inputs import Strict
+from serve_apps.http.parsing import parse
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode, perceptual_hash
 from shoplens.datasets.preprocessing import Preprocessing
@@ -79,14 +82,14 @@ def make_shop(out: Path, n: int = 24) -> Dataset:
     return staging.finish("shop", {})
 
 
-def make_package(folder: Path, dataset: Dataset, seed: int = 0) -> Path:
+def make_package(folder: Path, dataset: Dataset, seed: int = 0, dim: int = 32) -> Path:
     """An untrained e-CLIP of a few hundred thousand weights."""
     import torch
 
     torch.manual_seed(seed)
     config = DualEncoderConfig.model_validate(
         {
-            "dim": 32,
+            "dim": dim,
             "image": {"name": "test_efficientnet"},
             "text": {
                 "config": {
@@ -107,14 +110,14 @@ def make_package(folder: Path, dataset: Dataset, seed: int = 0) -> Path:
     return folder
 
 
-def make_index(folder: Path, package: Path, dataset: Dataset, version: int) -> Path:
+def make_index(folder: Path, package: Path, dataset: Dataset, version: int, name: str = "eclip") -> Path:
     """As `workloads.build_index` makes it."""
     embedder = Embedder.load(package)
     samples = np.arange(dataset.images.num_rows)
     photos = [decode(dataset.read_image(int(sample)), draft=embedder.image_size).image for sample in samples]
     vectors = embedder.encode_images(np.stack([embedder.preprocess(photo) for photo in photos]))
     about = {
-        "model": "eclip",
+        "model": name,
         "version": version,
         "dataset": dataset.name,
         "dataset_path": dataset.path,
@@ -132,6 +135,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="session")
 def package(shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_package(tmp_path_factory.mktemp("package") / "eclip", shop)
+
+
+def refused(model: type[Strict], body: bytes) -> ApiError:
+    """The 400 that a request body is refused with."""
+    with pytest.raises(ApiError) as caught:
+        parse(model, body)
+    assert caught.value.status == 400
+    assert len(caught.value.message) < 500
+    return caught.value
 
 
 class Local:

@@ -16,6 +16,7 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
 
+from serve_apps.api import build
 from serve_apps.encoder import Encoder
 from serve_apps.gateway import Gateway
 from serve_apps.release import Missing, Release
@@ -35,6 +36,7 @@ class Registry:
         self.active: dict[str, Release] = {}
         self.looked_up: list[str] = []
         self.down = False
+        self.names = ["eclip"]
 
     def serving(self) -> dict[str, Release]:
         return self.active
@@ -49,8 +51,15 @@ class Registry:
         version = {"eclip@challenger": "eclip/2"}.get(reference, reference)
         return Release("eclip", version) if version in ("eclip/1", "eclip/2", "eclip/3") else Missing("no such version")
 
+    def registered(self) -> list[str]:
+        return self.names
+
     def models(self) -> list[dict[str, Any]]:
-        return []
+        return [
+            {"id": f"{name}/1", "object": "model", "created": 0, "owned_by": "shoplens", "aliases": [], "active": True}
+            | {"capabilities": ["embed_image"]}
+            for name in self.names
+        ]
 
 
 class Service:
@@ -81,7 +90,7 @@ def running(
         encoder, gateway = Encoder.__new__(Encoder), Gateway.__new__(Gateway)
         await encoder.__init__(settings, Local(registry))  # type: ignore[misc]
         await gateway.__init__(settings, Local(encoder), Local(registry))  # type: ignore[misc]
-        transport = httpx.ASGITransport(gateway.__serve_build_asgi_app__(), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(build(gateway), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
             yield Service(http, gateway, encoder, registry)
 
@@ -205,7 +214,7 @@ def test_limits_are_the_clients_fault_and_name_the_input(running: Any) -> None:
 def test_faults_of_the_cluster_are_503_and_of_the_program_500(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body(service: Service) -> None:
         await service.promote(Release("eclip", "eclip/1"))
-        encode = service.encoder.encode
+        call_model = service.encoder.call
         calls = 0
 
         def failing(failure: Exception, times: int) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -214,7 +223,7 @@ def test_faults_of_the_cluster_are_503_and_of_the_program_500(running: Any, monk
                 calls += 1
                 if calls <= times:
                     raise failure
-                return await encode(*arguments)
+                return await call_model(*arguments)
 
             return call
 
@@ -225,7 +234,7 @@ def test_faults_of_the_cluster_are_503_and_of_the_program_500(running: Any, monk
             (ZeroDivisionError(), 1, (500, "internal_error")),
         ):
             calls = 0
-            monkeypatch.setattr(service.encoder, "encode", failing(failure, times))
+            monkeypatch.setattr(service.encoder, "call", failing(failure, times))
             answer = await service.post({"model": "eclip", "input": "x"})
             found = (200, None) if answer.status_code == 200 else error(answer)
             assert found == expected
@@ -234,7 +243,7 @@ def test_faults_of_the_cluster_are_503_and_of_the_program_500(running: Any, monk
         async def never(*_: Any) -> None:
             await asyncio.sleep(60)
 
-        monkeypatch.setattr(service.encoder, "encode", never)
+        monkeypatch.setattr(service.encoder, "call", never)
         assert error(await service.post({"model": "eclip", "input": "x"})) == (503, "deadline")
 
         async def unloadable(version: str) -> None:
@@ -370,6 +379,7 @@ def test_page_and_openapi(running: Any) -> None:
             "/v1/embeddings",
             "/v1/attributes",
             "/v1/rank",
+            "/v1/captions",
             "/v1/models",
             "/v1/similar",
             "/v1/products",

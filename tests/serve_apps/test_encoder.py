@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 
 from serve_apps import encoder
-from serve_apps.encoder import Encoder, Model, check, prepared
+from serve_apps.encoded import Fault
+from serve_apps.encoder import Encoder, Model, prepared
 from serve_apps.settings import Batching, Settings
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
 from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEncoder
 from shoplens.nn.towers import ImageTowerConfig
+from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_TEXT
+from shoplens.packages.check import check
 from shoplens.packages.embedder import Embedder
 from shoplens.recipes.similar import SimilarEmbedder
 from tests.serve_apps.conftest import Local
@@ -32,7 +35,8 @@ def embedder(package: Path) -> Embedder:
 class Faulty:
     """A model that one item breaks, and that can be made to hang."""
 
-    dim, image_size = 4, 8
+    can = (EMBED_IMAGE, EMBED_TEXT)
+    name, dim, preprocessing = "faulty", 4, Preprocessing(size=8)
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -48,6 +52,7 @@ class Faulty:
         return np.where(np.array(texts)[:, None] == "nan", np.float32("nan"), vectors)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
+        self.go.wait(20)
         return np.eye(4, dtype=np.float32)[np.zeros(len(pixels), int)]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -60,12 +65,14 @@ def test_a_request_gets_what_the_package_says(embedder: Embedder) -> None:
 
     async def main(pool: ThreadPoolExecutor) -> None:
         model = Model(embedder, Batching(images=2, texts=2), pool)
-        encoded, other = await asyncio.gather(model.encode(texts, pixels), model.encode(["x"], None))
-        assert np.allclose(encoded.texts, embedder.encode_texts(texts), atol=1e-5)
-        assert np.allclose(encoded.images, embedder.encode_images(pixels), atol=1e-5)
-        assert encoded.tokens == sum(embedder.count_tokens([text])[0] for text in texts)
-        assert np.allclose(other.texts[0], encoded.texts[2], atol=1e-5)
-        assert other.images.shape == (0, embedder.dim)
+        said, seen, other = await asyncio.gather(
+            model.call("embed_text", texts), model.call("embed_image", pixels), model.call("embed_text", ["x"])
+        )
+        assert np.allclose([text.vector for text in said], embedder.encode_texts(texts), atol=1e-5)
+        assert np.allclose(seen, embedder.encode_images(pixels), atol=1e-5)
+        assert [text.tokens for text in said] == [embedder.count_tokens([text])[0] for text in texts]
+        assert np.allclose(other[0].vector, said[2].vector, atol=1e-5)
+        assert await model.call("embed_image", []) == []
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(main(pool))
@@ -76,10 +83,10 @@ def test_an_item_the_model_breaks_on_costs_only_its_own_request(bad: str) -> Non
     async def main(pool: ThreadPoolExecutor) -> None:
         model = Model(Faulty(), Batching(), pool)  # type: ignore[arg-type]
         requests = [["a"], ["b", bad, "ccc"], *([str(i)] for i in range(30))]
-        answers = await asyncio.gather(*(model.encode(texts, None) for texts in requests))
-        assert list(answers[1].text_faults) == [1]
-        assert all(not answer.text_faults for i, answer in enumerate(answers) if i != 1)
-        assert np.allclose(answers[0].texts, np.eye(4)[1:2])
+        answers = await asyncio.gather(*(model.call("embed_text", texts) for texts in requests))
+        faults = [[place for place, found in enumerate(answer) if isinstance(found, Fault)] for answer in answers]
+        assert faults == [[], [1], *([] for _ in range(30))]
+        assert np.allclose(answers[0][0].vector, np.eye(4)[1])
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(main(pool))
@@ -109,14 +116,15 @@ def test_a_model_that_reads_photos_alone_is_served_and_refuses_texts(tmp_path: P
     embedder.save(tmp_path / "package", "# test", {})
     check(embedder)
     assert prepared(tmp_path / "package", embedder).dim == 8
+    assert prepared(tmp_path / "package", embedder).capabilities == ("embed_image",)
     pixels = np.random.default_rng(0).integers(0, 255, (3, 3, 32, 32), dtype=np.uint8)
 
     async def main(pool: ThreadPoolExecutor) -> None:
         model = Model(embedder, Batching(), pool)
-        encoded, pulse = await asyncio.gather(model.encode(["a mug"], pixels), model.encode(*model.sentinel))
-        assert np.allclose(encoded.images, embedder.encode_images(pixels), atol=1e-5)
-        assert encoded.text_faults == {0: "this model reads photos, and no texts"}
-        assert pulse.images.shape == (1, 8) and not pulse.image_faults
+        found, _ = await asyncio.gather(model.call("embed_image", pixels), model.beat())
+        assert np.allclose(found, embedder.encode_images(pixels), atol=1e-5)
+        with pytest.raises(ShoplensError, match="similar does photo → vector, and no text → vector"):
+            await model.call("embed_text", ["a mug"])
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(main(pool))
@@ -153,10 +161,10 @@ def test_health_tells_a_stuck_model_from_a_busy_one(monkeypatch: pytest.MonkeyPa
         await replica.check_health()
 
         faulty.delay = 0.005
-        backlog = asyncio.create_task(model.encode([str(i) for i in range(200)], None))
+        backlog = asyncio.create_task(model.call("embed_text", [str(i) for i in range(200)]))
         await asyncio.sleep(0)
         await replica.check_health()
         assert not backlog.done()
-        assert not (await backlog).text_faults
+        assert not any(isinstance(found, Fault) for found in await backlog)
 
     asyncio.run(main())

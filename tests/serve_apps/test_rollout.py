@@ -8,7 +8,7 @@ import pytest
 from ray.serve.exceptions import RayServeException
 
 from serve_apps.release import Missing, Release
-from serve_apps.rollout import Convergence
+from serve_apps.rollout import Convergence, RegisteredName, capabilities_of
 from shoplens.errors import ShoplensError
 
 ONE = Release("eclip", "eclip/1", "indexes/1", "a")
@@ -153,3 +153,45 @@ def test_what_answers_an_arm_is_followed_beside_the_champion() -> None:
     cluster.challenger = Missing("none is challenger")
     cluster.steps(2, "eclip@challenger")
     assert cluster.convergence.serving["eclip@challenger"] == TWO, "who is in the arm stays there"
+
+
+def test_a_model_that_gives_no_vectors_needs_no_index() -> None:
+    cluster = Cluster()
+    cluster.champion = Release("eclip", "eclip/1", capabilities=("write_text", "a capability of tomorrow"))
+    cluster.steps()
+    assert cluster.served == {"eclip/1"}
+    for gives in ("embed_image", "embed_text", "embed_image_text"):
+        cluster.champion = Release("eclip", "eclip/2", capabilities=("write_text", gives))
+        cluster.steps()
+        assert cluster.served == {"eclip/1"}
+        assert "build_index" in cluster.convergence.trouble["eclip"]
+
+
+def test_names_with_the_alias_are_followed_and_stay_so() -> None:
+    cluster = Cluster()
+    words, eclip = RegisteredName("words", {"champion": "1"}), RegisteredName("eclip", {"champion": "1"})
+
+    def names(*registered: RegisteredName) -> tuple[str, ...]:
+        return asyncio.run(cluster.convergence.names(registered))
+
+    assert names() == ()
+    assert names(words, RegisteredName("new", {"candidate": "1"})) == ("words",)
+    assert names(words, eclip) == ("words", "eclip")
+    cluster.champion = ONE
+    cluster.steps()
+    demoted = RegisteredName("eclip", {})
+    assert names(words, demoted) == ("words", "eclip")
+    assert names(words) == ("words", "eclip"), "it was deleted"
+    cluster.champion = Missing("none is champion")
+    cluster.steps()
+    assert cluster.served == {"eclip/1"}
+    assert cluster.convergence.trouble == {"eclip": "none is champion"}
+    cluster.replicas = [{"eclip": ONE, "eclip@challenger": TWO}]
+    cluster.convergence.serving = {}
+    assert names(words, demoted) == ("words", "eclip"), "a poller that was restarted learns it from the replicas"
+
+
+def test_a_version_without_the_tag_embeds_photos() -> None:
+    assert capabilities_of({"capabilities": '["embed_text", "write_text"]'}) == ("embed_text", "write_text")
+    for tags in ({}, {"capabilities": "?"}, {"capabilities": "7"}):
+        assert capabilities_of(tags) == ("embed_image",)

@@ -1,4 +1,4 @@
-// The public endpoints, as functions. Every answer tells which model version made it: `service` passes that on.
+// The public endpoints, as functions. `service` passes on the model version and the dataset that each answer names.
 
 /** Events "model" and "dataset", each with the name as `detail`. */
 export const service = new EventTarget();
@@ -10,12 +10,12 @@ export class ServiceError extends Error {
     this.code = code;
   }
 
-  /** True where the same request may well succeed later. */
+  /** True if the same request may succeed later. */
   get passing() {
     return this.status === 0 || this.status >= 500 || this.status === 429;
   }
 
-  /** A sentence for people; the service's own words where it gave any. */
+  /** A sentence for people, in the words of the service if it gave any. */
   get sentence() {
     if (this.code === "no_champion") return `No model is promoted yet. The service says: ${this.message}`;
     if (this.status === 0) return "The service cannot be reached. Is it running?";
@@ -25,7 +25,7 @@ export class ServiceError extends Error {
   }
 }
 
-/** `aside`: another model than the page's own answers. */
+/** `aside`: the answer may come from another model than the page's own, and the badge stays as it is. */
 async function ask(path, { body, signal, aside = false } = {}) {
   let response;
   let answer = null;
@@ -80,8 +80,8 @@ export async function runningExperiment() {
 }
 
 /**
- * `query` is one of {product_id}, {text}, {image}, and may name a {model}; `price` as above; `attributes` are those a
- * product must have; what is not set is left out.
+ * `query` is one of {product_id}, {text}, {image}, and may name a {model}; `price` as above; a product must have the
+ * `attributes`. Wishes that are not set are left out.
  */
 export function similar(query, { k, category, price, attributes, excludeCatalog, soldOut, dearer, photoCap }, signal) {
   const body = { ...query, k };
@@ -96,8 +96,11 @@ export function similar(query, { k, category, price, attributes, excludeCatalog,
   return ask("/v1/similar", { body, signal, aside: Boolean(query.model) });
 }
 
-/** `query` is {image} or {product_id}, {text}, or both, and may have {category} to go by. */
-export const attributes = (query, signal) => ask("/v1/attributes", { body: query, signal });
+/** `query` is {image} or {product_id}, {text}, or both, and may have a {category} as a hint. */
+export const attributes = (query, signal) => ask("/v1/attributes", { body: query, signal, aside: true });
+
+/** `query` is {image} or {product_id}. */
+export const caption = (query, signal) => ask("/v1/captions", { body: query, signal, aside: true });
 
 /** `topic` as /v1/rank takes it; the best `top` of `products` are answered, by their photos. */
 export const rank = (topic, products, top, signal) =>

@@ -1,9 +1,11 @@
-// The page: three views, the list (browse and search), a topic's shelf and the product, named by the address after "#".
+// The page has three views: the list (browse and search), a shelf for a topic, and a product. The address after "#" names the view.
 
 import { ServiceError, health, listCategories, listProducts, service, similar } from "./api.js";
 import { showAttributes } from "./attributes.js";
+import { showCaption } from "./captions.js";
 import { card, el, languageOf, skeletons } from "./cards.js";
 import { Categories } from "./categories.js";
+import { abilities, forgetModels, inWords } from "./models.js";
 import { neighboursAsk } from "./neighbours.js";
 import { PhotoError, keepPhoto, keptPhoto, readPhoto } from "./photo.js";
 import { ProductView } from "./product.js";
@@ -75,7 +77,7 @@ function go(hash) {
 
 // ---------------------------------------------------------------- the list
 
-/** What the grid shows: the request it answers, and how far it has come. */
+/** State of the grid: the request that it answers, and how much of the answer is shown. */
 const list = { ask: { ...everything }, hash: null, shown: 0, read: 0, total: 0, filteredHere: false, ended: true, busy: false, failed: null, scroll: 0, model: "" };
 let listRequest = new AbortController();
 let queryRequest = new AbortController();
@@ -105,13 +107,14 @@ function showList(ask) {
   loadMore();
 }
 
-/** What the model sees in the photo or reads in the words that are searched by. */
+/** The model's attributes of the query, and its caption of a query photo. */
 function showQueryAttributes({ text, photo: token, category }) {
   queryRequest.abort();
   queryRequest = new AbortController();
   const image = token && keptPhoto(token);
-  at("attributes").hidden = true;
+  at("attributes").hidden = at("caption").hidden = true;
   if (!image && !text) return;
+  if (image) showCaption(at("caption"), { image }, { signal: queryRequest.signal });
   showAttributes(at("attributes"), { ...(image ? { image } : { text }), ...(category && { category }) }, { signal: queryRequest.signal });
 }
 
@@ -145,11 +148,11 @@ function nextPage(signal) {
   const k = Math.min(MOST_RESULTS, list.read + PAGE);
   if (!token) return similar({ text }, { k, category, price }, signal);
   const image = keptPhoto(token);
-  if (!image) throw new PhotoError("That photo was searched in another tab. Drop it here again to see products like it.");
+  if (!image) throw new PhotoError("That photo was searched in another tab. Drop it here again to search by it.");
   return similar({ image }, { k, category, price }, signal);
 }
 
-/** Appends what comes next: a page of the shop, or the next nearest of a search. */
+/** Appends the next page of the shop, or the next nearest products of a search. */
 async function loadMore() {
   listRequest.abort();
   const request = (listRequest = new AbortController());
@@ -206,7 +209,7 @@ function report() {
   const count = numbers.format(list.shown);
   const products = list.shown === 1 ? "product" : "products";
   if (list.shown === 0) {
-    if (!list.ended) return say("No product so far; there is more of the shop to look through.");
+    if (!list.ended) return say("No product yet. The rest of the shop is not searched yet.");
     const filtered = category || price.min !== null || price.max !== null;
     say(filtered ? `No product${isSearch() ? ` for this ${text ? "text" : "photo"}` : ""}${within}.` : "This shop has no products yet.");
     if (filtered) offer("Clear the filters", () => go(listHash({ ...list.ask, category: "", price: everything.price })));
@@ -218,7 +221,7 @@ function report() {
   return say(`${count} of ${numbers.format(list.total)} products${within}`);
 }
 
-/** The one line about the list; `quiet` leaves it as it is for the next page of the same list. */
+/** Sets the line about the list; `quiet` keeps the old line for the next page of the same list. */
 function say(sentence, { quiet = false, bad = false } = {}) {
   if (quiet) return;
   status.textContent = sentence;
@@ -260,7 +263,7 @@ const productView = new ProductView(detailView, {
   place: (category) => categories.ancestry(category).map(({ id, name }) => el("a", { href: listHash({ ...everything, category: id }), lang: languageOf(name) }, name)),
 });
 
-// ---------------------------------------------------------------- what people do
+// ---------------------------------------------------------------- input
 
 at("search").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -284,7 +287,7 @@ at("price").addEventListener("submit", choosePrice);
 at("price").addEventListener("change", choosePrice);
 
 async function searchByPhoto(file) {
-  if (!file) return;
+  if (!file || at("photo-button").hidden) return;
   say("Reading the photo…");
   try {
     const token = keepPhoto(await readPhoto(file));
@@ -315,7 +318,7 @@ document.addEventListener("paste", (event) => {
 const drop = at("drop");
 const carriesFile = (event) => event.dataTransfer?.types.includes("Files");
 document.addEventListener("dragenter", (event) => {
-  if (carriesFile(event)) drop.hidden = false;
+  if (carriesFile(event) && !at("photo-button").hidden) drop.hidden = false;
 });
 document.addEventListener("dragover", (event) => {
   if (carriesFile(event)) event.preventDefault();
@@ -352,7 +355,7 @@ at("skip").addEventListener("click", (event) => {
   [grid, detailView, shelfView].find((view) => view.offsetParent)?.querySelector("a, button, input")?.focus();
 });
 
-// ---------------------------------------------------------------- which model, which shop
+// ---------------------------------------------------------------- models and shop
 
 service.addEventListener("model", ({ detail }) => {
   at("model").textContent = detail;
@@ -364,12 +367,26 @@ service.addEventListener("dataset", ({ detail }) => {
   at("dataset").textContent = `Dataset ${detail}`;
 });
 
-/** Asks how the service is: a model promoted meanwhile shows on the badge, and a list that failed for want of one loads. */
+/** Shows the controls that the models in use can serve, and lists these models. */
+async function showAbilities() {
+  const { active, embedsPhotos, embedsTexts } = await abilities();
+  at("photo-button").hidden = !embedsPhotos;
+  at("search-input").disabled = !embedsTexts;
+  at("search").hidden = !embedsPhotos && !embedsTexts;
+  at("models").replaceChildren(...active.map((model) => el("li", {}, `${model.id}: ${inWords(model)}`)));
+}
+
+let serving = "";
+
+/** Looks at the service: takes up newly promoted models, and loads a list that failed while there was none. */
 async function checkHealth() {
   if (document.hidden) return;
   try {
-    const { ranker } = await health();
+    const { models, ranker } = await health();
     at("to-shelf").hidden = !ranker;
+    if (JSON.stringify(models) !== serving) forgetModels();
+    serving = JSON.stringify(models);
+    await showAbilities();
     if (list.failed?.passing && !list.busy && !listView.hidden) loadMore();
   } catch (error) {
     at("model").classList.remove("serving");
@@ -391,7 +408,7 @@ async function loadCategories() {
   }
 }
 
-/** The list or shelf that a product was opened from. */
+/** Address of the list or shelf that a product was opened from. */
 let last = "#/";
 
 function show() {

@@ -1,7 +1,8 @@
-// What the model says of a product: a chip for each attribute, grey where it is not sure.
+// Attributes of a product by the model: a chip for each, grey if the model is not sure.
 
 import { ServiceError, attributes } from "./api.js";
 import { el, languageOf } from "./cards.js";
+import { abilities } from "./models.js";
 
 const percent = new Intl.NumberFormat("en", { style: "percent" });
 const LIKELY = 0.5;
@@ -36,11 +37,12 @@ function head({ model, modality, category }) {
 }
 
 /**
- * Fills `section` with the attributes of `query` ({image}, {product_id}, {text}, and {category} to go by); hides it
- * where the model that is served knows none. `listed` has the seller's values by key.
+ * Fills `section` with the attributes of `query` ({image}, {product_id}, {text}, and a {category} as a hint). The
+ * section stays hidden if no model in use extracts any. `listed` has the seller's values by key.
  */
 export async function showAttributes(section, query, { listed = {}, signal }) {
   section.hidden = true;
+  if (!(await abilities()).extractsAttributes || signal.aborted) return;
   let answer;
   try {
     answer = await attributes(query, signal);

@@ -1,4 +1,4 @@
-// From products to elements. All text goes in as text: titles come from sellers and are not to be trusted.
+// Elements for products. All text is inserted as text, never as HTML: titles come from sellers.
 
 /** An element with properties (`class`, `data-*`, `aria-*` and `role` as attributes) and children. */
 export function el(tag, properties = {}, ...children) {
@@ -33,13 +33,13 @@ export function money(price, currency) {
 export const pathOf = (product) =>
   Array.isArray(product.category_path) ? product.category_path : (product.category_path ?? "").split(" > ").filter(Boolean);
 
-/** `fields` are [name, value] of what else the address says; a version stays legible in it. */
+/** `fields` are further [name, value] pairs of the address; `/` and `@` of a version are not escaped. */
 export function productHash(id, fields = []) {
   const query = new URLSearchParams(fields).toString().replaceAll("%2F", "/").replaceAll("%40", "@");
   return `#/product/${encodeURIComponent(id)}${query && `?${query}`}`;
 }
 
-/** A photo in a box that keeps its place while it loads and says so when there is none. */
+/** A photo in a box that keeps its size while it loads, and says so if there is no photo. */
 export function photo(url, alt, properties = {}) {
   const box = el("div", { class: "photo" });
   const missing = () => {
@@ -63,7 +63,7 @@ function score(value) {
   bar.firstChild.style.inlineSize = `${Math.max(0, Math.min(1, value)) * 100}%`;
   return el(
     "span",
-    { class: "score", "data-testid": "card-score", title: "Likeness by the model: 1 is the same, 0 is unrelated" },
+    { class: "score", "data-testid": "card-score", title: "Likeness by the model: 1 is identical, 0 is unrelated" },
     bar,
     el("span", { class: "unseen" }, "Likeness "),
     value.toFixed(3),
@@ -103,7 +103,7 @@ export function skeletons(count) {
   );
 }
 
-/** What went wrong, in place of what was to be shown; `again` is offered where that may help. */
+/** An error in place of the content; `again` is offered if a second try may help. */
 export function complaint(error, again) {
   const retry = el("button", { type: "button" }, "Try again");
   retry.addEventListener("click", again);

@@ -1,4 +1,4 @@
-// The category tree as a nested list of links, folded where it is long.
+// The category tree as a nested list of links, folded if it is long.
 
 import { el, languageOf } from "./cards.js";
 

@@ -1,13 +1,13 @@
-// What people judged of pairs of products: kept in this browser, exported as labelled pairs.
+// Judgements of pairs of products: kept in this browser, exported as labelled pairs.
 
 const PREFIX = "shoplens/judgement/";
 
-/** A pair is one whichever model showed it; its key leaves out the digest, so that a new import of the shop keeps it. */
+/** The key of a pair is the same for every model, and leaves out the digest, so that a new import of the shop keeps it. */
 const keyOf = ({ dataset, seed_product_id, product_id }) => PREFIX + JSON.stringify([dataset.split("@")[0], seed_product_id, product_id]);
 
 /**
- * A judgement is a line of the export: the pair, its `label` ("similar", "not_similar"), `reason` and `note`, and where
- * it stood when it was judged. Event "change" after each change, one in another tab too.
+ * A judgement is a line of the export: the pair, its `label` ("similar", "not_similar"), `reason` and `note`, and its
+ * place in the list at that time. Event "change" follows each change, also one in another tab.
  */
 class Judgements extends EventTarget {
   #all = new Map();
@@ -34,7 +34,7 @@ class Judgements extends EventTarget {
       const judgement = JSON.parse(text);
       if (judgement && keyOf(judgement) === key) this.#all.set(key, judgement);
     } catch {
-      console.info(`What is kept under ${key} is no judgement.`);
+      console.info(`The entry ${key} is not a judgement.`);
     }
   }
 
@@ -46,7 +46,7 @@ class Judgements extends EventTarget {
     return this.#all.size;
   }
 
-  /** How many would be lost with this tab: the browser's storage is full or forbidden. */
+  /** Number of judgements that are lost with this tab, because the browser's storage is full or forbidden. */
   get unkept() {
     return this.#unkept.size;
   }
@@ -83,7 +83,7 @@ class Judgements extends EventTarget {
     try {
       localStorage.removeItem(key);
     } catch {
-      // Where nothing may be kept there is nothing to remove.
+      // Storage is forbidden, so nothing was kept.
     }
   }
 

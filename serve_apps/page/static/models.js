@@ -1,9 +1,17 @@
-// The models that can be asked, as choices, and the experiment that compares two of them.
+// The models in use and what they can do; the models to choose from, and the experiment that compares two of them.
 
 import { ServiceError, listModels, runningExperiment } from "./api.js";
 import { el } from "./cards.js";
 
 const FRESH_MS = 60_000;
+const WORDS = {
+  embed_image: "embeds photos",
+  embed_text: "embeds texts",
+  embed_image_text: "embeds a photo with a text",
+  rank_images: "ranks photos for a topic",
+  extract_attributes: "extracts attributes",
+  write_text: "writes captions",
+};
 const none = { models: [], experiment: null, trouble: null };
 let known = Promise.resolve(none);
 let until = 0;
@@ -24,10 +32,30 @@ export function whatCanBeAsked() {
   return known;
 }
 
+/** The next `whatCanBeAsked` asks the service again: a model was promoted. */
+export const forgetModels = () => (until = 0);
+
+/** "embeds photos, writes captions" for a row of /v1/models. */
+export const inWords = ({ capabilities }) => capabilities.map((name) => WORDS[name] ?? name).join(", ");
+
+/** What the models in use can do together. While they are not known, the page offers all but captions. */
+export async function abilities() {
+  const { models } = await whatCanBeAsked();
+  const active = models.filter((model) => model.active);
+  const can = (...names) => active.some(({ capabilities }) => names.every((name) => capabilities.includes(name)));
+  return {
+    active,
+    embedsPhotos: !active.length || can("embed_image"),
+    embedsTexts: !active.length || can("embed_text"),
+    extractsAttributes: !active.length || can("extract_attributes") || can("embed_image", "embed_text"),
+    writesTexts: can("write_text"),
+  };
+}
+
 /** The choice of an experiment's arms for both lists. */
 export const ARMS = "*arms";
 
-/** The first two arms that have a share of the users; none where nothing runs. */
+/** The first two arms with a share of the users; none if no experiment runs. */
 export const armsOf = ({ experiment }) => experiment?.arms.filter(({ share }) => share > 0).slice(0, 2) ?? [];
 
 function groups({ models, experiment }) {
@@ -42,8 +70,8 @@ function groups({ models, experiment }) {
 }
 
 /**
- * Fills `select` with a first choice of no model, called `unset`, and all that can be asked; `chosen` is among them.
- * With `arms` both arms of an experiment are a choice too.
+ * Fills `select` with a first choice of no model, called `unset`, and all models and arms; `chosen` is among them.
+ * With `arms` both arms of an experiment are one choice too.
  */
 export function offer(select, unset, chosen, asked, { arms = false } = {}) {
   const offered = groups(asked);

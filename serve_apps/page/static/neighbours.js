@@ -1,4 +1,4 @@
-// The products that are similar to one: by the page's own model, and by another beside it.
+// The products similar to one product: by the page's own model, and by a second model beside it.
 
 import { ServiceError, similar } from "./api.js";
 import { badges } from "./badges.js";
@@ -14,12 +14,12 @@ const places = new Intl.PluralRules("en", { type: "ordinal" });
 const ENDINGS = { one: "st", two: "nd", few: "rd", other: "th" };
 const ordinal = (place) => `${place}${ENDINGS[places.select(place)]}`;
 
-/** What the address says of the lists: the rules, whose list it is (`by`), which stands beside it (`beside`). */
+/** The fields of the address: the rules, the model of the list (`by`), the model of the list beside it (`beside`). */
 export const neighboursAsk = (fields) => ({ rules: rulesOf(fields), by: fields.get("by") ?? "", beside: fields.get("with") ?? "" });
 
 const askFields = ({ rules, by, beside }) => [...fieldsOf(rules), ...Object.entries({ by, with: beside }).filter(([, model]) => model)];
 
-/** A card with what the rules, the other list and people say of it. */
+/** A card with its badges, its place in the other list, and its thumbs. */
 function hit(found, rank, seed, { model, snapshot, dataset }) {
   const { product_id, ring, score, rules } = found;
   const pair = { seed_product_id: seed.product_id, product_id, model, snapshot, dataset, ring, rank, score, rules };
@@ -35,7 +35,7 @@ function hit(found, rank, seed, { model, snapshot, dataset }) {
   );
 }
 
-/** One model's list. `answer` is what it shows, `trouble` why it shows nothing; both are null while it waits. */
+/** The list of one model. `answer` is shown; `trouble` says why nothing is shown; both are null while it waits. */
 class List {
   #request = new AbortController();
   #asked = null;
@@ -55,7 +55,7 @@ class List {
     return [...this.grid.querySelectorAll(".hit")];
   }
 
-  /** The next `show` asks anew, whatever is shown already: a model may have been promoted meanwhile. */
+  /** The next `show` asks again, because a model may have been promoted meanwhile. */
   stale() {
     this.#asked = null;
   }
@@ -86,7 +86,7 @@ class List {
       const widened = answer.data.filter(({ ring }) => ring > 0).length;
       this.line.textContent = answer.data.length
         ? `${answer.data.length} nearest${widened ? `, ${widened} of them from categories around` : ""}`
-        : "No other product may be shown by these rules.";
+        : "These rules leave no other product to show.";
       this.grid.replaceChildren(...answer.data.map((found, place) => hit(found, place + 1, seed, answer)));
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -174,7 +174,7 @@ export class Neighbours {
     offer(this.beside, "no other", beside, asked, { arms: true });
   }
 
-  /** Marks what both lists have and what only one has, and sends the way of comparing along with every card. */
+  /** Marks products of both lists and of only one, and adds the comparison to the address of every card. */
   #compare() {
     const fields = askFields({ ...this.#ask, rules: { ...this.#ask.rules, same: [] } });
     const [own, other] = [this.own.answer, this.other.answer];
@@ -192,7 +192,7 @@ export class Neighbours {
     this.overlap.textContent = own && other ? overlapOf(own, other) : trouble ? `No comparison: ${trouble}` : "";
   }
 
-  /** Points out where the other list has the same product. */
+  /** Highlights the same product in the other list. */
   #pointOut(node, on) {
     for (const twin of this.other.answer && node ? [...this.own.hits, ...this.other.hits] : []) {
       if (twin !== node && twin.dataset.productId === node.dataset.productId) twin.classList.toggle("twin", on);
@@ -200,7 +200,7 @@ export class Neighbours {
   }
 }
 
-/** Where the rules leave fewer than were asked for, the match rate is of the longer list. */
+/** The match rate is a share of the longer list, because rules may leave a list short. */
 function overlapOf(own, other) {
   const k = Math.max(own.data.length, other.data.length);
   if (k === 0) return "Neither list has a product.";

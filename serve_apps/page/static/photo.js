@@ -1,4 +1,4 @@
-// A photo of the shopper's own, made small before it travels, and kept for the life of the tab.
+// A photo of the user: scaled down before it is sent, and kept as long as the tab is open.
 
 const LONGEST_SIDE = 1024;
 const LARGEST_RAW = 8 * 2 ** 20;
@@ -7,8 +7,8 @@ const KEPT = 6;
 export class PhotoError extends Error {}
 
 /**
- * A data URI of at most 1024 pixels a side. A photo that this browser cannot decode goes as it is: the service
- * reads more formats, and says what is wrong with a broken one.
+ * A data URI of at most 1024 pixels a side. A photo that this browser cannot decode is sent unchanged: the service
+ * reads more formats, and reports what is wrong with a broken photo.
  */
 export async function readPhoto(file) {
   if (!file.type.startsWith("image/")) throw new PhotoError(`“${file.name}” is not a photo. Use a JPEG, PNG or WebP file.`);
@@ -52,7 +52,7 @@ export function keepPhoto(dataUri) {
   try {
     sessionStorage.setItem(`photo:${token}`, dataUri);
   } catch {
-    console.info("The photo is kept until the page is reloaded: the tab's storage is full.");
+    console.info("The storage of this tab is full: the photo is lost when the page is reloaded.");
   }
   return token;
 }

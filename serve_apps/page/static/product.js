@@ -1,7 +1,8 @@
-// One product: its photos and facts, what the model reads off it, and the products similar to it.
+// One product: its photos and facts, its attributes and caption by the model, and the products similar to it.
 
 import { ServiceError, getProduct } from "./api.js";
 import { showAttributes } from "./attributes.js";
+import { showCaption } from "./captions.js";
 import { complaint, el, languageOf, money, pathOf, photo } from "./cards.js";
 import { Neighbours } from "./neighbours.js";
 
@@ -26,7 +27,7 @@ export class ProductView {
   #product = null;
   #neighbours = null;
 
-  /** `back` gives [address, words] of where the product was opened from; `place` the links to a product's categories. */
+  /** `back` gives [address, words] of the view that the product was opened from; `place` the links to its categories. */
   constructor(view, { back, place }) {
     this.view = view;
     this.back = back;
@@ -66,6 +67,7 @@ export class ProductView {
     const { product_id, title: text, category_id, attributes: listed } = product;
     const query = { product_id, text, ...(category_id && { category: category_id }) };
     showAttributes(this.view.querySelector(".attributes"), query, { listed, signal: request.signal });
+    showCaption(this.view.querySelector(".caption"), { product_id }, { signal: request.signal });
     this.#neighbours.show(ask);
   }
 
@@ -96,6 +98,7 @@ export class ProductView {
         product.description ? el("p", { class: "description", lang: languageOf(product.description) }, product.description) : null,
         el("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [el("dt", { lang: languageOf(name) }, name), el("dd", { lang: languageOf(value) }, value)])),
         el("section", { class: "attributes", "aria-label": "Attributes by the model", "data-testid": "attributes", hidden: true }),
+        el("section", { class: "caption", "aria-label": "Caption by the model", "data-testid": "caption", hidden: true }),
       ),
     );
   }

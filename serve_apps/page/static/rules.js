@@ -1,8 +1,8 @@
-// The shop's rules as a product's page asks for them: in its address, in its panel.
+// The rules of the shop for a product's list, in the address and in a panel.
 
 import { el, languageOf } from "./cards.js";
 
-/** A number from 0, or null where the text is none. */
+/** A number of at least 0, or null if the text is not one. */
 export const number = (text) => (text === null || text.trim() === "" || !(Number(text) >= 0) ? null : Number(text));
 
 const whole = (text) => (/^[1-9]\d{0,5}$/.test(text ?? "") ? Number(text) : null);
@@ -16,7 +16,7 @@ export const rulesOf = (fields) => ({
   same: [...new Set(fields.getAll("same"))],
 });
 
-/** [name, value] of what is not as the shop has it. */
+/** [name, value] of the rules that differ from the shop's defaults. */
 export const fieldsOf = ({ excludeCatalog, soldOut, dearer, photoCap, price, same }) =>
   [
     ["other", excludeCatalog ? "1" : null],
@@ -28,7 +28,7 @@ export const fieldsOf = ({ excludeCatalog, soldOut, dearer, photoCap, price, sam
     ...same.map((key) => ["same", key]),
   ].filter(([, value]) => value !== null);
 
-/** The attributes of `product` that others must share. */
+/** The attributes of `product` that other products must share. */
 export const sharedOf = ({ same }, product) =>
   Object.fromEntries(same.map((key) => [key, product.attributes?.[key]?.[0]]).filter(([, value]) => value));
 
@@ -36,7 +36,7 @@ function toggle(name, words) {
   return el("label", { class: "switched" }, el("input", { type: "checkbox", name, value: "1", "data-testid": `rule-${name}` }), el("span", { class: "switch", "aria-hidden": "true" }), words);
 }
 
-/** `button` unfolds `form`; `changed` is told the rules that were chosen in it. */
+/** `button` unfolds `form`; `changed` gets the rules chosen in it. */
 export class RulesPanel {
   constructor(product, changed) {
     this.same = Object.entries(product.attributes ?? {}).filter(([, values]) => values?.length);
@@ -46,9 +46,9 @@ export class RulesPanel {
     this.form = el(
       "form",
       { class: "rules", id: "rules", hidden: true },
-      toggle("sold", "Show what is sold out"),
+      toggle("sold", "Show sold-out products"),
       toggle("dear", "Show dearer listings of a product"),
-      el("label", { class: "field" }, "Products with one photo, at most ", cap),
+      el("label", { class: "field" }, "Most products with the same photo ", cap),
       el("div", { class: "field" }, `Price${product.currency ? ` in ${product.currency}` : ""} `, price("min", "from"), "–", price("max", "to")),
       this.same.length > 0 &&
         el("fieldset", { class: "same" }, el("legend", {}, "Must share"), ...this.same.map(([key, [value]]) =>

@@ -1,4 +1,4 @@
-// A topic's shelf: the products nearest to its words, ranked by how they fit it and by what shoppers like.
+// A shelf for a topic: the products nearest to its words, ranked by fit and by what shoppers like.
 
 import { ServiceError, health, rank, similar } from "./api.js";
 import { card, el, languageOf, skeletons } from "./cards.js";
@@ -18,7 +18,7 @@ export function shelfHash(ask) {
 
 const signed = new Intl.NumberFormat("en", { signDisplay: "always", minimumFractionDigits: 3, maximumFractionDigits: 3 });
 
-/** How much of the score is `value`, beside the shelf's least and most of it. */
+/** One part of the score, as a bar between the least and the most on this shelf. */
 function reason(label, value, [least, most]) {
   const bar = el("span", { class: "bar", "aria-hidden": "true" }, el("span"));
   bar.firstChild.style.inlineSize = `${most > least ? ((value - least) / (most - least)) * 100 : 100}%`;
@@ -57,7 +57,7 @@ export class Shelf {
     this.#request.abort();
     this.#shown = null;
     this.grid.replaceChildren();
-    this.#say("Say what the shelf is for; the products that fit are ranked, best first.");
+    this.#say("Describe the topic of the shelf. Products that fit it are ranked, best first.");
     if (ask.name || ask.desc || ask.kwds) this.#rank(ask);
   }
 
@@ -106,7 +106,7 @@ export class Shelf {
       });
       this.grid.replaceChildren(...cards);
       this.#shown = shelfHash(ask);
-      this.#say(cards.length ? `The best ${cards.length} of ${data.length} products near the topic, by ${found.model}` : "No product here.");
+      this.#say(cards.length ? `The best ${cards.length} of ${data.length} products near the topic, by ${found.model}` : "No product is near this topic.");
     } catch (error) {
       if (request.signal.aborted || error.name === "AbortError") return;
       if (!(error instanceof ServiceError)) throw error;

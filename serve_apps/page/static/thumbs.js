@@ -1,4 +1,4 @@
-// Thumbs up and down under a product, why not, and the bar that exports what was judged.
+// Thumbs up and down under a product, the reason for a thumb down, and the bar that exports judgements.
 
 import { judgements } from "./judgements.js";
 
@@ -10,7 +10,7 @@ const REASONS = {
   other: "Other",
 };
 
-/** `pair` is a line of the export without what is judged of it; `title` names the product for those who do not see it. */
+/** `pair` is a line of the export without the judgement; `title` names the product for screen readers. */
 export function thumbs(pair, title) {
   const box = document.getElementById("verdict-template").content.firstElementChild.cloneNode(true);
   const [up, down] = box.querySelectorAll(".thumb");
@@ -87,7 +87,7 @@ judgements.addEventListener("change", () => {
   for (const box of document.querySelectorAll(".verdict")) box.refresh();
 });
 
-/** Brings the bar to life: shown once something was judged. */
+/** Runs the bar, which is shown once there is a judgement. */
 export function judgedBar(bar) {
   const [line, exporting, clearing, deleting, keeping] = ["line", "export", "clear", "delete", "keep"].map((name) =>
     bar.querySelector(`[data-testid="judged-${name}"]`),

@@ -272,10 +272,10 @@ def test_heads_move_with_their_version(
     running(body)
 
 
-def test_heads_of_another_model_are_refused(package: Path, bare: Path, tmp_path: Path) -> None:
-    embedder = Embedder.load(bare)
-    assert prepared(bare, embedder).extractor is None
-    assert prepared(package, embedder).extractor is not None
-    embedder.config = embedder.config.model_copy(update={"dim": 8})
+def test_heads_of_another_model_are_refused(package: Path, bare: Path, shop: Dataset, tmp_path: Path) -> None:
+    assert prepared(bare, Embedder.load(bare)).extractor is None
+    assert prepared(package, Embedder.load(package)).extractor is not None
+    narrow = make_package(tmp_path / "narrow", shop, dim=8)
+    shutil.copytree(package / "attributes", narrow / "attributes")
     with pytest.raises(ShoplensError, match="vectors of 32 numbers, the model gives 8"):
-        prepared(package, embedder)
+        Embedder.load(narrow)

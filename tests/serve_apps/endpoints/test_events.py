@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serve_apps.api import build
 from serve_apps.event_writer import AT_ONCE
 from serve_apps.settings import Experiment, Limits
 from shoplens.config import validate
@@ -201,7 +202,7 @@ def test_replicas_write_beside_each_other_and_take_over_what_is_left(running: An
             assert (await post(service, event(name, experiment="e", arm="a"))).status_code == 200
             if then is not None:
                 await asyncio.to_thread(then)
-            async with service.gateway.__serve_build_asgi_app__().router.lifespan_context(None):
+            async with build(service.gateway).router.lifespan_context(None):
                 pass
 
         running(body, events=str(root))
@@ -226,6 +227,7 @@ def read_names(folder: Path) -> list[str]:
 SERVER = """
 import asyncio, sys
 import uvicorn
+from serve_apps.api import build
 from serve_apps.gateway import Gateway
 from serve_apps.settings import Settings
 from tests.serve_apps.conftest import Local
@@ -237,7 +239,7 @@ class Nothing:
 async def main(root, port):
     gateway = Gateway.__new__(Gateway)
     await gateway.__init__(Settings(events=root, sealing={"after_bytes": 10_000}), Local(None), Local(Nothing()))
-    app = gateway.__serve_build_asgi_app__()
+    app = build(gateway)
     await uvicorn.Server(uvicorn.Config(app, port=port, log_level="error")).serve()
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))

@@ -166,7 +166,10 @@ def test_without_an_experiment_there_is_none(running: Any, releases: list[Releas
             "experiment: the shares must sum to 1, not to 0.9",
         ),
         (
-            {"experiment": with_arms(ARMS[0], {**ARMS[1], "model": "eclipse@challenger"})},
+            {
+                "models": ["eclip"],
+                "experiment": with_arms(ARMS[0], {**ARMS[1], "model": "eclipse@challenger"}),
+            },
             "the arm 'challenger' is answered by 'eclipse@challenger', but 'eclipse' is not among `models:` (eclip)",
         ),
         ({"experiment": with_arms(ARMS[0], {**ARMS[1], "model": "@"})}, "experiment.arms.1.model: "),
@@ -188,4 +191,5 @@ def test_replicas_keep_ready_what_answers_arms() -> None:
     later = {"name": "later", "share": 0, "model": "eclip/9"}
     settings = Settings.model_validate({"models": ["eclip", "clik"], "experiment": with_arms(*ARMS, later)})
     assert settings.followed == ("eclip", "clik", "eclip@challenger")
-    assert Settings().followed == ("eclip",)
+    assert Settings.model_validate({"experiment": with_arms(*ARMS)}).followed == ("eclip", "eclip@challenger")
+    assert Settings().followed == ()
