@@ -42,6 +42,8 @@ EXPERIMENT = {
     ],
 }
 READY_S = 120
+PLUGIN = ROOT / "tests/plugin"
+"""Recipes that live in tests only, as an installed distribution would bring them."""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE_MS = 20_000
 
@@ -57,6 +59,7 @@ class Platform:
         environment = {
             **os.environ,
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(PLUGIN), os.environ.get("PYTHONPATH")])),
             "SHOPLENS_CLUSTER": str(self.cluster.file),
             "RAY_API_SERVER_ADDRESS": self.cluster.dashboard,
             "COLUMNS": "200",

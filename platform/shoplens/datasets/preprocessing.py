@@ -30,7 +30,9 @@ class Preprocessing(Config):
         "floor",
         description="offset of a `crop` if the margin is odd: `floor` as in transformers, `round` as in torchvision",
     )
-    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = Field(
+        "bicubic", description="resampling filter of Pillow"
+    )
     reducing_gap: float | None = Field(
         3.0,
         ge=1,

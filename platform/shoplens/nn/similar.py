@@ -45,7 +45,7 @@ class HeadConfig(Config):
 class SimilarConfig(PhotoEncoderConfig):
     """An image tower with vectors of `dim` numbers, and the head on it."""
 
-    head: HeadConfig = HeadConfig()
+    head: HeadConfig = Field(HeadConfig(), description="the linear layer on the tower")
 
 
 class SimilarEncoder(PhotoEncoder):

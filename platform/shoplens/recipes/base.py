@@ -50,8 +50,8 @@ class RecipeConfig(Config):
     name: str = Field("model", pattern=NAME, description="the name under which the model is registered")
     dataset: str = Field(description="folder or URI of the dataset; usually given on the command line")
     seed: int = Field(7, description="of weights, plans, augmentation and dropout")
-    training: TrainingConfig = TrainingConfig()
-    evaluation: JudgingConfig = JudgingConfig()
+    training: TrainingConfig = Field(TrainingConfig(), description="the optimizer, its schedule and the feed")
+    evaluation: JudgingConfig = Field(JudgingConfig(), description="the evaluation that follows the training")
     promotion: Gates | None = Field(None, description="what `shoplens promote` asks of a version; null: it refuses")
 
 
@@ -270,7 +270,7 @@ class Recipe(ABC):
 
 
 class PhotoRecipeConfig(RecipeConfig):
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = Field(Preprocessing(), description="from a photo to the pixels of the model")
     augmentation: Augmentation | None = Field(Augmentation(), description="null: photos as they are")
 
 

@@ -113,14 +113,14 @@ REFERENCE: dict[str, dict[str, Any]] = {
 class ClikRecipeConfig(PhotoRecipeConfig):
     """`compat: reference` sets the mathematics of the reference; what is set beside it stays."""
 
-    recipe: Literal["clik"]
+    recipe: Literal["clik"] = Field(description="this recipe")
     name: str = Field("clik", pattern=NAME, description="the name under which the model is registered")
     compat: Literal["none", "reference"] = Field("none", description="`reference`: its sampling, bank and losses")
-    topics: TopicsConfig = TopicsConfig()
-    batches: TopicBatchConfig = TopicBatchConfig()
-    objective: ClikObjective = ClikObjective()
-    model: ClikConfig
-    evaluation: ClikEvaluation = ClikEvaluation()
+    topics: TopicsConfig = Field(TopicsConfig(), description="topics, their candidates and how they were liked")
+    batches: TopicBatchConfig = Field(TopicBatchConfig(), description="the contents of a step")
+    objective: ClikObjective = Field(ClikObjective(), description="the matching loss and the ranking loss")
+    model: ClikConfig = Field(description="the two towers and the query of a topic")
+    evaluation: ClikEvaluation = Field(ClikEvaluation(), description="the evaluation that follows the training")
 
     @model_validator(mode="before")
     @classmethod

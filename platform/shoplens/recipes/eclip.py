@@ -57,10 +57,10 @@ ARMS: dict[str, dict[str, Any]] = {
 class EclipConfig(PhotoRecipeConfig):
     """`arm` sets `objective.kind`, `near_duplicates` and `negatives`; each may also be set by itself."""
 
-    recipe: Literal["eclip"]
+    recipe: Literal["eclip"] = Field(description="this recipe")
     name: str = Field("eclip", pattern=NAME, description="the name under which the model is registered")
     arm: Literal["clip", "eclip", "filter", "hard"] = Field("eclip", description="one of the paper's arms")
-    objective: ObjectiveConfig = ObjectiveConfig()
+    objective: ObjectiveConfig = Field(ObjectiveConfig(), description="the contrastive loss")
     near_duplicates: Literal["keep", "drop"] = Field("keep", description="`drop`: near-duplicate pairs are left out")
     negatives: Literal["uniform", "category", "mined"] = Field(
         "uniform", description="which samples meet in a batch: any, those of similar categories, those that look alike"
@@ -76,13 +76,17 @@ class EclipConfig(PhotoRecipeConfig):
     duplicate_distance: int = Field(
         2, ge=0, le=16, description="bits of 64 in which the hashes of near-duplicates differ at most"
     )
-    category_negatives: CategoryNegatives = CategoryNegatives()
-    mined_negatives: MinedNegatives = MinedNegatives()
-    model: DualEncoderConfig
+    category_negatives: CategoryNegatives = Field(
+        CategoryNegatives(), description="batches of similar categories, for `negatives: category`"
+    )
+    mined_negatives: MinedNegatives = Field(
+        MinedNegatives(), description="batches of confusable samples, for `negatives: mined`"
+    )
+    model: DualEncoderConfig = Field(description="the two towers")
     attribute_heads: int = Field(
         20_000, ge=0, description="photos that attribute heads learn from at most; 0: a package without heads"
     )
-    evaluation: EvaluationConfig = EvaluationConfig()
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="the evaluation that follows the training")
 
     @model_validator(mode="before")
     @classmethod

@@ -53,14 +53,16 @@ class SimilarEvaluation(JudgingConfig):
 class SimilarRecipeConfig(PhotoRecipeConfig):
     """Metric learning on classes of photos."""
 
-    recipe: Literal["similar"]
+    recipe: Literal["similar"] = Field(description="this recipe")
     name: str = Field("similar", pattern=NAME, description="the name under which the model is registered")
-    classes: ClassesConfig = ClassesConfig()
+    classes: ClassesConfig = Field(
+        ClassesConfig(), description="which photos are of one class, and the split of classes"
+    )
     splits: tuple[str, ...] = Field(("train",), min_length=1, description="splits of `classes.splits` that are learnt")
-    batches: ClassBatches = ClassBatches()
-    objective: MetricConfig = MetricConfig()
-    model: SimilarConfig = SimilarConfig()
-    evaluation: SimilarEvaluation = SimilarEvaluation()
+    batches: ClassBatches = Field(ClassBatches(), description="the contents of a batch")
+    objective: MetricConfig = Field(MetricConfig(), description="the metric learning loss")
+    model: SimilarConfig = Field(SimilarConfig(), description="the image tower and its head")
+    evaluation: SimilarEvaluation = Field(SimilarEvaluation(), description="the evaluation that follows the training")
 
     @model_validator(mode="before")
     @classmethod
