@@ -1,21 +1,27 @@
-"""Evaluates a registered model on a dataset; figures and report go to the run that trained it.
+"""Evaluates a registered model on a dataset. Figures and report go to the run that trained the model.
 
-`evaluation.KEY=VALUE` stands before what the model was trained with: `evaluation.tasks=all` adds clustering,
-attributes, categories and (with `evaluation.restricted=CATEGORY`) restricted products to retrieval and matching.
+`dataset=DIR` is needed, `split=test` is the default. `evaluation.KEY=VALUE` overrides the settings of the training:
+`evaluation.tasks=all` adds clustering, attributes, categories and (with `evaluation.restricted=CATEGORY`) restricted
+products to retrieval and matching.
+
+Example:
+
+    python -m workloads.evaluate --model eclip@candidate dataset=$PWD/data/shop
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from workloads.job import connect, parse, parser, run
+import typer
+
+from workloads.job import Settings, connect, run
 
 
-def main() -> None:
-    arguments = parser("workloads.evaluate", __doc__)
-    arguments.add_argument("--model", required=True, help="models:/eclip@champion, eclip/3, ...")
-    given = parse(arguments)
-
+def main(
+    settings: Settings,
+    model: Annotated[str, typer.Option(help="Registered model, such as eclip@champion or models:/eclip/3.")],
+) -> None:
     from shoplens import recipes
     from shoplens.config import Config, override, validate
     from shoplens.datasets.format import Dataset
@@ -23,21 +29,21 @@ def main() -> None:
     from shoplens.registry.evaluations import store_evaluation
     from shoplens.registry.versions import cache_dir, download, resolve
 
-    class Settings(Config):
+    class Evaluated(Config):
         dataset: str
         split: str = "test"
         evaluation: dict[str, Any] = {}
 
-    settings = validate(Settings, override({}, given.assignments), "the command line")
+    chosen = validate(Evaluated, override({}, settings), "the command line")
     connect()
-    version = resolve(given.model)
+    version = resolve(model)
     package = download(version, cache_dir())
-    dataset = Dataset(settings.dataset)
-    evaluation, report = recipes.evaluate(package, dataset, settings.split, str(version), settings.evaluation)
+    dataset = Dataset(chosen.dataset)
+    evaluation, report = recipes.evaluate(package, dataset, chosen.split, str(version), chosen.evaluation)
     folder = store_evaluation(version, evaluation, report)
     print(table(evaluation))
-    print(f"{version} on {dataset.name}, split {settings.split}: report.html is in {folder} of run {version.run_id}")
+    print(f"{version} on {dataset.name}, split {chosen.split}: report.html is in {folder} of run {version.run_id}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, __doc__)

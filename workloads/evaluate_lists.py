@@ -11,9 +11,11 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from workloads.job import parse, parser, run
+import typer
+
+from workloads.job import Settings, run
 
 if TYPE_CHECKING:
     from shoplens.datasets.format import Dataset
@@ -24,13 +26,16 @@ if TYPE_CHECKING:
     from shoplens.search.lists.report import Advice
 
 
-def main() -> None:
-    arguments = parser("workloads.evaluate_lists", __doc__)
-    arguments.add_argument("--model", required=True, help="models:/similar@candidate, similar/3, ...")
-    arguments.add_argument("--against", help="another version with an index, to compare with: eclip@champion")
-    arguments.add_argument("--events", metavar="ROOT", help="event log with clicks on lists, and propensities")
-    given = parse(arguments)
-
+def main(
+    settings: Settings,
+    model: Annotated[str, typer.Option(help="Registered model with an index, such as similar@candidate.")],
+    against: Annotated[
+        str | None, typer.Option(help="Another version with an index, to compare with: eclip@champion.")
+    ] = None,
+    events: Annotated[
+        str | None, typer.Option(metavar="ROOT", help="Event log with clicks on lists, and propensities.")
+    ] = None,
+) -> None:
     from pydantic import Field
     from rich.console import Console
     from rich.progress import Progress
@@ -48,23 +53,23 @@ def main() -> None:
     from shoplens.search.lists.report import differences, render, sentence
     from shoplens.search.lists.shop import Shop
 
-    class Settings(ListsConfig, LogConfig):
+    class Judged(ListsConfig, LogConfig):
         dataset: str = Field(description="Folder of the dataset whose products are the seeds.")
 
-    settings = validate(Settings, override({}, given.assignments), "the command line")
+    chosen = validate(Judged, override({}, settings), "the command line")
     attach()
-    dataset = Dataset(settings.dataset)
-    log = logged(dataset, settings, given.events)
-    versions = [resolve(reference) for reference in (given.model, given.against) if reference is not None]
+    dataset = Dataset(chosen.dataset)
+    log = logged(dataset, chosen, events)
+    versions = [resolve(reference) for reference in (model, against) if reference is not None]
     indexes = [index_of(version) for version in versions]
     names = names_of(versions)
-    shop = Shop.of(dataset, indexes, settings.rules)
+    shop = Shop.of(dataset, indexes, chosen.rules)
     console = Console(highlight=False)
     with Progress(console=console, transient=True) as bar:
         systems = []
         for name, index in zip(names, indexes, strict=True):
-            task = bar.add_task(f"lists of {name}", total=len(shop.seeds(settings.seeds)))
-            systems.append(make(index, shop, settings, functools.partial(bar.advance, task)))
+            task = bar.add_task(f"lists of {name}", total=len(shop.seeds(chosen.seeds)))
+            systems.append(make(index, shop, chosen, functools.partial(bar.advance, task)))
     evaluations: list[Evaluation] = []
     for name, other, ours, theirs in zip(names, names[::-1], systems, systems[::-1], strict=True):
         about = {
@@ -75,7 +80,7 @@ def main() -> None:
             "split": SPLIT,
         }
         pair = {"against": other} if len(systems) > 1 else {}
-        findings = judge(ours, shop, settings, log, theirs if pair else None)
+        findings = judge(ours, shop, chosen, log, theirs if pair else None)
         evaluations.append(findings.evaluation(about | pair))
     again = shlex.join(["python", "-m", "workloads.evaluate_lists", *sys.argv[1:]])
     following = advice(versions, evaluations[0], again)
@@ -83,13 +88,13 @@ def main() -> None:
         order = slice(None, None, -1 if place else 1)
         shown = dict(zip(names[order], systems[order], strict=True))
         compared = differences(evaluation, evaluations[1 - place]) if len(evaluations) > 1 else []
-        page = render(evaluation, following, examples(shown, shop, dataset, settings.examples), compared)
+        page = render(evaluation, following, examples(shown, shop, dataset, chosen.examples), compared)
         store_evaluation(version, evaluation, page)
         folder = artifact_folder(version, dataset.digest, SPLIT)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch, "lists.parquet")
             system = systems[place]
-            recommendations.write(path, system.index, system.lists, settings.rules, settings.widening)
+            recommendations.write(path, system.index, system.lists, chosen.rules, chosen.widening)
             client().log_artifact(version.run_id, str(path), folder)
     console.print(table(evaluations[0]), markup=False, soft_wrap=True)
     console.print(sentence(evaluations[0]), markup=False, style="bold", soft_wrap=True)
@@ -161,4 +166,4 @@ def advice(versions: list[ModelVersion], evaluation: Evaluation, again: str) -> 
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, __doc__)

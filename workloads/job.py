@@ -10,7 +10,6 @@ The parameters of a job's `main` are its command line:
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -33,18 +32,6 @@ Settings = Annotated[
     ),
 ]
 """The `key=value` arguments, in order; `shoplens.config.override` reads them."""
-
-
-def parser(module: str, description: str | None) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-
-
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Reads the command line; `key=value` settings may stand anywhere and come back as `assignments`."""
-    parser.add_argument("assignments", nargs="*", metavar="key=value", help="settings, such as dataset=DIR")
-    return parser.parse_intermixed_args()
 
 
 def storage() -> Path:
@@ -83,16 +70,16 @@ def lines(what: str, unit: str, total: int, every_s: float = 10) -> Callable[[in
     return report
 
 
-def run(job: Callable[..., None], about: str | None = None) -> None:
+def run(job: Callable[..., None], about: str | None) -> None:
     """Reads the command line by the parameters of `job`, and calls it. `about` is the text of `--help`.
 
     A ShoplensError becomes one sentence on stderr and exit code 2. With SHOPLENS_DEBUG=1 it is raised, with its
-    stack trace. A job without `about` reads the command line itself, by `parse`.
+    stack trace.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
     app.command(help=about, context_settings={"help_option_names": ["-h", "--help"]})(job)
     try:
-        job() if about is None else app()
+        app()
     except ShoplensError as error:
         if os.environ.get("SHOPLENS_DEBUG"):
             raise

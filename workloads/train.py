@@ -1,20 +1,36 @@
-"""Trains a recipe on Ray Train, evaluates what came of it and registers it as a new version."""
+"""Trains a recipe on Ray Train, evaluates the model and registers it as a new version.
+
+Any setting of the configuration may be given as `key.sub=value`, such as `training.epochs=20`. A run that was cut off
+goes on with `--resume RUN_ID`, with the same settings.
+
+Example:
+
+    python -m workloads.train workloads/configs/eclip.yaml dataset=$PWD/data/shop training.epochs=20
+"""
 
 from __future__ import annotations
 
 import functools
 import shutil
+from typing import Annotated
 
-from workloads.job import connect, parse, parser, run, storage
+import typer
+
+from workloads.job import Settings, connect, run, storage
 
 
-def main() -> None:
-    arguments = parser("workloads.train", __doc__)
-    arguments.add_argument("config", help="a file like workloads/configs/eclip.yaml")
-    arguments.add_argument("--resume", metavar="RUN_ID", help="go on with a run that was cut off")
-    arguments.add_argument("--workers", type=int, help="training workers (default: the cluster file's)")
-    given = parse(arguments)
-
+def main(
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="Configuration, such as workloads/configs/eclip.yaml.")
+    ],
+    settings: Settings,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN_ID", help="Continue this run from its last checkpoint.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Training workers. Default: those of the cluster file.")
+    ] = None,
+) -> None:
     from shoplens import recipes
     from shoplens.cluster.file import train_workers
     from shoplens.config import override, read_yaml
@@ -25,9 +41,9 @@ def main() -> None:
     from shoplens.registry.evaluations import store_evaluation
     from shoplens.training.ray.trainer import Workers, train
 
-    if "=" in given.config:
+    if "=" in config:
         raise ShoplensError("name the configuration first: workloads/configs/eclip.yaml")
-    tree = override(read_yaml(given.config), given.assignments)
+    tree = override(read_yaml(config), settings)
     if not tree.get("dataset"):
         raise ShoplensError("which dataset? Add dataset=DIR (an absolute path, or a URI that the cluster reaches)")
     connect()
@@ -35,27 +51,27 @@ def main() -> None:
     if isinstance(model, dict) and str(model.get("start_from")).startswith("models:/"):
         start = packages.resolve(model["start_from"])
         model["start_from"] = str(packages.download(start, packages.cache_dir()).absolute())
-    recipe = recipes.find(tree.get("recipe")).load(tree, given.config)
+    recipe = recipes.find(tree.get("recipe")).load(tree, config)
     recipe.check()
     plan = train_workers()
-    workers = Workers(
-        count=given.workers or plan.num_workers,
+    resources = Workers(
+        count=workers or plan.num_workers,
         use_gpu=plan.use_gpu,
         cpus=plan.resources_per_worker.get("CPU", 1),
     )
-    config = recipe.config.model_dump(mode="json")
-    if given.resume:
-        runs.take_up(given.resume, config)
-    run_id = given.resume or runs.start_run(config["recipe"], config["name"], config, recipe.dataset)
+    chosen = recipe.config.model_dump(mode="json")
+    if resume:
+        runs.take_up(resume, chosen)
+    run_id = resume or runs.start_run(chosen["recipe"], chosen["name"], chosen, recipe.dataset)
     if start is not None:
         runs.client().set_tag(run_id, "start_from", str(start))
     print(
-        f"run {run_id}: {config['recipe']} on {recipe.dataset.name}, "
-        f"{recipe.training.epochs} epochs, {recipe.timeline.total} steps, {workers.count} worker(s)",
+        f"run {run_id}: {chosen['recipe']} on {recipe.dataset.name}, "
+        f"{recipe.training.epochs} epochs, {recipe.timeline.total} steps, {resources.count} worker(s)",
         flush=True,
     )
     try:
-        if not given.resume:
+        if not resume:
             first = recipe.collate(recipe.plan(0)[0], 0)
             if (picture := recipe.preview(first)) is not None:
                 runs.client().log_image(run_id, picture, "sample_batch.png")
@@ -63,7 +79,7 @@ def main() -> None:
             recipe,
             name=run_id,
             storage=storage() / "runs",
-            workers=workers,
+            workers=resources,
             open_curves=functools.partial(runs.MetricLog, run_id),
         )
         for key, value in summary.items():
@@ -71,9 +87,9 @@ def main() -> None:
         package = storage() / "packages" / run_id
         shutil.rmtree(package, ignore_errors=True)
         recipe.save(model, package)
-        split = config["evaluation"]["split"]
+        split = chosen["evaluation"]["split"]
         evaluation, report = recipes.evaluate(package, recipe.dataset, split, f"run {run_id}")
-        version = packages.resolve(f"{config['name']}/{packages.register(run_id, config['name'], package)}")
+        version = packages.resolve(f"{chosen['name']}/{packages.register(run_id, chosen['name'], package)}")
         store_evaluation(version, evaluation, report)
     except BaseException:
         runs.finish(run_id, "FAILED")
@@ -85,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, __doc__)

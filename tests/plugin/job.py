@@ -17,17 +17,11 @@ INDEXED = ("titles", "teacher", "composed")
 
 def main(dataset: str) -> None:
     for config in sorted(CONFIGS.glob("*.yaml")):
-        name = config.stem
-        typed(train.main, str(config), f"dataset={dataset}")
+        name, settings = config.stem, [f"dataset={dataset}"]
+        train.main(str(config), settings)
         if name in INDEXED:
-            typed(build_index.main, "--model", f"{name}@candidate", f"dataset={dataset}")
+            build_index.main(settings, model=f"{name}@candidate")
         cli.app(["promote", name, "1", "--alias", "champion", "--dataset", dataset], standalone_mode=False)
-
-
-def typed(command: object, *arguments: str) -> None:
-    sys.argv = [getattr(command, "__module__", ""), *arguments]
-    assert callable(command)
-    command()
 
 
 if __name__ == "__main__":
