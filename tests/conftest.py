@@ -13,6 +13,7 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_DEDUP_LOGS="0",
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+    OMP_WAIT_POLICY="PASSIVE",  # small tensors on shared cores: threads that wait by spinning cost six times the work
 )
 
 import pytest  # noqa: E402
