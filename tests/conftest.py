@@ -28,6 +28,17 @@ if not torch.cuda.is_available():
 
 ROOT = Path(__file__).resolve().parent.parent
 
+NEEDED = {"ray": {"ray_local", "mlflow_server", "platform"}, "browser": {"browser"}}
+"""Mark -> the fixtures that start what it stands for; a test that uses one of them, however indirectly, has the mark."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark, fixtures in NEEDED.items():
+            if fixtures.intersection(getattr(item, "fixturenames", ())):
+                item.add_marker(mark)
+
 
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
