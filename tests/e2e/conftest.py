@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from shoplens.cluster.file import Cluster
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port
 
 BIN = Path(sys.executable).parent
 TRAINING = ["training.batch_size=64", "training.warmup_steps=10", "training.checkpoint_every=40"]
@@ -91,12 +90,6 @@ class Platform:
                 return
             assert time.monotonic() < deadline, f"{model} is not served: {answer.status_code} {answer.text}"
             time.sleep(0.5)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="package")
