@@ -20,7 +20,16 @@ from shoplens.cluster.file import Cluster
 from tests.conftest import ROOT, free_port
 
 BIN = Path(sys.executable).parent
-TRAINING = ["training.batch_size=64", "training.warmup_steps=10", "training.checkpoint_every=40"]
+TRAINING = [
+    "model.dim=64",
+    "model.image={name: test_resnet, options: {}}",
+    "model.text.config={model_type: bert, hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 2, "
+    "intermediate_size: 128, hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}",
+    "training.batch_size=32",
+    "training.warmup_steps=10",
+    "training.checkpoint_every=40",
+]
+"""Towers of some hundred thousand weights: six epochs of them pass the gates and know the shop's colours."""
 RANKING = [
     "training.epochs=5",
     "training.warmup_steps=2",
