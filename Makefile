@@ -1,8 +1,10 @@
-# make setup   .venv with everything, from constraints.txt
-# make demo    the whole way on the synthetic shop; endpoints are left running
-# make test    lint, types, layers and every test
-# make docs    the documentation as a site, in site/
-# make down    stops what `make demo` left running
+# make setup      .venv with everything, from constraints.txt
+# make demo       the whole way on the synthetic shop; endpoints are left running
+# make lint       style, types, order of imports
+# make test-fast  the tests without Ray, MLflow server, browser or long computations: under 3 minutes on 2 cores
+# make test       lint and every test: under 25 minutes on 2 cores
+# make docs       the documentation as a site, in site/
+# make down       stops what `make demo` left running
 
 PYTHON ?= python3
 # The pins hold for Python 3.11 to 3.13; some of their versions never supported 3.10.
@@ -11,7 +13,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SHOP   := $(CURDIR)/data/demo
 
-.PHONY: setup demo test lint docs browser down clean
+.PHONY: help setup demo test test-fast lint docs browser down clean
+
+help:
+	@sed -n 's/^# make/make/p' $(firstword $(MAKEFILE_LIST))
 
 setup: $(VENV)/.ready
 
@@ -41,6 +46,9 @@ lint: setup
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+test-fast: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not ray and not browser and not slow"
 
 test: setup browser lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,10 +17,19 @@ import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from shoplens.cluster.file import Cluster
-from tests.conftest import ROOT
+from tests.conftest import ROOT, free_port
 
 BIN = Path(sys.executable).parent
-TRAINING = ["training.batch_size=64", "training.warmup_steps=10", "training.checkpoint_every=40"]
+TRAINING = [
+    "model.dim=64",
+    "model.image={name: test_resnet, options: {}}",
+    "model.text.config={model_type: bert, hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 2, "
+    "intermediate_size: 128, hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}",
+    "training.batch_size=32",
+    "training.warmup_steps=10",
+    "training.checkpoint_every=40",
+]
+"""Towers of some hundred thousand weights: six epochs of them pass the gates and know the shop's colours."""
 RANKING = [
     "training.epochs=5",
     "training.warmup_steps=2",
@@ -94,12 +102,6 @@ class Platform:
                 return
             assert time.monotonic() < deadline, f"{model} is not served: {answer.status_code} {answer.text}"
             time.sleep(0.5)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="package")

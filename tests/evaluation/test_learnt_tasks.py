@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
-from shoplens.evaluation.attributes import extract, fit_heads, macro_f1, single_values, vocabularies
+from shoplens.evaluation.attributes import extract
 from shoplens.evaluation.categories import _wrong_ahead, classify, tree_distance
 from shoplens.evaluation.embedded import EmbeddedSplit
+from shoplens.evaluation.heads.answers import macro_f1
 from shoplens.evaluation.heads.probes import LinearHead
+from shoplens.evaluation.heads.vocabulary import fit_heads, single_values, vocabularies
 from shoplens.evaluation.restricted import recognise, weighted_average_precision
 from shoplens.statistics.calibration import threshold_at_precision
 from tests.evaluation.splits import PATHS, labelled_split, unit

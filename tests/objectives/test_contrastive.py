@@ -118,6 +118,7 @@ def test_value_and_gradients_equal_the_dense_form(
         torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_float32_is_close_to_float64_at_any_scale(kind: Kind, scale: float) -> None:
@@ -242,6 +243,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_workers_together_differentiate_the_global_batch(world: int, tmp_path: Path) -> None:
     """Catalogs span workers. DDP's mean of the workers' gradients must equal the one-process gradient."""

@@ -273,6 +273,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_workers_together_differentiate_the_whole_batch(tmp_path: Path) -> None:
     """Classes span workers. DDP's mean of the workers' gradients must equal the one-process gradient."""
     world = 2

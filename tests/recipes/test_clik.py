@@ -150,6 +150,7 @@ WORLDS = (2, 4)
 COMPAT = ("none", "reference")
 
 
+@pytest.mark.slow
 def test_processes_together_are_one(shop: Dataset, tmp_path: Path) -> None:
     """The loss is that of one process; the gradient too, but for the reference's, which loses a part of it."""
     settings = [f"dataset={shop.path}", *SMALL, "batches={matching: 8, groups: 4, candidates: 3, product_text: 0.0}"]

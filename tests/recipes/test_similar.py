@@ -212,6 +212,7 @@ def _gradient_of_a_share(rank: int, world: int, folder: Path, settings: list[str
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(noise_shop: Dataset, tmp_path: Path) -> None:
     """Of a batch cut through a class: three photos each, two classes and a half to a worker."""
     settings = [f"dataset={noise_shop.path}", *SMALL, "batches={classes: 6, samples: 3}"]

@@ -1,83 +1,21 @@
-"""A real MLflow server on loopback, and the means to fill its registry quickly."""
+"""The MLflow server as a cluster's processes find it, and the means to fill its registry quickly."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
-from mlflow import MlflowClient
 
 from shoplens.evaluation.results import Evaluation
 from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig
 from shoplens.packages.embedder import Embedder
 from shoplens.registry import runs
-
-
-@dataclass(frozen=True)
-class Server:
-    uri: str
-    root: Path
-
-    @property
-    def client(self) -> MlflowClient:
-        return MlflowClient(tracking_uri=self.uri)
-
-
-@pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    root = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{root}/mlflow.db",
-        "--artifacts-destination",
-        f"{root}/artifacts",
-    ]
-    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (root / "server.log").open("w") as output:
-        process = subprocess.Popen(command, cwd=root, env=quiet, stdout=output, stderr=output, start_new_session=True)
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                if httpx.get(f"{uri}/health", timeout=5).is_success:
-                    break
-            except httpx.HTTPError:
-                pass
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError((root / "server.log").read_text())
-            time.sleep(0.2)
-        yield Server(uri, root)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
+from tests.conftest import Server
 
 
 @pytest.fixture

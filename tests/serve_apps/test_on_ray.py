@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import Counter
@@ -23,12 +22,12 @@ from shoplens.experiments.event_log import read
 from shoplens.registry import versions as packages
 from shoplens.search import deltas
 from shoplens.search.deltas import Changes
-from tests.registry.conftest import Server, mlflow_server  # noqa: F401
+from tests.conftest import Server, free_port
 from tests.serve_apps.conftest import make_index, make_package
 
 
 @pytest.fixture(scope="module")
-def registry(mlflow_server: Server, shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:  # noqa: F811
+def registry(mlflow_server: Server, shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
     """An MLflow registry with two versions of eclip that answer differently; none is champion."""
     root, uri = tmp_path_factory.mktemp("packages"), mlflow_server.uri
     experiment = mlflow_server.client.create_experiment("serving")
@@ -49,10 +48,9 @@ def event_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(ray_local: None, registry: str, event_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = Settings(
+        models=("eclip",),  # other tests keep their models on the same MLflow server
         page=False,
         poll_s=0.5,
         tracking_uri=registry,

@@ -45,6 +45,7 @@ def rows(made: Dataset) -> list[Row]:
     return [{**row, **truth[row["product_id"]]} for row in made.products.to_pylist()]
 
 
+@pytest.mark.slow
 def test_interrupted_and_continued_by_one_process_it_is_the_same_shop(
     made: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

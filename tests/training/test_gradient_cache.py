@@ -17,9 +17,7 @@ from shoplens.errors import ShoplensError
 from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
 from shoplens.recipes.base import Batch
 from shoplens.training import gradient_cache as streams
-from tests.training.conftest import MakeRecipe, noise_shop, small_recipe
-
-__all__ = ["noise_shop", "small_recipe"]
+from tests.training.conftest import MakeRecipe
 
 CPU = torch.device("cpu")
 ROWS, STEPS = 24, 5
@@ -147,6 +145,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_workers_in_streams_train_as_one_does_at_once(tmp_path: Path) -> None:
     multiprocessing.spawn(_rank, (2, str(tmp_path)), nprocs=2)
     torch.manual_seed(0)

@@ -18,9 +18,9 @@ from shoplens.datasets.format import Dataset
 from shoplens.datasets.samples import Samples
 from shoplens.errors import ShoplensError
 from shoplens.evaluation import attributes, categories, clustering, matching, restricted, tasks
-from shoplens.evaluation.attributes import Attributes, vocabularies
 from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.heads.extractor import Extractor, judge_hints
+from shoplens.evaluation.heads.vocabulary import Attributes, vocabularies
 from shoplens.evaluation.judging import JudgingConfig
 from shoplens.evaluation.leaks import Leaks, leaks
 from shoplens.evaluation.product_report import report

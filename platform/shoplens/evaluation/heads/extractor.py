@@ -14,18 +14,11 @@ from typing import Any
 import numpy as np
 
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.attributes import (
-    MACRO_F1_TITLE,
-    MIN_PRODUCTS,
-    fit_heads,
-    judge_answers,
-    macro_f1,
-    single_values,
-    vocabularies,
-)
 from shoplens.evaluation.embedded import MODALITIES, EmbeddedSplit, Modality
+from shoplens.evaluation.heads.answers import MACRO_F1_TITLE, judge_answers, macro_f1
 from shoplens.evaluation.heads.probes import PRECISION, AttributeHeads, LinearHead
 from shoplens.evaluation.heads.value_counts import ValueCounts
+from shoplens.evaluation.heads.vocabulary import MIN_PRODUCTS, fit_heads, single_values, vocabularies
 from shoplens.evaluation.results import Findings, MetricInfo
 from shoplens.schema import CategoryTree
 from shoplens.statistics.bootstrap import mean_of
