@@ -1,17 +1,23 @@
-"""Search within a category of a million vectors: ours beside Faiss, hnswlib, usearch and LanceDB.
+"""Nearest-neighbour search within a category, against Faiss, hnswlib, usearch and LanceDB.
 
     python benchmarks/category_search.py OUT [--items 1000000] [--work data/category_search] [--rounds 5]
         [--engines faiss_ivf usearch ...]
 
-OUT gets `category_search.json` and `category_search.md`. Vectors of 128 numbers are drawn like a shop's: 20 categories
-with 10 each, with 10 leaves each, of unequal sizes, some empty; each a centre near its parent's, and every product
-near its leaf's. A query is another photo of a product, asked in the product's leaf, in the leaf's parent, at the top
-of its branch or in the whole shop, for the 20 nearest, by itself or with 255 others of the same category.
+Measured are queries per second of processor time at equal recall, build time and size.
 
-Every engine has a process of its own, one thread, and the same processor. An approximate one is asked with the least
-effort (`efSearch`, `nprobe`, results fetched) that finds 95 % or 99 % of the true 20. Seconds are those that the
-processor spent in the engine's process, and rates are measured in rounds, ours and then the peer on the same questions,
-so that what else the machine does falls on neither or both. Vectors and indexes are kept in --work and made once.
+Data: 128-dimensional vectors in a tree of 20 x 10 x 10 categories. Leaves differ in size and some are empty. The centre of
+a category lies near its parent's, and every product near the centre of its leaf. A query is another photo of a product. It
+asks for the 20 nearest in the product's leaf, the leaf's parent, the top category or the whole shop; alone or in a batch
+of 256 queries of one category.
+
+Fairness: every engine runs in a process of its own, with one thread, on the same core. An approximate engine searches with
+the least effort (`efSearch`, `nprobe`, results fetched) that reaches 95 % or 99 % recall@20. Time is the processor time of
+the engine's process. In every round shoplens and the peer answer the same queries one after the other, so that load on the
+machine affects both.
+
+OUT receives `category_search.json` and `category_search.md`. The folder --work keeps vectors and indexes for later calls.
+
+Duration at the default size on 2 cores: about 45 minutes (estimate), 11 of them to build the indexes.
 """
 
 from __future__ import annotations
@@ -47,13 +53,13 @@ PEERS = {
 }
 DIMENSION = 128
 SPREAD = {"parent": 0.8, "leaf": 0.6, "product": 0.7, "photo": 0.3}
-"""How far from its centre, in lengths of the centre."""
+"""Typical distance from the centre, relative to the length of the centre."""
 SINGLES, BATCH = 512, 256
 CALLS = {"single": (SINGLES, 1), "batch": (8, BATCH)}
-"""Of each mode: how many calls, and queries a call."""
+"""Mode -> (number of calls, queries of a call)."""
 TARGETS = (0.95, 0.99)
 PATIENCE = {"seeking": 8.0, "measuring": 2.0}
-"""Seconds of the processor after which questions are left unanswered, while the effort is sought and then."""
+"""Seconds of processor time after which the rest of the queries is skipped, in each phase."""
 TITLES = {
     "shoplens": "shoplens (exact)",
     "shoplens_lists": "shoplens, lists from 20,000 products",
@@ -61,19 +67,21 @@ TITLES = {
     "faiss_ivf": "Faiss IVF-Flat, range selector",
     "faiss_hnsw": "Faiss HNSW32, range selector",
     "hnswlib": "hnswlib, filter",
-    "usearch": "usearch, filtered afterwards",
+    "usearch": "usearch, post-filtered",
     "lancedb": "LanceDB IVF-Flat, indexed filter",
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--work", type=Path, default=Path("data/category_search"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.4, help="of one measurement")
-    parser.add_argument("--engines", nargs="+", choices=list(ENGINES)[1:], default=list(ENGINES)[1:])
+    parser.add_argument("out", type=Path, help="folder of the results")
+    parser.add_argument("--items", type=int, default=1_000_000, help="number of vectors")
+    parser.add_argument("--work", type=Path, default=Path("data/category_search"), help="folder of vectors and indexes")
+    parser.add_argument("--rounds", type=int, default=5, help="repeated measurements; medians are reported")
+    parser.add_argument("--seconds", type=float, default=0.4, help="least processor time of one measurement")
+    parser.add_argument(
+        "--engines", nargs="+", choices=list(ENGINES)[1:], default=list(ENGINES)[1:], help="compared with shoplens"
+    )
     options = parser.parse_args()
 
     work = options.work / f"{options.items}"
@@ -97,16 +105,16 @@ def main() -> None:
 
 
 def draw(work: Path, n: int) -> None:
-    """Vectors by leaf, the leaf of each, and per level the questions with their true answers."""
+    """Writes vectors in the order of their leaves, the leaf of each, and for each level queries with their true answers."""
     rng = np.random.default_rng(0)
     axes = np.linalg.qr(rng.standard_normal((DIMENSION, DIMENSION)))[0].astype(np.float32)
     share = 1 / np.sqrt(np.arange(1, DIMENSION + 1, dtype=np.float32))
     share /= np.linalg.norm(share)
 
     def around(centres: np.ndarray, spread: float) -> np.ndarray:
-        """Unequally far along the axes, as the vectors of real models are."""
-        strayed = rng.standard_normal(centres.shape, dtype=np.float32) * share
-        return unit(centres + np.float32(spread) * (strayed @ axes))
+        """Unit vectors near `centres`, with a different variance along each axis, as in real models."""
+        noise = rng.standard_normal(centres.shape, dtype=np.float32) * share
+        return unit(centres + np.float32(spread) * (noise @ axes))
 
     top = unit(rng.standard_normal((BREADTH["top"], DIMENSION), dtype=np.float32))
     parents = around(np.repeat(top, BREADTH["parent"], axis=0), SPREAD["parent"])
@@ -131,16 +139,16 @@ def draw(work: Path, n: int) -> None:
             drawn[f"{mode}_truth"] = truth = np.empty((calls, each, K), np.int64)
             for category in np.unique(number):
                 of = number == category
-                found = nearest(vectors, queries[of].reshape(-1, DIMENSION), *bounds[category : category + 2])
-                truth[of] = found.reshape(-1, each, K)
+                rows = nearest(vectors, queries[of].reshape(-1, DIMENSION), *bounds[category : category + 2])
+                truth[of] = rows.reshape(-1, each, K)
         np.savez(work / f"{level}.npz", **drawn)
-    asked = leaf[seeds[0]]
+    query_leaf = leaf[seeds[0]]
     of_neighbours = leaf[drawn["batch_truth"][0]]
     counts = np.bincount(leaf, minlength=len(centres))
     about = {
         "smallest_median_largest_leaf": [int(f(counts[counts > 0])) for f in (np.min, np.median, np.max)],
         "empty_leaves": int((counts == 0).sum()),
-        "neighbours_in_own_leaf": round(float((of_neighbours == asked[:, None]).mean()), 3),
+        "neighbours_in_own_leaf": round(float((of_neighbours == query_leaf[:, None]).mean()), 3),
     }
     (work / "about.json").write_text(json.dumps(about))
     np.save(work / "leaf.npy", leaf)
@@ -151,7 +159,10 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def nearest(vectors: np.ndarray, queries: np.ndarray, low: int, high: int) -> np.ndarray:
-    """int64 [m, K] by products in float64, equal ones in order; -1 where there are no more."""
+    """Rows of the K largest inner products among rows low..high-1, computed in float64, int64 [m, K].
+
+    Ties are in the order of the rows. -1 fills the rest if the range has fewer than K rows.
+    """
     wide = queries.astype(np.float64)
     best, rows = np.full((len(queries), 0), 0.0), np.zeros((len(queries), 0), np.int64)
     for start in range(low, high, 20_000):
@@ -161,9 +172,9 @@ def nearest(vectors: np.ndarray, queries: np.ndarray, low: int, high: int) -> np
         kept = np.argpartition(-best, K, axis=1)[:, :K] if best.shape[1] > K else np.argsort(best, axis=1)
         best, rows = (np.take_along_axis(of, kept, axis=1) for of in (best, rows))
     first = np.lexsort((rows, -best), axis=1)
-    found = np.full((len(queries), K), -1)
-    found[:, : first.shape[1]] = np.take_along_axis(rows, first, axis=1)
-    return found
+    answer = np.full((len(queries), K), -1)
+    answer[:, : first.shape[1]] = np.take_along_axis(rows, first, axis=1)
+    return answer
 
 
 def python_of(name: str) -> str:
@@ -175,9 +186,9 @@ def surroundings() -> dict[str, str]:
 
 
 def build(name: str, work: Path) -> dict[str, Any]:
-    """Seconds, bytes on disk and version; of an index that is there, as they were."""
-    told = work / f"{name}.json"
-    if not told.exists():
+    """Seconds, bytes on disk and version of the engine's index. An existing index is not built again."""
+    report = work / f"{name}.json"
+    if not report.exists():
         shutil.rmtree(work / name, ignore_errors=True)
         (work / name).mkdir()
         command = [
@@ -191,13 +202,13 @@ def build(name: str, work: Path) -> dict[str, Any]:
             str(work),
         ]
         done = subprocess.run(command, check=True, env=surroundings(), stdout=subprocess.PIPE, text=True)
-        told.write_text(done.stdout.splitlines()[-1])
-        print(f"{name}: built", told.read_text().strip(), flush=True)
-    return json.loads(told.read_text())
+        report.write_text(done.stdout.splitlines()[-1])
+        print(f"{name}: built", report.read_text().strip(), flush=True)
+    return json.loads(report.read_text())
 
 
 class Engine:
-    """A process that answers."""
+    """A process that holds one engine and answers requests."""
 
     def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
         self.name, self._process = name, process
@@ -211,15 +222,15 @@ class Engine:
         seconds: float,
         patience: float = PATIENCE["measuring"],
     ) -> dict[str, float]:
-        """As `search_engines.answered`."""
+        """The figures of `search_engines.measured`."""
         assert self._process.stdin and self._process.stdout
-        asked = {"level": level, "mode": mode, "effort": effort, "calls": calls}
-        asked |= {"seconds": seconds, "patience": patience}
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        request = {"level": level, "mode": mode, "effort": effort, "calls": calls}
+        request |= {"seconds": seconds, "patience": patience}
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name} ended while it was asked {asked}")
+            raise SystemExit(f"the process of {self.name} ended without an answer to {request}")
         return json.loads(line)
 
 
@@ -233,7 +244,7 @@ def served(name: str, work: Path) -> Iterator[Engine]:
 
 
 def measure(engines: dict[str, Engine], level: str, mode: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Of one kind of question: each engine at each target, its recall, rate, and ours over its rate, round by round."""
+    """Recall and rates of each engine at each recall target for one level and mode, with our rate over its, by round."""
     ours = engines["shoplens"]
     everything = {"level": level, "mode": mode, "effort": 0, "calls": CALLS[mode][0]}
     ours.ask(**everything, seconds=0)
@@ -245,53 +256,53 @@ def measure(engines: dict[str, Engine], level: str, mode: str, options: argparse
         for plan in planned:
             if not plan["reached"]:
                 continue
-            asked = {"level": level, "mode": mode, "calls": plan["calls"], "seconds": options.seconds}
-            ahead = ours.ask(**asked, effort=0)
-            theirs = engines[plan["engine"]].ask(**asked, effort=plan["effort"])
+            request = {"level": level, "mode": mode, "calls": plan["calls"], "seconds": options.seconds}
+            reference = ours.ask(**request, effort=0)
+            theirs = engines[plan["engine"]].ask(**request, effort=plan["effort"])
             plan["rates"].append(round(theirs["rate"], 1))
-            plan["ours_over_theirs"].append(round(ahead["rate"] / theirs["rate"], 3))
+            plan["ours_over_theirs"].append(round(reference["rate"] / theirs["rate"], 3))
             plan["recall"] = round(theirs["recall"], 4)
             plan["resident_bytes"] = theirs["bytes"]
     first = {"engine": "shoplens", "recall": round(answer["recall"], 4), "resident_bytes": answer["bytes"]}
     first |= {"rates": [round(rate, 1) for rate in own], "reached": True}
-    found = [{"level": level, "mode": mode, **entry} for entry in (first, *planned)]
-    for entry in found:
+    entries = [{"level": level, "mode": mode, **entry} for entry in (first, *planned)]
+    for entry in entries:
         print({name: value for name, value in entry.items() if name != "sought"}, flush=True)
-    return found
+    return entries
 
 
 def plans(engine: Engine, level: str, mode: str, seconds: float) -> list[dict[str, Any]]:
-    """What to ask of an engine: per target the least effort that reaches it on the single queries, or that none does."""
-    sought: list[dict[str, float]] = []
+    """For each recall target the least effort of an engine that reaches it on the single queries, if any does."""
+    trials: list[dict[str, float]] = []
     efforts = ENGINES[engine.name].efforts
     for effort in efforts:
         answer = engine.ask(level, "single", effort, SINGLES, 0, PATIENCE["seeking"])
-        sought.append({"effort": effort, "recall": round(answer["recall"], 4), "rate": round(answer["rate"], 1)})
+        trials.append({"effort": effort, "recall": round(answer["recall"], 4), "rate": round(answer["rate"], 1)})
         if answer["recall"] >= TARGETS[-1] or answer["calls"] < SINGLES:
             break
     targets = TARGETS if len(efforts) > 1 else (TARGETS[-1],)
-    found = []
+    chosen = []
     for target in targets:
-        reached = next((tried for tried in sought if tried["recall"] >= target), None)
-        of = reached or sought[-1]
+        reached = next((trial for trial in trials if trial["recall"] >= target), None)
+        of = reached or trials[-1]
         calls = max(2, min(CALLS[mode][0], round(seconds * of["rate"] / CALLS[mode][1])))
         plan = {"engine": engine.name, "target": target, "reached": bool(reached), "effort": of["effort"]}
-        plan |= {"recall": of["recall"], "calls": calls, "sought": sought, "rates": [], "ours_over_theirs": []}
-        found.append(plan)
-    return found
+        plan |= {"recall": of["recall"], "calls": calls, "sought": trials, "rates": [], "ours_over_theirs": []}
+        chosen.append(plan)
+    return chosen
 
 
 def page(result: dict[str, Any]) -> str:
-    """Markdown."""
+    """The tables as Markdown."""
     about, n = result["queries"], result["items"]
     smallest, median, largest = about["smallest_median_largest_leaf"]
     lines = [
         "# Search within a category",
         "",
-        f"`{result['command']}`: {n:,} vectors of {DIMENSION} numbers, 2,000 leaves of {smallest:,} to {largest:,} "
+        f"`{result['command']}`: {n:,} vectors of {DIMENSION} dimensions, 2,000 leaves of {smallest:,} to {largest:,} "
         f"products (median {median:,}, {about['empty_leaves']} empty); one thread of {result['machine']['processor']}. "
         f"{about['neighbours_in_own_leaf']:.0%} of a query's {K} nearest in the whole shop lie in its own leaf. "
-        "Queries per second of the processor, and in brackets how many times that ours does on the same questions (medians over rounds).",
+        "Queries per second of processor time; in brackets the rate of shoplens over it, on the same queries (medians over rounds).",
     ]
     for mode, title in (("single", "one query at a time"), ("batch", f"{BATCH} queries of a category at a time")):
         lines += ["", "| " + " | ".join([title, *LEVELS]) + " |", "| --- " * (len(LEVELS) + 1) + "|"]
@@ -304,9 +315,9 @@ def page(result: dict[str, Any]) -> str:
                 for entry in of_mode
                 if (entry["level"], entry["engine"], entry.get("target")) == (level, engine, target)
             ]
-            at = f", {target:.0%} of the {K}" if len(ENGINES[engine].efforts) > 1 else ""
+            at = f", recall {target:.0%}" if len(ENGINES[engine].efforts) > 1 else ""
             lines.append("| " + " | ".join([TITLES[engine] + at, *cells]) + " |")
-    lines += ["", "| | version | built in (processor) | bytes on disk a product | in memory |", "| --- " * 5 + "|"]
+    lines += ["", "| | version | build, processor time | bytes a product on disk | in memory |", "| --- " * 5 + "|"]
     for name, built in result["built"].items():
         resident = max(entry.get("resident_bytes", 0) for entry in result["measured"] if entry["engine"] == name)
         figures = [built["version"], f"{built['seconds']:,.0f} s", f"{built['bytes'] / n:,.0f}", f"{resident / n:,.0f}"]
@@ -324,8 +335,8 @@ def cell(entry: dict[str, Any]) -> str:
 
 
 def processor() -> str:
-    told = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in told if line.startswith("model name")), platform.processor())
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

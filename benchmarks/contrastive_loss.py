@@ -1,12 +1,15 @@
-"""Memory and time of one contrastive loss, forward and backward, against a dense form and open_clip's `ClipLoss`.
+"""Memory and time of the contrastive loss, against its dense form and open_clip's `ClipLoss`.
 
     python benchmarks/contrastive_loss.py [--device cuda] [--batches 8192 32768 ...] [--dim 512] [--out result.json]
 
-Every measurement is a process of its own. Memory is the peak beyond inputs and their gradients: allocated
-bytes on CUDA, resident ones on a CPU. Time is the median of --repeats after one warm-up; forms alternate.
-`dense` is e-CLIP's soft labels with the N x N matrix, as its formula is usually written; `open_clip` knows one
-text a photo only. With --workers W the batch is spread over W processes: open_clip then takes its local-loss
-form (local_loss, gather_with_grad), and worker 0 is measured.
+Measured is one forward and backward pass. `ours` and `dense` use e-CLIP's soft labels by catalog; `dense` keeps the N x N
+matrix, as the formula is usually written. `open_clip` supports one text a photo only.
+
+Every measurement runs in a process of its own; forms alternate. Memory is the peak above inputs and their gradients: allocated bytes on
+CUDA, resident bytes on a CPU. Time is the median of --repeats passes after one to warm up. With --workers W the batch is
+split over W processes. open_clip then uses its local loss (local_loss, gather_with_grad), and worker 0 is measured.
+
+Duration at the default size on 2 cores: about 2 minutes (estimate), after the download of open_clip.
 """
 
 from __future__ import annotations
@@ -26,7 +29,10 @@ FORMS = ("ours", "dense", "open_clip")
 
 
 def measure(rank: int, options: argparse.Namespace, dtype: str, meet: str) -> None:
-    """Prints {peak_mb, seconds, loss} of one form."""
+    """Prints {peak_mb, seconds, loss} of one form; runs in every worker.
+
+    meet   file where the workers find each other
+    """
     import torch
     from torch import distributed
     from torch.nn import functional
@@ -79,7 +85,7 @@ def measure(rank: int, options: argparse.Namespace, dtype: str, meet: str) -> No
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = torch.cuda.memory_allocated() if device == "cuda" else resident("VmRSS")
     value = step()
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
@@ -90,11 +96,12 @@ def measure(rank: int, options: argparse.Namespace, dtype: str, meet: str) -> No
         seconds.append(time.perf_counter() - start)
     gradients = 2 * n * dim * image.element_size()
     if rank == 0:
-        found = {"peak_mb": (peak - before - gradients) / 1e6, "seconds": statistics.median(seconds), "loss": value}
-        print(json.dumps(found), flush=True)
+        figures = {"peak_mb": (peak - before - gradients) / 1e6, "seconds": statistics.median(seconds), "loss": value}
+        print(json.dumps(figures), flush=True)
 
 
 def resident(which: str) -> int:
+    """Bytes of VmRSS (now) or VmHWM (the peak) of this process."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith(which)))
 
@@ -102,13 +109,13 @@ def resident(which: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1024, 2048, 4096, 8192])
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="bfloat16 on cuda, float32 on cpu if left out")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--largest-dense", type=int, help="do not try the other forms beyond this batch")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1024, 2048, 4096, 8192], help="global batches")
+    parser.add_argument("--dim", type=int, default=512, help="length of a vector")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: bfloat16 on cuda, float32 on cpu")
+    parser.add_argument("--repeats", type=int, default=3, help="timed passes")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the batch")
+    parser.add_argument("--largest-dense", type=int, help="largest batch of the forms other than ours")
+    parser.add_argument("--out", type=Path, help="file of the result (JSON); it is also printed")
     parser.add_argument("--form", choices=FORMS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     dtype = options.dtype or ("bfloat16" if options.device == "cuda" else "float32")

@@ -1,10 +1,12 @@
-"""Photos per second of `shoplens dataset import` against plain Pillow decoding the same files.
+"""Photos per second of `shoplens dataset import`, against decoding of the same files by Pillow.
 
     python benchmarks/import_images.py PHOTOS_FOLDER [--out result.json] [--repeats 3] [--cpus N]
 
-Plain Pillow reads and decodes the files and does nothing else, in one process and in one process per CPU.
-The import also checks, hashes (SHA-256 and pHash), and writes the shards and tables. Repeats alternate,
-the medians are compared, and the ratio is import / Pillow: 1.0 would be an import that costs nothing more.
+Pillow only reads and decodes the files, in one process and in one process per CPU. The import also checks the photos,
+hashes them (SHA-256 and pHash), and writes shards and tables. Repeats alternate and medians are compared. The ratio is
+import / Pillow; at 1.0 the additional work would cost nothing.
+
+Duration at the default size on 2 cores: a minute for 5,000 photos of 20 kB.
 """
 
 from __future__ import annotations
@@ -42,10 +44,10 @@ def timed(work: Callable[[], object]) -> float:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("photos", type=Path, help="a folder of JPEG, PNG or WEBP files, searched to its depth")
-    arguments.add_argument("--out", type=Path, help="where to write the result (JSON); the screen if left out")
-    arguments.add_argument("--repeats", type=int, default=3)
-    arguments.add_argument("--cpus", type=int, default=os.cpu_count() or 1)
+    arguments.add_argument("photos", type=Path, help="folder of JPEG, PNG or WEBP files, searched recursively")
+    arguments.add_argument("--out", type=Path, help="file of the result (JSON); it is also printed")
+    arguments.add_argument("--repeats", type=int, default=3, help="timed runs of each")
+    arguments.add_argument("--cpus", type=int, default=os.cpu_count() or 1, help="processes of Pillow and CPUs of Ray")
     options = arguments.parse_args()
 
     import ray
@@ -59,7 +61,7 @@ def main() -> None:
     root = options.photos.resolve()
     files = sorted(str(file) for file in root.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
     if not files:
-        sys.exit(f"{root} holds no photos")
+        sys.exit(f"{root} has no JPEG, PNG or WEBP files: name a folder of photos")
     megabytes = sum(os.path.getsize(file) for file in files) / 1e6
 
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +83,7 @@ def main() -> None:
 
         started = time.perf_counter()
         ray.init(address="local", num_cpus=options.cpus, include_dashboard=False, log_to_driver=False)
-        import_on_ray()  # starts Ray's workers, and fills the page cache for everyone
+        import_on_ray()  # starts Ray's workers and fills the page cache
         ray_start_s = time.perf_counter() - started
 
         with get_context("spawn").Pool(options.cpus) as pool:

@@ -1,28 +1,34 @@
-"""The value of one policy from the other's log, against what was logged: Open Bandit Dataset, men and women.
+"""Off-policy estimators on the Open Bandit Dataset (men, women): estimated value of a policy against its logged click rate.
 
     python benchmarks/off_policy_obd.py data/clicks_obd OUT
 
-DATA holds `{random,bts}_{men,women}.csv.gz`, an impression of an item at a place a row (Saito et al., arXiv:2008.07146).
-OUT gets `off_policy_obd.json` and `off_policy_obd.md`. Both policies were served side by side in one week, so that the
-click rate of the other log is the truth, with an interval of its own.
+DATA holds `{random,bts}_{men,women}.csv.gz`; a row is an impression of an item at a place (Saito et al.,
+arXiv:2008.07146). Two policies, `random` and `bts` (Bernoulli Thompson sampling), were served side by side for one week.
+Each is evaluated from the log of the other. The click rate of its own log is the truth, with an interval of its own.
 
-What the evaluated policy would show is known or taken from rows that the truth is not:
+The evaluated policy must be independent of the truth:
 
-- `random` shows every item with 1 / items. It is evaluated on all of the bts log, whose propensities are logged; the
-  truth is all of the random log.
-- `bts` learns in time and its whole distribution was not logged, only the propensity of what it showed. It does not look
-  at the shopper, so its mean over the week is one distribution a place. That is the share of each item at each place
-  among every fourth row of the bts log (their items and places, never clicks); the truth is the click rate of the
-  other three quarters. Few rows are enough for shares and many are needed for clicks: the sampling error that the shares
-  bring is in the result as `policy_error`, and in no interval. That a mean over time does is the assumption that what
-  shoppers like did not change within the week; so is every use of a logged propensity for a later policy.
+- `random` shows every item with probability 1 / items. It is evaluated on the whole bts log, which has propensities. The
+  truth is the whole random log.
+- `bts` learns over time, and the log has the propensity of the shown item only. The policy does not depend on the shopper,
+  so its mean over the week is one distribution a place. This distribution is estimated as the share of each item at each
+  place, from every fourth row of the bts log (items and places, never clicks). The truth is the click rate of the other
+  three quarters, since shares need fewer rows than click rates. The sampling error of the shares is reported as
+  `policy_error`; no interval contains it. A mean over time assumes that tastes did not change within the week. Every use
+  of a logged propensity for a later policy assumes the same.
 
-Users are not known, so intervals are over impressions. A click rate of 0.5 % leaves 27 to 59 clicks a log: intervals are
-as wide as half of the value to either side, and wider with weights.
-Set before any estimate was seen: every fourth row, clipping at sqrt(n), the reward model (logistic regression on item and
-place with scikit-learn's own penalty, 5 folds), and the estimators. `covers` says that an interval holds the logged rate;
-`agrees`, that the difference's holds 0 (Zou & Donner 2008), since that rate is itself uncertain. `log's own rate` takes
-both policies to be equal: where it covers too, the data cannot tell the policies apart.
+Users are unknown, so intervals are over impressions. At a click rate of 0.5 % a log has 27 to 59 clicks: an interval
+reaches half of the value to either side, and further with weights.
+
+These choices were fixed before any estimate was computed: every fourth row; clipping at sqrt(n); the reward model
+(logistic regression on item and place with scikit-learn's default penalty, 5 folds); the estimators. `covers`: the interval
+contains the logged rate. `agrees`: the interval of the difference contains 0 (Zou & Donner 2008), since the logged rate is
+itself uncertain. `log's own rate` assumes that both policies are equal: if it covers too, the data cannot distinguish the
+policies.
+
+OUT receives `off_policy_obd.json` and `off_policy_obd.md`.
+
+Duration on 2 cores: about a minute (estimate), for the small version of the dataset (8,500 impressions a log).
 """
 
 from __future__ import annotations
@@ -45,7 +51,7 @@ REFITS = 200
 
 
 class Impressions(NamedTuple):
-    """item, place (from 0) int64 [n]; click float [n]; propensity [n]; in time order."""
+    """A log in the order of time: item, place (from 0) int64 [n]; click, propensity float64 [n]."""
 
     item: np.ndarray
     place: np.ndarray
@@ -55,15 +61,15 @@ class Impressions(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("data", type=Path, help="folder of the dataset")
+    parser.add_argument("out", type=Path, help="folder of the results")
     options = parser.parse_args()
     comparisons = []
     for campaign in CAMPAIGNS:
         logs = {policy: read(options.data / f"{policy}_{campaign}.csv.gz") for policy in ("random", "bts")}
         n_items = int(max(log.item.max() for log in logs.values())) + 1
-        comparisons += [{"campaign": campaign, "items": n_items, **of_bts(logs, n_items)}]
-        comparisons += [{"campaign": campaign, "items": n_items, **of_random(logs, n_items)}]
+        comparisons += [{"campaign": campaign, "items": n_items, **evaluate_bts(logs, n_items)}]
+        comparisons += [{"campaign": campaign, "items": n_items, **evaluate_random(logs, n_items)}]
     result = {
         "command": " ".join(["python", *sys.argv]),
         "machine": {"platform": platform.platform(), "python": platform.python_version()},
@@ -86,7 +92,8 @@ def read(path: Path) -> Impressions:
     return Impressions(item, place - 1, click.astype(np.float64), propensity.astype(np.float64))
 
 
-def of_bts(logs: dict[str, Impressions], n_items: int) -> dict[str, Any]:
+def evaluate_bts(logs: dict[str, Impressions], n_items: int) -> dict[str, Any]:
+    """`bts` from the random log."""
     from shoplens.search.lists.off_policy import require_support
 
     bts = logs["bts"]
@@ -96,29 +103,29 @@ def of_bts(logs: dict[str, Impressions], n_items: int) -> dict[str, Any]:
     policy = shown / shown.sum(axis=1, keepdims=True)
     require_support(policy, np.full_like(policy, 1 / n_items))
     random = logs["random"]
-    worth = np.zeros_like(policy)
-    np.add.at(worth, (random.place, random.item), random.click * n_items / np.bincount(random.place)[random.place])
-    error = worth[bts.place[of_policy], bts.item[of_policy]].std() / math.sqrt(of_policy.sum())
-    found = compare(random, policy, bts.click[~of_policy])
+    click_rate = np.zeros_like(policy)
+    np.add.at(click_rate, (random.place, random.item), random.click * n_items / np.bincount(random.place)[random.place])
+    error = click_rate[bts.place[of_policy], bts.item[of_policy]].std() / math.sqrt(of_policy.sum())
     return {
         "evaluated": "bts",
         "log": "random",
         "policy_rows": int(of_policy.sum()),
         "policy_error": float(error),
-        **found,
+        **compare(random, policy, bts.click[~of_policy]),
     }
 
 
-def of_random(logs: dict[str, Impressions], n_items: int) -> dict[str, Any]:
+def evaluate_random(logs: dict[str, Impressions], n_items: int) -> dict[str, Any]:
+    """`random` from the bts log."""
     bts = logs["bts"]
     policy = np.full((bts.place.max() + 1, n_items), 1 / n_items)
     never = n_items * len(policy) - len(np.unique(bts.place * n_items + bts.item))
-    found = compare(bts, policy, logs["random"].click)
-    return {"evaluated": "random", "log": "bts", "items_at_places_never_logged": int(never), **found}
+    figures = compare(bts, policy, logs["random"].click)
+    return {"evaluated": "random", "log": "bts", "items_at_places_never_logged": int(never), **figures}
 
 
 def compare(log: Impressions, policy: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """Every estimator's value of `policy` [places, items] on `log`, beside the clicks `truth` of that policy's own log."""
+    """Every estimator's value of `policy` [places, items] on `log`, against the clicks `truth` [n] of the policy's own log."""
     from shoplens.search.lists.off_policy import (
         Log,
         cross_fitted,
@@ -135,8 +142,8 @@ def compare(log: Impressions, policy: np.ndarray, truth: np.ndarray) -> dict[str
     rows = np.arange(n)
     logged = Log(log.click, log.propensity, policy[log.place, log.item])
 
-    def learn(learnt_from: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        return reward_model(log, learnt_from, policy.shape)[log.place[asked]]
+    def learn(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        return reward_model(log, train, policy.shape)[log.place[test]]
 
     predicted = cross_fitted(learn, folds(n, FOLDS))
     expected = expected_reward(policy[log.place], predicted)
@@ -179,21 +186,21 @@ def compare(log: Impressions, policy: np.ndarray, truth: np.ndarray) -> dict[str
     }
 
 
-def reward_model(log: Impressions, learnt_from: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Click probabilities [places, items] of a logistic regression on item and place."""
+def reward_model(log: Impressions, rows: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Click probabilities [places, items] of a logistic regression on item and place, fitted on `rows` of the log."""
     from sklearn.linear_model import LogisticRegression
 
     def features(place: np.ndarray, item: np.ndarray) -> np.ndarray:
         return np.concatenate([np.eye(shape[0])[place], np.eye(shape[1])[item]], axis=1)
 
     model = LogisticRegression(max_iter=1000)
-    model.fit(features(log.place[learnt_from], log.item[learnt_from]), log.click[learnt_from])
+    model.fit(features(log.place[rows], log.item[rows]), log.click[rows])
     place, item = np.indices(shape)
     return model.predict_proba(features(place.ravel(), item.ravel()))[:, 1].reshape(shape)
 
 
 def intervals(name: str, estimate: Any, log: Impressions, policy: np.ndarray) -> dict[str, tuple[float, float]]:
-    """The direct method's are of a model fitted anew in every draw: percentiles, and no studentised one."""
+    """Intervals of an estimate by kind. The direct method has percentiles only; each draw fits its model again."""
     from shoplens.statistics.bootstrap import percentiles
 
     if name != "direct":
@@ -206,13 +213,14 @@ def intervals(name: str, estimate: Any, log: Impressions, policy: np.ndarray) ->
 
 
 def agrees(value: float, span: tuple[float, float], truth: float, bounds: tuple[float, float]) -> bool:
-    """Whether the interval of value - truth, made of both of theirs (Zou & Donner 2008), holds 0."""
+    """Whether the interval of value - truth, from the intervals of both (Zou & Donner 2008), contains 0."""
     low = value - truth - math.hypot(value - span[0], bounds[1] - truth)
     high = value - truth + math.hypot(span[1] - value, truth - bounds[0])
     return low <= 0 <= high
 
 
 def finite(value: Any) -> Any:
+    """The same tree with None for numbers that JSON cannot hold."""
     if isinstance(value, dict):
         return {key: finite(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -221,12 +229,12 @@ def finite(value: Any) -> Any:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Markdown: clicks in 1,000 impressions; **bold** intervals hold the logged rate, `*` ones do not agree with it."""
+    """Markdown: clicks in 1,000 impressions. Bold intervals cover the logged rate; those with a star do not agree with it."""
     lines = [
         f"`{result['command']}`",
         "",
-        "Clicks in 1,000 impressions with 95 % intervals. In bold: the interval holds the rate that was logged. With a star:",
-        "it differs from that rate by more than the noise of both.",
+        "Clicks in 1,000 impressions with 95 % intervals. Bold: the interval contains the logged rate. With a star: it differs",
+        "from the logged rate by more than the noise of both.",
         "",
         "| campaign, policy | estimator | value | percentiles | studentised | effective | largest weight | mean weight |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -235,26 +243,28 @@ def table(result: dict[str, Any]) -> str:
         truth = one["truth"]
         lines.append(
             f"| {one['campaign']}, {one['evaluated']} from {one['log']} | logged: {truth['clicks']} clicks of {truth['n']:,} "
-            f"| {1000 * truth['value']:.2f} | {told(truth['interval'])} | | | | |"
+            f"| {1000 * truth['value']:.2f} | {span_cell(truth['interval'])} | | | | |"
         )
         for name, estimate in one["estimates"].items():
             weights = "| | | "
             if name not in ("direct", "log's own rate"):
                 weights = f"| {estimate['effective']:,.0f} | {estimate['largest_weight']:,.1f} | {estimate['mean_weight']:.2f} "
             spans = [estimate.get(kind) for kind in ("percentile", "studentised")]
-            lines.append(f"| | {name} | {1000 * estimate['value']:.2f} | {' | '.join(map(marked, spans))} {weights}|")
+            lines.append(
+                f"| | {name} | {1000 * estimate['value']:.2f} | {' | '.join(map(interval_cell, spans))} {weights}|"
+            )
     return "\n".join([*lines, ""])
 
 
-def marked(found: dict[str, Any] | None) -> str:
-    if found is None:
+def interval_cell(figures: dict[str, Any] | None) -> str:
+    if figures is None:
         return ""
-    said = told(found["interval"])
-    return f"**{said}**" if found["covers"] else said + ("" if found["agrees"] else " *")
+    cell = span_cell(figures["interval"])
+    return f"**{cell}**" if figures["covers"] else cell + ("" if figures["agrees"] else " *")
 
 
-def told(span: tuple[float, float]) -> str:
-    return " to ".join("no end" if not math.isfinite(end) else f"{1000 * end:.2f}" for end in span)
+def span_cell(span: tuple[float, float]) -> str:
+    return " to ".join("unbounded" if not math.isfinite(end) else f"{1000 * end:.2f}" for end in span)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""Engines that `category_search.py` measures: each builds what it needs, opens it, and answers.
+"""Search engines that `category_search.py` compares, each in a process of its own.
 
     python benchmarks/search_engines.py build NAME WORK
     python benchmarks/search_engines.py serve NAME WORK
 
-A process holds one engine, on one processor and with one thread (LanceDB, which stands still with one, with several on
-that processor). `build` prints one line of JSON; `serve` answers a
-line of JSON on standard output for each on standard input.
+WORK holds the vectors and queries that `category_search.py` draws. `build` writes the index to WORK/NAME and prints one
+line of JSON. `serve` reads requests as lines of JSON from standard input and prints one line of JSON for each.
+
+A process holds one engine on one core with one thread. LanceDB hangs with one thread, so it has several on that core.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import json
 import os
@@ -24,19 +26,19 @@ from typing import Any, NamedTuple
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 os.environ |= dict.fromkeys(THREADS, "1")
 if "avx512bw" in Path("/proc/cpuinfo").read_text():
-    os.environ["OPENBLAS_CORETYPE"] = "SKYLAKEX"  # Faiss's takes processors that are younger than itself for old ones
+    os.environ["OPENBLAS_CORETYPE"] = "SKYLAKEX"  # Faiss's OpenBLAS takes processors newer than itself for old ones
 
-import numpy as np  # noqa: E402  after the environment has said how many threads
+import numpy as np  # noqa: E402  after the number of threads is set
 
 K = 20
 LEVELS = ("leaf", "parent", "top", "shop")
 BREADTH = {"top": 20, "parent": 10, "leaf": 10}
-"""A shop has so many categories at the top, each so many below it, and so on."""
+"""Number of top categories, then of children of each category of the level above."""
 POWERS = tuple(sorted({round(scale * 2**power) for power in range(14) for scale in (1, 1.5)}))
 
 
 class Where(NamedTuple):
-    """A category: its level and number there, and the rows of the products in it and below it."""
+    """A category: its level, its number within the level, and the rows low..high-1 of its products."""
 
     level: str
     number: int
@@ -45,7 +47,7 @@ class Where(NamedTuple):
 
 
 class Shoplens:
-    """Ours: the category's slice, exactly."""
+    """shoplens: exact search of the category's slice."""
 
     efforts = (0,)
     modules: tuple[str, ...] = ("shoplens.search.index",)
@@ -76,8 +78,8 @@ class Shoplens:
         ids = {node.path: node.id for node in self.index.tree}
         self.ids: dict[tuple[str, int], str | None] = {("shop", 0): None}
         for depth, level in enumerate(BREADTH, start=1):
-            found = dict.fromkeys(path[:depth] for path in paths())
-            self.ids |= {(level, number): ids[path] for number, path in enumerate(found)}
+            categories = dict.fromkeys(path[:depth] for path in paths())
+            self.ids |= {(level, number): ids[path] for number, path in enumerate(categories)}
 
     def search(self, queries: np.ndarray, where: Where, effort: int) -> np.ndarray:
         slices = self.index.slices(self.ids[where.level, where.number])
@@ -85,7 +87,7 @@ class Shoplens:
 
 
 class Faiss:
-    """With matrix products for 20 queries and more: left to itself, 1.15 has them for 128,000, and batches take long."""
+    """Faiss with matrix products from 20 queries on. The default of Faiss 1.15, 128,000 queries, makes batches slow."""
 
     package = "faiss-gpu"
     modules: tuple[str, ...] = ("faiss",)
@@ -98,7 +100,7 @@ class Faiss:
 
 
 class ShoplensLists(Shoplens):
-    """Ours, built to look into inverted lists where a range is large."""
+    """shoplens with inverted lists for large ranges."""
 
     efforts = tuple(K * power for power in POWERS)
     modules = ("shoplens.search.index", "faiss")
@@ -114,7 +116,7 @@ class ShoplensLists(Shoplens):
 
 
 class FaissSlice(Faiss):
-    """Its exact search in float32 over the rows of the category: what the order of the rows is worth alone."""
+    """Exact Faiss search in float32 over the rows of the category: the gain from the order of the rows alone."""
 
     efforts = (0,)
 
@@ -125,12 +127,12 @@ class FaissSlice(Faiss):
         self.vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode="r"))
 
     def search(self, queries: np.ndarray, where: Where, effort: int) -> np.ndarray:
-        _, found = self.faiss.knn(queries, self.vectors[where.low : where.high], K, self.faiss.METRIC_INNER_PRODUCT)
-        return np.where(found < 0, found, found + where.low)
+        _, rows = self.faiss.knn(queries, self.vectors[where.low : where.high], K, self.faiss.METRIC_INNER_PRODUCT)
+        return np.where(rows < 0, rows, rows + where.low)
 
 
 class FaissIVF(Faiss):
-    """Inverted lists of whole vectors. Rows lie by category, so the selector finds a list's part of them by bisection."""
+    """Inverted lists of float32 vectors. Rows are sorted by category, so the range selector bisects every list."""
 
     efforts = POWERS
 
@@ -170,7 +172,7 @@ class FaissHNSW(Faiss):
 
 
 class Hnswlib:
-    """Its filter is a Python function that is called for each vector on the way."""
+    """hnswlib. Its filter is a Python function that is called for every visited vector."""
 
     efforts = FaissHNSW.efforts
     modules: tuple[str, ...] = ("hnswlib",)
@@ -196,14 +198,14 @@ class Hnswlib:
         within = None if where.level == "shop" else lambda label: low <= label < high
         try:
             return self.index.knn_query(queries, K, num_threads=1, filter=within)[0].astype(np.int64)
-        except RuntimeError:  # for some query it came across fewer than K within; it then gives none of any
+        except RuntimeError:  # fewer than K results for one query; hnswlib then returns no result at all
             if len(queries) == 1:
                 return np.full((1, K), -1)
             return np.concatenate([self.search(query[None], where, effort) for query in queries])
 
 
 class Usearch:
-    """Without a filter in Python: as many results as `effort` are asked for, and the category's first 20 kept."""
+    """usearch with post-filtering: it fetches `effort` results, and the first 20 of the category are kept."""
 
     efforts = FaissHNSW.efforts
     modules: tuple[str, ...] = ("usearch.index",)
@@ -230,12 +232,12 @@ class Usearch:
             return keys
         outside = (keys < where.low) | (keys >= where.high)
         first = np.argsort(outside, axis=1, kind="stable")[:, :K]
-        found = np.take_along_axis(keys, first, axis=1)
-        return np.where(np.take_along_axis(outside, first, axis=1), -1, found)
+        nearest = np.take_along_axis(keys, first, axis=1)
+        return np.where(np.take_along_axis(outside, first, axis=1), -1, nearest)
 
 
 class Lance:
-    """LanceDB, embedded: inverted lists of whole vectors, and an index of each level's category number."""
+    """Embedded LanceDB: inverted lists of float32 vectors and a B-tree on the category number of each level."""
 
     efforts = POWERS
     modules: tuple[str, ...] = ("lancedb",)
@@ -272,9 +274,9 @@ class Lance:
         query = answer["query_index"].to_numpy() if len(queries) > 1 else np.zeros(len(answer), np.int64)
         order = np.lexsort((answer["_distance"].to_numpy(), query))
         query, place = query[order], answer["place"].to_numpy()[order]
-        found = np.full((len(queries), K), -1)
-        found[query, np.arange(len(query)) - np.searchsorted(query, query)] = place
-        return found
+        rows = np.full((len(queries), K), -1)
+        rows[query, np.arange(len(query)) - np.searchsorted(query, query)] = place
+        return rows
 
 
 ENGINES: dict[str, Any] = {
@@ -290,7 +292,7 @@ ENGINES: dict[str, Any] = {
 
 
 def paths() -> Iterator[tuple[str, ...]]:
-    """Of the leaves, in depth-first order."""
+    """Paths of the leaves in depth-first order."""
     for place in np.ndindex(*BREADTH.values()):
         yield tuple(f"{level}{number:02d}" for level, number in zip(BREADTH, place, strict=True))
 
@@ -306,28 +308,33 @@ def dimension(folder: Path) -> int:
 
 
 def main() -> None:
-    what, name, work = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    engine, folder = ENGINES[name](), work / name
-    if what == "build":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["build", "serve"])
+    parser.add_argument("name", choices=ENGINES, metavar="NAME", help=", ".join(ENGINES))
+    parser.add_argument("work", type=Path, metavar="WORK", help="folder of vectors, queries and indexes")
+    options = parser.parse_args()
+    engine, work = ENGINES[options.name](), options.work
+    folder = work / options.name
+    if options.action == "build":
         vectors, leaf = np.load(work / "vectors.npy"), np.load(work / "leaf.npy")
         began = time.process_time()
         engine.build(vectors, leaf, folder)
-        say({"seconds": time.process_time() - began, "bytes": size(folder), "version": version(engine.package)})
+        reply({"seconds": time.process_time() - began, "bytes": size(folder), "version": version(engine.package)})
         return
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    questions = {level: dict(np.load(work / f"{level}.npz")) for level in LEVELS}
+    queries = {level: dict(np.load(work / f"{level}.npz")) for level in LEVELS}
     for module in engine.modules:
         import_module(module)
     before = resident()
     engine.open(folder)
     for line in sys.stdin:
-        asked = json.loads(line)
-        say(answered(engine, questions[asked["level"]], **asked) | {"bytes": resident() - before})
+        request = json.loads(line)
+        reply(measured(engine, queries[request["level"]], **request) | {"bytes": resident() - before})
 
 
-def answered(
+def measured(
     engine: Any,
-    questions: dict[str, np.ndarray],
+    drawn: dict[str, np.ndarray],
     level: str,
     mode: str,
     effort: int,
@@ -335,10 +342,13 @@ def answered(
     seconds: float,
     patience: float,
 ) -> dict[str, float]:
-    """Whole passes over the first `calls` questions for `seconds` at least; of a first pass that takes longer than
-    `patience` seconds, what was answered until then. Seconds are the processor's, in this process."""
-    queries, truths = (questions[f"{mode}_{what}"][:calls] for what in ("queries", "truth"))
-    places = [Where(level, *where) for where in questions[f"{mode}_where"][:calls].tolist()]
+    """Queries per second (`rate`), recall@K, and calls of the first pass over the first `calls` calls of a mode.
+
+    Passes repeat until `seconds` are spent. A first pass stops after `patience` seconds. Time is the processor time of this
+    process.
+    """
+    queries, truths = (drawn[f"{mode}_{what}"][:calls] for what in ("queries", "truth"))
+    places = [Where(level, *where) for where in drawn[f"{mode}_where"][:calls].tolist()]
     answers: list[np.ndarray] = []
     done, began = 0, time.process_time()
     for query, place in zip(queries, places, strict=True):
@@ -351,17 +361,17 @@ def answered(
             engine.search(query, place, effort)
         done += len(queries)
     took = time.process_time() - began
-    found = [recall(answer, truth) for answer, truth in zip(answers, truths, strict=False)]
+    recalls = [recall(answer, truth) for answer, truth in zip(answers, truths, strict=False)]
     return {
         "calls": len(answers),
         "rate": done * queries.shape[1] / took,
-        "recall": float(np.mean(np.concatenate(found))),
+        "recall": float(np.mean(np.concatenate(recalls))),
     }
 
 
-def recall(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """float64 [m]: the share of each query's true neighbours `truth` int64 [m, K], -1 behind them, that was found."""
-    there = (truth[:, :, None] == found[:, None, :]).any(axis=2) & (truth >= 0)
+def recall(rows: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """recall@K of each query, float64 [m]; `rows` and `truth` int64 [m, K], padded with -1."""
+    there = (truth[:, :, None] == rows[:, None, :]).any(axis=2) & (truth >= 0)
     return there.sum(axis=1) / (truth >= 0).sum(axis=1)
 
 
@@ -370,14 +380,14 @@ def size(folder: Path) -> int:
 
 
 def resident() -> int:
-    """Bytes of this process in memory, mapped files included."""
+    """Resident bytes of this process, with mapped files."""
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def say(what: dict[str, Any]) -> None:
-    print(json.dumps(what), flush=True)
+def reply(answer: dict[str, Any]) -> None:
+    print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
