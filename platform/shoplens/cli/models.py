@@ -29,7 +29,7 @@ HEADLINE_TAG = "headline."
 def models(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Show this model only, with all its versions.", show_default=False),
+        typer.Argument(metavar="NAME", help="Show this model only, with all its versions.", show_default=False),
     ] = None,
     cluster: ClusterOption = None,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 ClusterFile = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[CLUSTERFILE]",
+        metavar="CLUSTERFILE",
         help="Cluster file, such as clusters/local.yaml. Default: $SHOPLENS_CLUSTER, else clusters/local.yaml.",
         show_default=False,
     ),

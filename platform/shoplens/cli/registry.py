@@ -103,7 +103,7 @@ def rollback(
 ) -> None:
     """Moves an alias back to the version that held it before. Each further call goes one version further back.
 
-    No gate is checked: the earlier version passed its gates when it was promoted.
+    It checks no gate: the gates were checked when the earlier version was promoted.
 
     Example:
 
