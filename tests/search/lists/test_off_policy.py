@@ -140,6 +140,7 @@ def test_all_come_to_the_truth_as_the_log_grows() -> None:
         assert abs(one.value - WORLD.value) < 4 * spread, name
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     runs = 200
     held: dict[str, int] = {}
@@ -158,6 +159,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     )
 
 
+@pytest.mark.slow
 def test_studentised_intervals_hold_the_truth_where_few_weights_decide() -> None:
     """An item shown once in a hundred that the policy shows ten times as often: the normal interval is too short."""
     logging, target = np.array([0.3, 0.3, 0.3, 0.09, 0.01]), np.array([0.2, 0.2, 0.2, 0.3, 0.1])
