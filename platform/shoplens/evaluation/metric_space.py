@@ -57,6 +57,7 @@ def judge(
         found.about["clipped_share"] = round(float(clipped), 4)
     found.about["relative_delta"] = round(hyperbolic.relative_delta(torch.tensor(rows[:, :served])), 4)
     found.about["queries_without_answer"] = {"similar": tasks["similar"].n_without_answer}
+    found.titles["similar"] = _title("similar")
     for name, task in tasks.items():
         ranks = rank(task)
         for k in RECALLS:

@@ -71,11 +71,6 @@ def shelves(
         ]
         said = " · ".join(filter(None, (topic.name, topic.desc, topic.date, topic.cat1, topic.cat2)))
         shown.append(Case(Card(said), cards, None, 1 + int(np.argmax(right[order]))))
-    return [
-        Showcase(
-            "Shelves",
-            "A topic and its candidates, best score first; marked are the 20 % that shoppers liked best.",
-            shown,
-            [],
-        )
-    ]
+    explanation = "A topic and its candidates, best score first."
+    legend = "Green is among the 20 % that shoppers liked best, red is not. The number is the score."
+    return [Showcase("Shelves", explanation, shown, [], legend=legend)]

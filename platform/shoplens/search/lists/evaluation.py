@@ -271,7 +271,8 @@ def _named(findings: Findings) -> Findings:
         values = getattr(findings, column.name)
         by_name = isinstance(values, dict)
         named[column.name] = {below(n): value for n, value in values.items()} if by_name else {below(n) for n in values}
-    return Findings(**{**named, "about": findings.about})
+    kept = {"about": findings.about, "titles": findings.titles, "notes": findings.notes}
+    return Findings(**{**named, **kept})
 
 
 def _lorenz(codes: np.ndarray, n_items: int, points: int = 100) -> list[float]:
