@@ -22,6 +22,8 @@ from tests.conftest import ROOT
 sys.path.append(str(ROOT / "docs"))
 from generate import settings  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -128,6 +130,5 @@ def test_every_room_has_a_page(site: Path) -> None:
     assert {path.stem for path in (site / "reference/python").glob("*.html")} == rooms - {"py"}
 
 
-@pytest.mark.skip(reason="switched on once every setting is described")
 def test_every_setting_is_described() -> None:
     assert settings.undescribed() == []

@@ -15,6 +15,8 @@ from shoplens.config import override, read_yaml
 from shoplens.datasets.format import Dataset
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
