@@ -246,6 +246,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
 
+@pytest.mark.slow
 def test_a_service_killed_under_load_loses_no_acknowledged_event(running: Any, tmp_path: Path) -> None:
     """SIGKILL of the process that serves, while eight clients send; the next one seals what it left."""
     root, acknowledged = tmp_path / "log", []
