@@ -2,7 +2,7 @@
 
     python benchmarks/ab_simulation.py OUT [--experiments 10000] [--seed 7]
 
-Experiments are simulated. Expected is:
+The experiments are simulated. The expected results are:
 
 - Without an effect, every test rejects in 5 % of the experiments.
 - With repeated looks, sequential intervals reject in at most 5 %; fixed intervals reject more often.

@@ -6,8 +6,8 @@ Both start from one checkpoint with random weights and see one batch of random p
 gradients come from its own training loop, with an optimizer that only saves them. Ours come from
 `shoplens.training.gradient_cache`.
 
-Each is compared with its own gradient of the whole batch. Reported are the ratio of the gradients of the logit scale, and
-the relative error of all other gradients as one vector. Relative errors by parameter would mean nothing: the biases of
+Each is compared with its own gradient of the whole batch. The result is the ratio of the gradients of the logit scale,
+and the relative error of all other gradients as one vector. Relative errors by parameter would mean nothing: the biases of
 attention keys have a gradient of zero, so only rounding is left (1e-9, relative "errors" of 0.03 to 0.3 where these biases
 are parameters of their own, as in ours).
 

@@ -4,8 +4,8 @@
 
 open_clip runs in a virtual environment of its own with this environment's torch. It makes models with random weights,
 saves them in its hub format, and encodes 64 texts and 64 photos with its own tokenizer and transform. shoplens reads the
-same folders, writes and loads a package, and encodes the same inputs. Reported is the largest absolute difference of an
-element of the unit vectors. The network is used for the package index only.
+same folders, writes and loads a package, and encodes the same inputs. The result is the largest absolute difference of
+an element of the unit vectors. The network is used for the package index only.
 
 Duration at the default size on 2 cores: about 5 minutes (estimate), after the download of open_clip.
 """

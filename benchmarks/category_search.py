@@ -3,7 +3,7 @@
     python benchmarks/category_search.py OUT [--items 1000000] [--work data/category_search] [--rounds 5]
         [--engines faiss_ivf usearch ...]
 
-Measured are queries per second of processor time at equal recall, build time and size.
+It measures queries per second of processor time at equal recall, build time and size.
 
 Data: 128-dimensional vectors in a tree of 20 x 10 x 10 categories. Leaves differ in size and some are empty. The centre of
 a category lies near its parent's, and every product near the centre of its leaf. A query is another photo of a product. It

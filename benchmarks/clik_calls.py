@@ -10,7 +10,7 @@
 - `rank` (with --endpoint): milliseconds of POST /v1/rank with 20 uploaded photos, as 50th and 95th percentile of 200 calls,
   one at a time.
 
-Duration of `step` at the default size on 2 cores: about a minute (estimate).
+Duration of `step` at the default size on 2 cores: a few minutes (estimate).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/contrastive_loss.py [--device cuda] [--batches 8192 32768 ...] [--dim 512] [--out result.json]
 
-Measured is one forward and backward pass. `ours` and `dense` use e-CLIP's soft labels by catalog; `dense` keeps the N x N
+It measures one forward and backward pass. `ours` and `dense` use e-CLIP's soft labels by catalog; `dense` keeps the N x N
 matrix, as the formula is usually written. `open_clip` supports one text a photo only.
 
 Every measurement runs in a process of its own; forms alternate. Memory is the peak above inputs and their gradients: allocated bytes on

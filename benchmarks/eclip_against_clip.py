@@ -95,13 +95,13 @@ def run(options: argparse.Namespace, arm: str, seed: int, assignments: list[str]
 
 
 def compare(results: dict, seeds: list[int]) -> dict:
-    """Figures of both arms by metric, from the results by (arm, seed)."""
+    """Figures of both arms, from the results by (arm, seed), for every metric with one outcome a query."""
     from shoplens.statistics.bootstrap import interval, paired_difference
 
     curves = [np.abs(results["clip", seed][0] - results["eclip", seed][0]).max() for seed in seeds]
     metrics = {}
     first = results["clip", seeds[0]][1]
-    for name in first.metrics:
+    for name in first.outcomes:
         groups = first.groups[name]
         mean = {arm: np.mean([results[arm, seed][1].outcomes[name] for seed in seeds], axis=0) for arm in ARMS}
         figures = {

@@ -11,7 +11,7 @@ Each loss has the same budget of settings (`TRIALS` x `RATES`). A trial trains o
 evaluated on the others (`val`), by the ranking that its loss trains. The best setting is trained on all base classes with
 each seed and evaluated on the held-out classes (`test`).
 
-    grocery   held out are the classes that class_split marks `novel`; a fifth of the `base` classes is `val`
+    grocery   the classes that class_split marks `novel` are held out; a fifth of the `base` classes is `val`
     luma      a class is a design in its colours; 45 % of the photos are held out by whole classes, 15 % are `val`
 
 OUT receives `metric_arms.json` and `metric_arms.md`: means over seeds with 95 % intervals, a bootstrap over classes, and

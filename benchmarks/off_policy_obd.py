@@ -28,7 +28,7 @@ policies.
 
 OUT receives `off_policy_obd.json` and `off_policy_obd.md`.
 
-Duration on 2 cores: about a minute (estimate), for the small version of the dataset (8,500 impressions a log).
+Duration on 2 cores: a few minutes (estimate), for the small version of the dataset (8,500 impressions a log).
 """
 
 from __future__ import annotations

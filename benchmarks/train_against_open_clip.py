@@ -4,8 +4,8 @@
 
 Both train the same towers from the same random weights, on the same photos, batch size, cores and number of decoding
 processes. open_clip reads the photos through a CSV with its own data loader. shoplens reads the dataset through Ray Data.
-Runs of the two alternate. Reported for both, from the third step on: samples per second, and the share of time spent
-waiting for data. The ratio is shoplens / open_clip.
+Runs of the two alternate. The result has, for both and from the third step on, samples per second and the share of
+time spent waiting for data. The ratio is shoplens / open_clip.
 
 Duration at the default size on 2 cores: about 6 minutes (estimate), after the download of open_clip.
 """
