@@ -157,6 +157,31 @@ def test_a_delta_is_served_without_a_promotion(url: str, registry: str) -> None:
     assert "p6" not in found and found["p4"] == 7.5
 
 
+def test_a_name_is_served_once_it_is_promoted(url: str, registry: str, shop: Dataset, tmp_path: Path) -> None:
+    client = MlflowClient(registry)
+    client.set_registered_model_alias("eclip", "champion", "2")
+    run = client.create_run(client.create_experiment("mugs"))
+    package = make_package(tmp_path / "mugs", shop, 3)
+    index = make_index(tmp_path / "index", package, shop, 1, name="mugs")
+    packages.register(run.info.run_id, "mugs", package, tags={"index": str(index)}, tracking_uri=registry)
+
+    def answer(name: str) -> tuple[int, str]:
+        found = httpx.post(f"{url}/v1/embeddings", json={"model": name, "input": "x"}, timeout=60)
+        return found.status_code, found.json().get("model") or found.json()["error"]["code"]
+
+    wait_for(lambda: answer("mugs") == (503, "no_champion"))
+    assert answer("jugs") == (404, "model_not_found")
+    assert answer("mugs/1") == (200, "mugs/1")
+    client.set_registered_model_alias("mugs", "champion", "1")
+    wait_for(lambda: health(url)["models"] == {"eclip": "eclip/2", "mugs": "mugs/1"})
+    assert answer("mugs") == (200, "mugs/1")
+    found = httpx.post(f"{url}/v1/similar", json={"text": "x", "k": 1}, timeout=60).json()
+    assert found["model"] == "eclip/2", "the first registered name answers"
+    client.delete_registered_model_alias("mugs", "champion")
+    time.sleep(2)
+    assert answer("mugs") == (200, "mugs/1"), "without the alias it stays as it is"
+
+
 def test_a_gateway_that_is_killed_and_one_that_is_stopped_leave_their_events(url: str, event_log: Path) -> None:
     def log(name: str) -> bool:
         event = {"event_id": name, "time": "2026-03-01T00:00:00Z", "user_id": "u", "product_id": "p", "kind": "click"}
