@@ -64,7 +64,7 @@ export const getProduct = (id, signal) => ask(`/v1/products/${encodeURIComponent
 
 export const listCategories = () => ask("/v1/categories");
 
-export const health = () => ask("/healthz");
+export const health = () => ask("/healthz", { aside: true });
 
 export const listModels = async () => (await ask("/v1/models")).data;
 

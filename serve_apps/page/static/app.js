@@ -357,10 +357,15 @@ at("skip").addEventListener("click", (event) => {
 
 // ---------------------------------------------------------------- models and shop
 
-service.addEventListener("model", ({ detail }) => {
-  at("model").textContent = detail;
+/** Version of the model that answered last: the model of this page. */
+let answering = "";
+
+function showModel(version) {
+  answering = version;
+  at("model").textContent = version;
   at("model").classList.add("serving");
-});
+}
+service.addEventListener("model", ({ detail }) => showModel(detail));
 service.addEventListener("dataset", ({ detail }) => {
   const [name] = detail.split("@");
   at("shop-name").textContent = name;
@@ -382,7 +387,9 @@ let serving = "";
 async function checkHealth() {
   if (document.hidden) return;
   try {
-    const { models, ranker } = await health();
+    const { model, models, ranker } = await health();
+    const version = models[answering.split("/")[0]] ?? model;
+    if (version) showModel(version);
     at("to-shelf").hidden = !ranker;
     if (JSON.stringify(models) !== serving) forgetModels();
     serving = JSON.stringify(models);

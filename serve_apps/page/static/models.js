@@ -42,12 +42,12 @@ export const inWords = ({ capabilities }) => capabilities.map((name) => WORDS[na
 export async function abilities() {
   const { models } = await whatCanBeAsked();
   const active = models.filter((model) => model.active);
-  const can = (...names) => active.some(({ capabilities }) => names.every((name) => capabilities.includes(name)));
+  const can = (name) => active.some(({ capabilities }) => capabilities.includes(name));
   return {
     active,
     embedsPhotos: !active.length || can("embed_image"),
     embedsTexts: !active.length || can("embed_text"),
-    extractsAttributes: !active.length || can("extract_attributes") || can("embed_image", "embed_text"),
+    extractsAttributes: !active.length || can("extract_attributes"),
     writesTexts: can("write_text"),
   };
 }
