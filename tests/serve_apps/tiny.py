@@ -18,7 +18,8 @@ from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_IMAGE_TEXT, EMBED_TEXT, WRITE_TEXT
 from shoplens.packages.model import PackagedModel
 from shoplens.registry import versions as packages
-from shoplens.search.index import Index, items
+from shoplens.search.index import Index
+from shoplens.search.items import items
 
 DIM, SIDE = 8, 16
 WORDS = ("red", "green", "blue", "grey")
