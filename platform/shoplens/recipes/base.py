@@ -127,6 +127,11 @@ class Recipe(ABC):
             if not isinstance(getattr(kind, name, None), cached_property)
         }
 
+    @property
+    def start_from(self) -> str | None:
+        """The checkpoint that the model starts from, if any."""
+        return None
+
     # What is trained on.
 
     @cached_property
@@ -206,6 +211,25 @@ class Recipe(ABC):
     @abstractmethod
     def card(self, model: nn.Module) -> str:
         """`MODEL_CARD.md`: what the model is for, what it was trained on, what it cannot do."""
+
+    def write_card(self, purpose: str, facts: Iterable[str], learnt: str, limits: str) -> str:
+        """A card in the common form.
+
+        purpose   one sentence: what the model does
+        facts     lines about the architecture
+        learnt    what it was trained on, such as "1,200 photos of 300 classes"
+        limits    one sentence: what it is not for
+        """
+        training, data = self.training, self.dataset
+        start = self.start_from
+        lines = [
+            *facts,
+            *([f"started from {Path(start).name if Path(start).is_dir() else start}"] if start else []),
+            f"trained on {data.name} (`{data.digest[:12]}`): {learnt}",
+            f"{training.epochs} epochs, {self.timeline.total} steps, batch {training.batch_size}, seed {self.seed}",
+        ]
+        listed = "\n".join(f"- {line}" for line in lines)
+        return f"# {self.config.name}\n\n{purpose}\n\n{listed}\n\n{limits}\n"
 
     def about(self) -> dict[str, Any]:
         """Entries of the package's `config.json` beside the architecture; evaluation reads them again."""

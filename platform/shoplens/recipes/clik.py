@@ -217,6 +217,10 @@ class ClikRecipe(PhotoRecipe):
         super().__init__(config)
         self.tokenizer_json = fit_tokenizer(config.model.text, config.model.start_from, self._corpus)
 
+    @property
+    def start_from(self) -> str | None:
+        return self.config.model.start_from
+
     @classmethod
     def prepare(cls, tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         return start_from_checkpoint(tree, where)
@@ -348,22 +352,16 @@ class ClikRecipe(PhotoRecipe):
         self.package(model).save(package, self.card(model), self.about())
 
     def card(self, model: nn.Module) -> str:
-        config, data, table = self.config, self.dataset, self.table
+        config, table = self.config, self.table
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        return "\n".join(
+        return self.write_card(
+            "Ranks product photos for a shopping exhibition, by fit and by what shoppers like (CLIK).",
             [
-                f"# {config.name}",
-                "",
-                "Ranks product photos for a shopping exhibition, by fit and by what shoppers like (CLIK).",
-                "",
-                f"- {config.model.dim} dimensions, {parameters:,} parameters, query reads {config.model.query.reads} of the bank",
-                f"- trained on {data.name} (`{data.digest[:12]}`): {len(table.topics):,} topics, {len(table):,} candidates,"
-                f" liked by {config.topics.liked}",
-                f"- {config.training.epochs} epochs, {self.timeline.total} steps, seed {config.seed}, compat {config.compat}",
-                "",
-                "Liking is that of the shoppers of this shop, in the time that its log covers.",
-                "",
-            ]
+                f"{config.model.dim} dimensions, {parameters:,} parameters",
+                f"the query reads {config.model.query.reads} of the bank; compat {config.compat}",
+            ],
+            f"{len(table.topics):,} topics, {len(table):,} candidates, liked by {config.topics.liked}",
+            "Liking is that of this shop's shoppers, in the time that its log covers.",
         )
 
     def _corpus(self) -> list[str]:

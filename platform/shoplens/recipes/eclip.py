@@ -119,6 +119,10 @@ class EclipRecipe(PhotoRecipe):
         super().__init__(config)
         self.tokenizer_json = fit_tokenizer(config.model.text, config.model.start_from, self._corpus)
 
+    @property
+    def start_from(self) -> str | None:
+        return self.config.model.start_from
+
     @classmethod
     def prepare(cls, tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         return start_from_checkpoint(tree, where)
@@ -268,28 +272,18 @@ class EclipRecipe(PhotoRecipe):
                 card.write(f"\nAttribute heads: {', '.join(extractor.keys)}.\n")
 
     def card(self, model: nn.Module) -> str:
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        config, data = self.config, self.dataset
+        config, parameters = self.config, sum(parameter.numel() for parameter in model.parameters())
         image, text = (
             tower.name or (tower.config or {}).get("model_type") for tower in (config.model.image, config.model.text)
         )
-        start = config.model.start_from
-        began = [f"- started from {Path(start).name if Path(start).is_dir() else start}"] if start else []
-        return "\n".join(
+        return self.write_card(
+            f"Product photos and texts in one space of {config.model.dim} dimensions (e-CLIP, arm `{config.arm}`).",
             [
-                f"# {config.name}",
-                "",
-                f"Product photos and texts in one space of {config.model.dim} dimensions (e-CLIP, arm `{config.arm}`).",
-                "",
-                f"- towers: {image} at {config.preprocessing.size} px, {text}; {parameters:,} parameters",
-                *began,
-                f"- trained on {data.name} (`{data.digest[:12]}`), splits {', '.join(config.splits)}: {len(self.samples):,} photos",
-                f"- {config.training.epochs} epochs, {self.timeline.total} steps, batch {config.training.batch_size}, seed {config.seed}",
-                f"- text: {' + '.join(config.text_fields)}, cut at {config.model.text.max_tokens} tokens",
-                "",
-                "Meant for retrieval among products like those it was trained on; it knows nothing of others.",
-                "",
-            ]
+                f"towers: {image} at {config.preprocessing.size} px, {text}; {parameters:,} parameters",
+                f"text: {' + '.join(config.text_fields)}, cut at {config.model.text.max_tokens} tokens",
+            ],
+            f"splits {', '.join(config.splits)}, {len(self.samples):,} photos",
+            "Meant for retrieval among products like those it was trained on. It knows nothing of others.",
         )
 
     def _corpus(self) -> list[str]:

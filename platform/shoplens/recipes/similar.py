@@ -107,6 +107,10 @@ class SimilarRecipe(PhotoRecipe):
     config: SimilarRecipeConfig
     towers = MappingProxyType({"image": ("pixels",)})
 
+    @property
+    def start_from(self) -> str | None:
+        return self.config.model.start_from
+
     @classmethod
     def prepare(cls, tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         return start_from_checkpoint(tree, where, photos_only=True)
@@ -213,31 +217,19 @@ class SimilarRecipe(PhotoRecipe):
         }
 
     def card(self, model: nn.Module) -> str:
-        config, data, head = self.config, self.dataset, self.config.model.head
+        config, head = self.config, self.config.model.head
         parameters = sum(parameter.numel() for parameter in model.parameters())
         image = config.model.image.name or (config.model.image.config or {}).get("model_type")
-        widths = ", ".join(str(width) for width in sorted(head.widths))
-        start = config.model.start_from
-        began = [f"- started from {Path(start).name if Path(start).is_dir() else start}"] if start else []
-        return "\n".join(
+        return self.write_card(
+            f"Product photos as vectors of {head.served or head.dim} numbers. Photos of one product lie near each other "
+            f"({config.objective.kind}).",
             [
-                f"# {config.name}",
-                "",
-                f"Product photos as vectors of {head.served or head.dim} numbers, those of one product near each other "
-                f"({config.objective.kind}).",
-                "",
-                f"- tower: {image} at {config.preprocessing.size} px, {parameters:,} parameters",
-                f"- vectors trained at {widths} numbers",
-                *began,
-                f"- trained on {data.name} (`{data.digest[:12]}`): {len(self.photos):,} photos of {self.classes:,} "
-                "classes",
-                f"- of the whole dataset: {self.clusters}",
-                f"- {config.training.epochs} epochs, {self.timeline.total} steps, batch {config.training.batch_size}, "
-                f"seed {config.seed}",
-                "",
-                "Meant for products like those it was trained on; it reads photos, and no texts.",
-                "",
-            ]
+                f"tower: {image} at {config.preprocessing.size} px, {parameters:,} parameters",
+                f"vectors trained at {', '.join(map(str, sorted(head.widths)))} numbers",
+                f"classes of the whole dataset: {self.clusters}",
+            ],
+            f"{len(self.photos):,} photos of {self.classes:,} classes",
+            "Meant for products like those it was trained on. It reads photos, and no texts.",
         )
 
     @classmethod
