@@ -1,1 +1,1 @@
-"""What `ray job submit` runs: one short file per job."""
+"""Jobs for `ray job submit`, one short file each."""

@@ -1,1 +1,1 @@
-"""How good a model is: tasks over a split's vectors, metrics with intervals, the report."""
+"""Evaluation of models: tasks over the vectors of a split, metrics with intervals, the report."""

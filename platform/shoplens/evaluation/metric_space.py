@@ -79,7 +79,7 @@ def _title(name: str) -> str:
 
 
 def shown(task: Retrieval, evaluation: Evaluation, photos: np.ndarray, dataset: Dataset, n: int = 4) -> Showcase:
-    """Some photos of different classes with what is nearest to them, the first right and the first wrong."""
+    """Query photos of different classes with their nearest photos: `n` hits, then `n` misses."""
     titles = dataset.products["title"].to_pylist()
 
     def card(place: int, right: bool | None = None, score: float | None = None) -> Card:

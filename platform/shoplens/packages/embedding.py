@@ -21,7 +21,7 @@ ROWS = 128
 
 Columns = dict[str, np.ndarray]
 Encode = Callable[[Any, Columns], np.ndarray]
-"""(model, columns `pixels` uint8 [n, 3, s, s] and `row` int64 [n], the place in what was asked for) -> rows [n, d]."""
+"""(model, columns `pixels` uint8 [n, 3, s, s] and `row` int64 [n], the position in `samples`) -> rows [n, d]."""
 
 
 def images(model: Any, columns: Columns) -> np.ndarray:

@@ -30,7 +30,7 @@ from shoplens.packages.capabilities import EXTRACT_ATTRIBUTES, Capability
 T = TypeVar("T")
 
 FILES = ("model.safetensors", "config.json", "MODEL_CARD.md")
-"""Files of every package; `PackagedModel.files` are those that a class adds."""
+"""Files of every package. `PackagedModel.files` lists the files that a class adds."""
 RENAMED = {
     "shoplens.models.photo_embedder:PhotoEmbedder": "shoplens.packages.photo_embedder:PhotoEmbedder",
     "shoplens.models.embedder:Embedder": "shoplens.packages.embedder:Embedder",
@@ -41,7 +41,7 @@ RENAMED = {
 
 
 class PackagedModel(ABC):
-    """A trained model with what it needs to answer: subclasses add preprocessing, a tokenizer, a method a capability.
+    """A trained model. Subclasses add preprocessing, a tokenizer, and a method for each capability.
 
     capabilities   what every model of the class can do; the methods are those of the protocols in `capabilities`
     files          files of the package beside `FILES`

@@ -25,7 +25,7 @@ class Reasons(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """One photo in a ranking, best first; `index` is its place in what was asked for."""
+    """One photo in a ranking. `index` is its position in the request."""
 
     index: int
     score: float
@@ -34,13 +34,13 @@ class Place:
 
 
 def reasons(topic: np.ndarray, query: np.ndarray, vectors: np.ndarray) -> Reasons:
-    """Why photos score as they do: query [dim] = (query . topic) topic + rest, both applied to vectors [n, dim]."""
+    """Splits the scores of vectors [n, dim]: query [dim] = (query . topic) topic + rest, each applied to the vectors."""
     along = (query @ topic) * topic
     score, fit = vectors @ query, vectors @ along
     return Reasons(score, fit, score - fit)
 
 
 def places(found: Reasons, top_n: int | None = None) -> list[Place]:
-    """In order of score, photos of equal score in the order in which they came."""
+    """The `top_n` best by score. Photos of equal score keep their order."""
     order = np.argsort(-found.score, kind="stable")[:top_n]
     return [Place(int(i), *(float(part[i]) for part in found)) for i in order]

@@ -35,16 +35,16 @@ from shoplens.registry.gates import Gates
 from shoplens.sampling.mined import Mined
 
 Batch = dict[str, Tensor]
-"""A micro-batch on the training device: tensors whose first dimension is the sample."""
+"""A micro-batch as tensors. The first dimension is the sample."""
 Arrays = dict[str, np.ndarray]
-"""The same as `collate` makes it."""
+"""A micro-batch as arrays, as `collate` returns it."""
 
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 PREVIEW_COLUMNS, PREVIEW_ROWS = 12, 6
 
 
 class RecipeConfig(Config):
-    """What every recipe is configured with."""
+    """Settings of every recipe."""
 
     recipe: str = Field(description="which recipe: the name of its module")
     name: str = Field("model", pattern=NAME, description="the name under which the model is registered")
@@ -69,7 +69,7 @@ class TowerLoss(Protocol):
         ...
 
     def compare(self, model: nn.Module, rows: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Scalars to log; `loss` is differentiated. `batch` lacks what only towers read."""
+        """Scalars to log; `loss` is differentiated. `batch` lacks the entries that only towers read."""
         ...
 
 
@@ -95,7 +95,7 @@ class Mining(TowerLoss, Protocol):
 
 
 class Recipe(ABC):
-    """One trainable model. Pickles: the loop carries it to every worker, without what `cached_property` holds.
+    """One trainable model. Pickles, because the loop carries it to every worker; values of `cached_property` stay behind.
 
     Subclasses set `Config` and implement the abstract methods; the others have defaults.
     """
@@ -116,7 +116,7 @@ class Recipe(ABC):
 
     @classmethod
     def prepare(cls, tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-        """Fills in settings before they are validated, such as those that a checkpoint brings."""
+        """Fills in settings before they are validated, such as the towers of a checkpoint."""
         return tree
 
     def __getstate__(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Recipe(ABC):
         return Timeline(self.training, self.steps)
 
     def check(self) -> None:  # noqa: B027 - optional
-        """Raises ShoplensError if the dataset lacks what training or evaluation needs; called before anything runs."""
+        """Raises ShoplensError if the dataset does not suffice for training or evaluation. Called before anything runs."""
 
     @abstractmethod
     def plan(self, epoch: int) -> np.ndarray:
@@ -241,7 +241,7 @@ class Recipe(ABC):
         }
 
     def complete(self, model: nn.Module, package: Path) -> None:  # noqa: B027 - optional
-        """Adds to the package what is made with the packaged model itself, such as attribute heads."""
+        """Adds parts that need the packaged model itself, such as attribute heads."""
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Writes the package of a trained model aside, then moves it to `folder`, which must not exist."""

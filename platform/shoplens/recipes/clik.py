@@ -111,7 +111,7 @@ REFERENCE: dict[str, dict[str, Any]] = {
 
 
 class ClikRecipeConfig(PhotoRecipeConfig):
-    """`compat: reference` sets the mathematics of the reference; what is set beside it stays."""
+    """`compat: reference` sets the mathematics of the reference. Settings beside it override it."""
 
     recipe: Literal["clik"] = Field(description="this recipe")
     name: str = Field("clik", pattern=NAME, description="the name under which the model is registered")
@@ -261,7 +261,7 @@ class ClikRecipe(PhotoRecipe):
         topics_by_split(self.dataset, self.topics, self.config.topics, self._catalog)
 
     def plan_statistics(self, plan: np.ndarray) -> dict[str, float]:
-        """Topics that a step ranks, how often one is ranked in the epoch, products seen, liking of what is ranked."""
+        """Topics in a step, visits of a topic in the epoch, products seen, and the mean liking of ranked products."""
         parts = [self.config.batches.shape.apart(row) for row in plan]
         topics = np.array([self.table.topic[lists[:, 0]] for _, lists in parts])
         liked = self.table.liked[np.concatenate([lists.ravel() for _, lists in parts])]

@@ -129,7 +129,7 @@ class EclipRecipe(PhotoRecipe):
 
     @cached_property
     def texts(self) -> list[list[str]]:
-        """[texts][products]: those that training draws from, the one of `text_fields` first."""
+        """Texts to draw from, [texts][products]. The text of `text_fields` is the first."""
         return [self.dataset.texts(fields) for fields in (self.config.text_fields, *self.config.training_texts)]
 
     @cached_property

@@ -19,7 +19,7 @@ OUTPUTS = {
 
 
 def signature(capabilities: Iterable[Capability[Any, Any]]) -> ModelSignature:
-    """Columns that the capabilities take, all optional, and those that they give; the parameter `capability` chooses."""
+    """Input columns, all optional, and output columns of the capabilities. The parameter `capability` chooses one."""
     offered = [capability for capability in capabilities if capability.call is not None]
     takes = [name for name in INPUTS if any(name in capability.takes for capability in offered)]
     gives = [name for name in OUTPUTS if any(name == capability.gives for capability in offered)]

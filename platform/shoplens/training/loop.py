@@ -24,13 +24,13 @@ Batches = Callable[[int, int], Iterator[tuple[int, Batch]]]
 
 
 class Curves(Protocol):
-    """Where the metrics of a step go."""
+    """A sink for the metrics of steps."""
 
     def log(self, metrics: dict[str, float], step: int) -> None: ...
 
 
 class Checkpoints(Protocol):
-    """Where a run goes on from, and what it leaves behind."""
+    """The checkpoints of a run."""
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Restores weights, optimizer and random states; returns the steps that are done, 0 for a new run."""
