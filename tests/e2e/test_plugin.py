@@ -26,6 +26,12 @@ CAN = {
     "teacher": ["embed_image"],
     "titles": ["embed_text"],
 }
+SHOWN = {
+    "captions": "writes captions",
+    "composed": "embeds a photo with a text",
+    "teacher": "embeds photos",
+    "titles": "embeds texts",
+}
 METRIC = {
     "captions": "captions/words",
     "composed": "listings/recall_at_1",
@@ -136,11 +142,10 @@ def test_it_is_listed(platform: Platform, plugin: str) -> None:
 
 
 def test_it_is_shown(plugin: str, page: Page, photo: bytes, tmp_path: Path) -> None:
-    """The page offers a panel that writes a text for a photo, since a served model can."""
+    """The page lists the models with what each can do, and captions a photo, since a served model writes."""
+    for name, words in SHOWN.items():
+        expect(page.get_by_test_id("models")).to_contain_text(f"{name}/1: {words}")
     (tmp_path / "photo.jpg").write_bytes(photo)
-    page.reload()
-    page.get_by_test_id("to-captions").click()
-    page.get_by_test_id("caption-file").set_input_files(tmp_path / "photo.jpg")
-    expect(page.get_by_test_id("caption-text").first).to_be_visible()
-    expect(page.get_by_test_id("caption-model")).to_contain_text("captions/1")
-    keep_picture(page, "captions")
+    page.get_by_test_id("photo-input").set_input_files(tmp_path / "photo.jpg")
+    expect(page.get_by_test_id("caption").filter(visible=True)).to_contain_text("captions/1, from the photo")
+    keep_picture(page, "plugin")
