@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Platform
-from tests.examples.test_add_a_model import install
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def test_a_table_of_ones_own_becomes_a_registered_model(platform: Platform, own:
 
 def test_calls_from_python(platform: Platform, demo_url: str, champion: int) -> None:
     printed = platform.type_in(sys.executable, "examples/call_from_python.py", demo_url)
-    assert f"eclip/{champion}: vectors of 192 numbers" in printed
+    assert re.search(rf"eclip/{champion}: vectors of \d+ numbers", printed)
     seed = httpx.get(f"{demo_url}/v1/products", params={"limit": 1}).json()["data"][0]["product_id"]
     assert len(printed.partition(f"similar to {seed}")[2].partition("\n\n")[0].splitlines()) == 6
 
@@ -34,13 +33,3 @@ def test_calls_from_python(platform: Platform, demo_url: str, champion: int) -> 
 def test_serving_a_version(platform: Platform, demo_url: str, champion: int, shop: Path) -> None:
     printed = platform.type_in("env", f"ENDPOINT={demo_url}", "examples/serve.sh", "eclip", str(champion), str(shop))
     assert f'"model":"eclip/{champion}"' in printed.replace(" ", "").rpartition("answers")[2]
-
-
-def test_a_plug_in_is_trained_and_judged(platform: Platform, shop: Path, tmp_path: Path) -> None:
-    job = ["python", "-m", "workloads.train", "examples/add_a_model/category.yaml", f"dataset={shop}"]
-    small = ["training.epochs=1", "training.warmup_steps=2", "preprocessing.size=32", "model.dim=16"]
-    environment = json.dumps({"env_vars": {"PYTHONPATH": str(install(tmp_path))}})
-    submit = ["ray", "job", "submit", "--working-dir", ".", "--runtime-env-json", environment, "--"]
-    printed = platform.type_in(*submit, *job, *small)
-    assert "category/recall@1" in printed
-    assert "Next: shoplens promote category 1 --alias champion" in printed

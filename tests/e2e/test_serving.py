@@ -78,8 +78,6 @@ def test_health_and_model_version(http: httpx.Client) -> None:
     assert active == [served for served in health.json()["models"].values() if served is not None]
     [champion] = [row for row in rows if row["id"] == version]
     assert champion["capabilities"] == ["embed_image", "embed_text", "extract_attributes"]
-    unread = http.post("/v1/captions", json={"image": data_uri(photo())})
-    assert (unread.status_code, unread.json()["error"]["code"]) == (503, "no_captioner")
 
 
 def test_embeddings_are_unit_vectors_in_the_order_asked(http: httpx.Client) -> None:

@@ -16,6 +16,7 @@ from shoplens.datasets.images import decode
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.heads.extractor import Extractor
 from shoplens.packages.embedder import Embedder
+from shoplens.plugins import recipe_modules
 from shoplens.recipes import eclip as eclip_recipe
 from shoplens.recipes import find, names
 from shoplens.registry.versions import checksums
@@ -102,7 +103,7 @@ def test_an_unknown_split_and_recipe_are_said(small_recipe: MakeRecipe) -> None:
         small_recipe("evaluation.split=test").check()
     with pytest.raises(ConfigError, match="there is no recipe 'blip'"):
         find("blip")
-    assert names() == ["clik", "eclip", "similar"]
+    assert sorted(set(names()) - recipe_modules().keys()) == ["clik", "eclip", "similar"]
 
 
 def test_the_bias_is_trained_by_the_sigmoid_loss_alone(small_recipe: MakeRecipe) -> None:

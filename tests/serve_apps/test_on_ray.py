@@ -25,6 +25,9 @@ from shoplens.search.deltas import Changes
 from tests.conftest import Server, free_port
 from tests.serve_apps.conftest import make_index, make_package
 
+ALIAS = "served"
+"""Names with this alias are followed. Other tests keep their champions on the same MLflow server."""
+
 
 @pytest.fixture(scope="module")
 def registry(mlflow_server: Server, shop: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -50,7 +53,7 @@ def event_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(ray_local: None, registry: str, event_log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     settings = Settings(
-        models=("eclip",),  # other tests keep their models on the same MLflow server
+        alias=ALIAS,
         page=False,
         poll_s=0.5,
         tracking_uri=registry,
@@ -107,7 +110,7 @@ def test_from_no_champion_to_a_promotion_to_a_lost_replica(url: str, registry: s
     answer = httpx.post(f"{url}/v1/embeddings", json=body, timeout=60)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_champion")
 
-    client.set_registered_model_alias("eclip", "champion", "1")
+    client.set_registered_model_alias("eclip", ALIAS, "1")
     wait_for(lambda: health(url)["model"] == "eclip/1")
 
     traffic = [
@@ -119,7 +122,7 @@ def test_from_no_champion_to_a_promotion_to_a_lost_replica(url: str, registry: s
     for thread in traffic:
         thread.start()
     wait_for(lambda: all(len(thread.answers) > 10 for thread in traffic))
-    client.set_registered_model_alias("eclip", "champion", "2")
+    client.set_registered_model_alias("eclip", ALIAS, "2")
     wait_for(lambda: all(thread.answers[-1][1] == "eclip/2" for thread in traffic))
 
     before = [len(thread.answers) for thread in traffic]
@@ -146,7 +149,7 @@ def test_from_no_champion_to_a_promotion_to_a_lost_replica(url: str, registry: s
 
 def test_a_delta_is_served_without_a_promotion(url: str, registry: str) -> None:
     client = MlflowClient(registry)
-    client.set_registered_model_alias("eclip", "champion", "2")
+    client.set_registered_model_alias("eclip", ALIAS, "2")
     product = f"{url}/v1/products/p4"
     wait_for(lambda: health(url)["model"] == "eclip/2")
     assert httpx.get(product, timeout=60).json()["price"] == 14
@@ -159,7 +162,7 @@ def test_a_delta_is_served_without_a_promotion(url: str, registry: str) -> None:
 
 def test_a_name_is_served_once_it_is_promoted(url: str, registry: str, shop: Dataset, tmp_path: Path) -> None:
     client = MlflowClient(registry)
-    client.set_registered_model_alias("eclip", "champion", "2")
+    client.set_registered_model_alias("eclip", ALIAS, "2")
     run = client.create_run(client.create_experiment("mugs"))
     package = make_package(tmp_path / "mugs", shop, 3)
     index = make_index(tmp_path / "index", package, shop, 1, name="mugs")
@@ -172,12 +175,12 @@ def test_a_name_is_served_once_it_is_promoted(url: str, registry: str, shop: Dat
     wait_for(lambda: answer("mugs") == (503, "no_champion"))
     assert answer("jugs") == (404, "model_not_found")
     assert answer("mugs/1") == (200, "mugs/1")
-    client.set_registered_model_alias("mugs", "champion", "1")
+    client.set_registered_model_alias("mugs", ALIAS, "1")
     wait_for(lambda: health(url)["models"] == {"eclip": "eclip/2", "mugs": "mugs/1"})
     assert answer("mugs") == (200, "mugs/1")
     found = httpx.post(f"{url}/v1/similar", json={"text": "x", "k": 1}, timeout=60).json()
     assert found["model"] == "eclip/2", "the first registered name answers"
-    client.delete_registered_model_alias("mugs", "champion")
+    client.delete_registered_model_alias("mugs", ALIAS)
     time.sleep(2)
     assert answer("mugs") == (200, "mugs/1"), "without the alias it stays as it is"
 

@@ -45,7 +45,7 @@ def test_steps_begin_at_the_first_that_is_not_done(ray_local: None) -> None:
     assert steps() == [6, 7, 8, 9, 10, 11]  # nothing is done: its own steps all the same
     done = 9  # the workers restart from a later checkpoint
     assert steps() == [9, 10, 11]
-    assert dataset().num_blocks() == 3
+    assert dataset().materialize().num_blocks() == 3
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
