@@ -31,7 +31,7 @@ class Preprocessing(Config):
         description="offset of a `crop` if the margin is odd: `floor` as in transformers, `round` as in torchvision",
     )
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = Field(
-        "bicubic", description="resampling filter of Pillow"
+        "bicubic", description="Resampling filter of Pillow."
     )
     reducing_gap: float | None = Field(
         3.0,

@@ -11,4 +11,4 @@ from shoplens.schema import Split
 class JudgingConfig(Config):
     """Base of a recipe's `evaluation:` settings."""
 
-    split: Split = Field("val", description="the split of the dataset that is judged")
+    split: Split = Field("val", description="Split of the dataset that is judged.")

@@ -22,11 +22,11 @@ from shoplens.objectives.metric_learning import MetricConfig, MetricLoss
 class HeadConfig(Config):
     """A linear layer on the tower's output."""
 
-    dim: int = Field(128, ge=2, description="length of its output")
+    dim: int = Field(128, ge=2, description="Length of the head's output.")
     prefixes: tuple[int, ...] = Field(
-        (), description="lengths of prefixes that are trained as vectors too; the loss is the sum over them and `dim`"
+        (), description="Lengths of prefixes that are trained as vectors too. The loss is the sum over them and `dim`."
     )
-    served: int | None = Field(None, ge=2, description="length of the prefix that the package serves; null: all of it")
+    served: int | None = Field(None, ge=2, description="Length of the prefix that the package serves. null: all of it.")
 
     @model_validator(mode="after")
     def _narrower(self) -> HeadConfig:
@@ -45,7 +45,7 @@ class HeadConfig(Config):
 class SimilarConfig(PhotoEncoderConfig):
     """An image tower with vectors of `dim` numbers, and the head on it."""
 
-    head: HeadConfig = Field(HeadConfig(), description="the linear layer on the tower")
+    head: HeadConfig = Field(HeadConfig(), description="The linear layer on the tower.")
 
 
 class SimilarEncoder(PhotoEncoder):

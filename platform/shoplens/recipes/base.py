@@ -46,13 +46,13 @@ PREVIEW_COLUMNS, PREVIEW_ROWS = 12, 6
 class RecipeConfig(Config):
     """Settings of every recipe."""
 
-    recipe: str = Field(description="which recipe: the name of its module")
-    name: str = Field("model", pattern=NAME, description="the name under which the model is registered")
-    dataset: str = Field(description="folder or URI of the dataset; usually given on the command line")
-    seed: int = Field(7, description="of weights, plans, augmentation and dropout")
-    training: TrainingConfig = Field(TrainingConfig(), description="the optimizer, its schedule and the feed")
-    evaluation: JudgingConfig = Field(JudgingConfig(), description="the evaluation that follows the training")
-    promotion: Gates | None = Field(None, description="what `shoplens promote` asks of a version; null: it refuses")
+    recipe: str = Field(description="Name of the recipe.")
+    name: str = Field("model", pattern=NAME, description="Name of the registered model.")
+    dataset: str = Field(description="Folder or URI of the dataset. Usually given on the command line.")
+    seed: int = Field(7, description="Seed of weights, plans, augmentation and dropout.")
+    training: TrainingConfig = Field(TrainingConfig(), description="Optimizer, schedule and feed.")
+    evaluation: JudgingConfig = Field(JudgingConfig(), description="The evaluation that follows the training.")
+    promotion: Gates | None = Field(None, description="Gates of `shoplens promote`. null: it refuses every version.")
 
 
 class TowerLoss(Protocol):
@@ -294,8 +294,10 @@ class Recipe(ABC):
 
 
 class PhotoRecipeConfig(RecipeConfig):
-    preprocessing: Preprocessing = Field(Preprocessing(), description="from a photo to the pixels of the model")
-    augmentation: Augmentation | None = Field(Augmentation(), description="null: photos as they are")
+    preprocessing: Preprocessing = Field(Preprocessing(), description="From a photo to the pixels of the model.")
+    augmentation: Augmentation | None = Field(
+        Augmentation(), description="Random crops, mirroring and brightness. null: photos as they are."
+    )
 
 
 class PhotoRecipe(Recipe):

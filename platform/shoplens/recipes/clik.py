@@ -47,13 +47,13 @@ from shoplens.schema import Topic, TopicText
 class TopicBatchConfig(Config):
     """A step: `matching` topics, each with one product, and `groups` topics, each with a list of `candidates`."""
 
-    matching: int = Field(64, ge=2, description="pairs of a topic and a product in a step")
-    groups: int = Field(8, ge=1, description="lists that a step ranks")
-    candidates: int = Field(10, ge=2, description="photos of a list")
-    draw: Draw = Field("stratified", description="how a list is drawn from a topic's products")
-    one_topic: bool = Field(False, description="all lists of a step are of one topic, as in the reference")
+    matching: int = Field(64, ge=2, description="Pairs of a topic and a product in a step.")
+    groups: int = Field(8, ge=1, description="Lists that a step ranks.")
+    candidates: int = Field(10, ge=2, description="Photos of a list.")
+    draw: Draw = Field("stratified", description="How a list is drawn from a topic's products.")
+    one_topic: bool = Field(False, description="Whether all lists of a step are of one topic, as in the reference.")
     product_text: float = Field(
-        0.5, ge=0, le=1, description="share of the pairs whose text is the product's own instead of its topic's"
+        0.5, ge=0, le=1, description="Share of the pairs whose text is the product's own instead of its topic's."
     )
 
     @property
@@ -64,24 +64,26 @@ class TopicBatchConfig(Config):
 class ClikObjective(Config):
     """matching_weight * matching loss + ranking_weight * ranking loss."""
 
-    matching_weight: float = Field(1.0, ge=0, description="of the loss that matches topics and photos")
-    ranking_weight: float = Field(1.0, ge=0, description="of the loss that ranks the lists")
+    matching_weight: float = Field(1.0, ge=0, description="Weight of the loss that matches topics and photos.")
+    ranking_weight: float = Field(1.0, ge=0, description="Weight of the loss that ranks the lists.")
     same_product: Literal["left_out", "negative"] = Field(
-        "left_out", description="how pairs of one catalog count in the matching loss"
+        "left_out", description="How pairs of one catalog count in the matching loss."
     )
-    exact_gradient: bool = Field(True, description="gradients cross workers; false: the plain gather of the reference")
+    exact_gradient: bool = Field(
+        True, description="Whether gradients cross workers. false: the plain gather of the reference."
+    )
     targets: Literal["soft", "best"] = Field(
-        "soft", description="of the ranking loss: soft in the products' liking, or all on the best liked"
+        "soft", description="Targets of the ranking loss: soft in the products' liking, or all on the best liked."
     )
     target_temperature: float = Field(
-        1.0, gt=0, description="of the soft targets, whose logits are liking / temperature"
+        1.0, gt=0, description="Temperature of the soft targets. Their logits are liking / temperature."
     )
 
 
 class ClikEvaluation(JudgingConfig):
     """The split of topics that is judged."""
 
-    split: Literal["train", "val", "test"] = Field("val", description="the split of topics that is judged")
+    split: Literal["train", "val", "test"] = Field("val", description="The split of topics that is judged.")
 
 
 REFERENCE: dict[str, dict[str, Any]] = {
@@ -113,14 +115,16 @@ REFERENCE: dict[str, dict[str, Any]] = {
 class ClikRecipeConfig(PhotoRecipeConfig):
     """`compat: reference` sets the mathematics of the reference. Settings beside it override it."""
 
-    recipe: Literal["clik"] = Field(description="this recipe")
-    name: str = Field("clik", pattern=NAME, description="the name under which the model is registered")
-    compat: Literal["none", "reference"] = Field("none", description="`reference`: its sampling, bank and losses")
-    topics: TopicsConfig = Field(TopicsConfig(), description="topics, their candidates and how they were liked")
-    batches: TopicBatchConfig = Field(TopicBatchConfig(), description="the contents of a step")
-    objective: ClikObjective = Field(ClikObjective(), description="the matching loss and the ranking loss")
-    model: ClikConfig = Field(description="the two towers and the query of a topic")
-    evaluation: ClikEvaluation = Field(ClikEvaluation(), description="the evaluation that follows the training")
+    recipe: Literal["clik"] = Field(description="Name of the recipe.")
+    name: str = Field("clik", pattern=NAME, description="Name of the registered model.")
+    compat: Literal["none", "reference"] = Field(
+        "none", description="`reference` sets the sampling, bank and losses of the reference."
+    )
+    topics: TopicsConfig = Field(TopicsConfig(), description="Topics, their candidates, and how shoppers liked them.")
+    batches: TopicBatchConfig = Field(TopicBatchConfig(), description="The contents of a step.")
+    objective: ClikObjective = Field(ClikObjective(), description="The matching loss and the ranking loss.")
+    model: ClikConfig = Field(description="The two towers and the query of a topic.")
+    evaluation: ClikEvaluation = Field(ClikEvaluation(), description="The evaluation that follows the training.")
 
     @model_validator(mode="before")
     @classmethod

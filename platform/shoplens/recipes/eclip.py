@@ -57,36 +57,38 @@ ARMS: dict[str, dict[str, Any]] = {
 class EclipConfig(PhotoRecipeConfig):
     """`arm` sets `objective.kind`, `near_duplicates` and `negatives`; each may also be set by itself."""
 
-    recipe: Literal["eclip"] = Field(description="this recipe")
-    name: str = Field("eclip", pattern=NAME, description="the name under which the model is registered")
-    arm: Literal["clip", "eclip", "filter", "hard"] = Field("eclip", description="one of the paper's arms")
-    objective: ObjectiveConfig = Field(ObjectiveConfig(), description="the contrastive loss")
-    near_duplicates: Literal["keep", "drop"] = Field("keep", description="`drop`: near-duplicate pairs are left out")
+    recipe: Literal["eclip"] = Field(description="Name of the recipe.")
+    name: str = Field("eclip", pattern=NAME, description="Name of the registered model.")
+    arm: Literal["clip", "eclip", "filter", "hard"] = Field("eclip", description="One of the paper's arms.")
+    objective: ObjectiveConfig = Field(ObjectiveConfig(), description="The contrastive loss.")
+    near_duplicates: Literal["keep", "drop"] = Field("keep", description="`drop` leaves out near-duplicate pairs.")
     negatives: Literal["uniform", "category", "mined"] = Field(
-        "uniform", description="which samples meet in a batch: any, those of similar categories, those that look alike"
+        "uniform", description="Samples of a batch: any, those of one category, or those that the model confuses."
     )
-    splits: tuple[str, ...] = Field(("train",), description="splits that are trained on")
-    roles: tuple[str, ...] | None = Field(None, description="roles of photos that are trained on; null: all")
+    splits: tuple[str, ...] = Field(("train",), description="Splits to train on.")
+    roles: tuple[str, ...] | None = Field(None, description="Roles of the photos to train on. null: all.")
     text_fields: tuple[str, ...] = Field(
-        ("title",), min_length=1, description="fields of a product that are joined to its text"
+        ("title",), min_length=1, description="Fields of a product that make up its text."
     )
     training_texts: tuple[tuple[str, ...], ...] = Field(
-        (), description="further texts, each a list of fields; training draws one text a photo and epoch"
+        (), description="Further texts, each a list of fields. Training draws one text for each photo and epoch."
     )
     duplicate_distance: int = Field(
-        2, ge=0, le=16, description="bits of 64 in which the hashes of near-duplicates differ at most"
+        2, ge=0, le=16, description="Largest distance of the hashes of near-duplicates, in bits of 64."
     )
     category_negatives: CategoryNegatives = Field(
-        CategoryNegatives(), description="batches of similar categories, for `negatives: category`"
+        CategoryNegatives(), description="Batches of one category each, for `negatives: category`."
     )
     mined_negatives: MinedNegatives = Field(
-        MinedNegatives(), description="batches of confusable samples, for `negatives: mined`"
+        MinedNegatives(), description="Batches of samples that the model confuses, for `negatives: mined`."
     )
-    model: DualEncoderConfig = Field(description="the two towers")
+    model: DualEncoderConfig = Field(description="The two towers.")
     attribute_heads: int = Field(
-        20_000, ge=0, description="photos that attribute heads learn from at most; 0: a package without heads"
+        20_000,
+        ge=0,
+        description="Largest number of photos that attribute heads learn from. 0: a package without heads.",
     )
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="the evaluation that follows the training")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="The evaluation that follows the training.")
 
     @model_validator(mode="before")
     @classmethod

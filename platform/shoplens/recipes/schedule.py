@@ -17,39 +17,39 @@ Size = Annotated[int, Field(ge=2)]
 class TrainingConfig(Config):
     """How the loop trains a recipe, with AdamW. The learning rate warms up linearly, then falls to 0 on a cosine."""
 
-    epochs: int = Field(10, ge=1, description="passes over the plan of an epoch")
-    batch_size: int = Field(256, ge=2, description="samples of one global step, over all workers")
+    epochs: int = Field(10, ge=1, description="Passes over the plan.")
+    batch_size: int = Field(256, ge=2, description="Samples of one global step, over all workers.")
     batch_sizes: dict[NonNegativeInt, Size] = Field(
-        {}, description="other sizes from later epochs on, such as {4: 512, 8: 1024}; the learning rate stays"
+        {}, description="Other batch sizes from later epochs on, such as {4: 512, 8: 1024}. The learning rate stays."
     )
     stream_size: dict[str, PositiveInt] = Field(
         {},
-        description="samples that a tower encodes at a time on a worker, such as {image: 64, text: 512}. The batch may "
-        "then be larger than memory, for one more forward pass; the gradient is the same",
+        description="Samples that a tower encodes at a time on a worker, such as {image: 64, text: 512}. The batch may "
+        "then be larger than memory, at the cost of one more forward pass. The gradient is the same.",
     )
-    learning_rate: float = Field(1e-3, gt=0, description="the highest, after the warm-up")
+    learning_rate: float = Field(1e-3, gt=0, description="The highest learning rate, reached after the warm-up.")
     learning_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {},
-        description="factors of `learning_rate` by part of the model, such as {image: 0.1, text.trunk: 0.05}; the "
-        "longest name that fits a weight decides",
+        description="Factors of `learning_rate` by part of the model, such as {image: 0.1, text.trunk: 0.05}. The "
+        "longest name that fits a weight decides.",
     )
     weight_decay: float = Field(
-        0.05, ge=0, description="of weight matrices; biases, norms and embeddings of position have none"
+        0.05, ge=0, description="Weight decay of matrices. Biases, norms and position embeddings have none."
     )
-    betas: tuple[float, float] = Field((0.9, 0.98), description="of AdamW")
-    warmup_steps: int = Field(50, ge=0, description="steps from 0 to `learning_rate`")
-    max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are scaled down to this norm")
-    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints; one is always written at the end")
-    keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept; older ones are deleted")
-    log_every: int = Field(5, ge=1, description="steps between points of the curves in MLflow")
-    max_failures: int = Field(3, ge=0, description="restarts after a lost worker before the run fails")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="Decay rates of AdamW's two moments.")
+    warmup_steps: int = Field(50, ge=0, description="Steps from 0 to `learning_rate`.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients with a larger norm are scaled down to it.")
+    checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints. One is always written at the end.")
+    keep_checkpoints: int = Field(2, ge=1, description="Number of checkpoints to keep. Older ones are deleted.")
+    log_every: int = Field(5, ge=1, description="Steps between points of the curves in MLflow.")
+    max_failures: int = Field(3, ge=0, description="Restarts after a lost worker before the run fails.")
     feed: Literal["ray", "loader"] = Field(
         "ray",
-        description="`ray`: Ray Data reads and collates on the cluster; `loader`: a torch DataLoader in the worker",
+        description="`ray`: Ray Data reads and collates on the cluster. `loader`: a torch DataLoader in the worker does.",
     )
-    prefetch: int = Field(4, ge=1, description="batches that are ready ahead of the step")
+    prefetch: int = Field(4, ge=1, description="Batches that are read ahead of the step.")
     threads: int | None = Field(
-        None, ge=1, description="torch threads of a worker; null: the machine's cores over its workers"
+        None, ge=1, description="Torch threads of a worker. null: the machine's cores divided by its workers."
     )
 
     def batch_size_of(self, epoch: int) -> int:

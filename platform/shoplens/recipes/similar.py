@@ -40,29 +40,29 @@ class SimilarEvaluation(JudgingConfig):
     """Photos of a split ask for the others of their class, among all photos of that split."""
 
     widths: tuple[PositiveInt, ...] = Field(
-        (), description="lengths of prefixes that are judged as vectors too, beside those that were trained"
+        (), description="Lengths of prefixes to judge as vectors, beside the trained ones."
     )
     pca_photos: int = Field(
         20_000,
         ge=0,
-        description="training photos at most that principal components are fitted on, for comparison with the "
-        "prefixes; 0: no comparison",
+        description="Largest number of training photos for the principal components that the prefixes are compared "
+        "with. 0: no comparison.",
     )
 
 
 class SimilarRecipeConfig(PhotoRecipeConfig):
     """Metric learning on classes of photos."""
 
-    recipe: Literal["similar"] = Field(description="this recipe")
-    name: str = Field("similar", pattern=NAME, description="the name under which the model is registered")
+    recipe: Literal["similar"] = Field(description="Name of the recipe.")
+    name: str = Field("similar", pattern=NAME, description="Name of the registered model.")
     classes: ClassesConfig = Field(
-        ClassesConfig(), description="which photos are of one class, and the split of classes"
+        ClassesConfig(), description="Which photos are of one class, and the split of classes."
     )
-    splits: tuple[str, ...] = Field(("train",), min_length=1, description="splits of `classes.splits` that are learnt")
-    batches: ClassBatches = Field(ClassBatches(), description="the contents of a batch")
-    objective: MetricConfig = Field(MetricConfig(), description="the metric learning loss")
-    model: SimilarConfig = Field(SimilarConfig(), description="the image tower and its head")
-    evaluation: SimilarEvaluation = Field(SimilarEvaluation(), description="the evaluation that follows the training")
+    splits: tuple[str, ...] = Field(("train",), min_length=1, description="Splits of `classes.splits` to train on.")
+    batches: ClassBatches = Field(ClassBatches(), description="The contents of a batch.")
+    objective: MetricConfig = Field(MetricConfig(), description="The metric learning loss.")
+    model: SimilarConfig = Field(SimilarConfig(), description="The image tower and its head.")
+    evaluation: SimilarEvaluation = Field(SimilarEvaluation(), description="The evaluation that follows the training.")
 
     @model_validator(mode="before")
     @classmethod

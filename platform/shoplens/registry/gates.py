@@ -25,16 +25,16 @@ class Gate(Config):
     a person sees how much of a difference is noise.
     """
 
-    metric: str = Field(description="name of the metric in the evaluation, such as text_to_image/recall@10")
-    at_least: float | None = Field(None, allow_inf_nan=False, description="the lowest value that passes")
+    metric: str = Field(description="Name of the metric in the evaluation, such as text_to_image/recall@10.")
+    at_least: float | None = Field(None, allow_inf_nan=False, description="Lowest value that passes.")
     at_most: float | None = Field(
-        None, allow_inf_nan=False, description="the highest value that passes, for errors, which are better when lower"
+        None, allow_inf_nan=False, description="Highest value that passes, for errors, which are better when lower."
     )
     max_drop: float | None = Field(
         None,
         ge=0,
         allow_inf_nan=False,
-        description="largest fall below the version that holds the alias, on the same queries",
+        description="Largest fall below the version that holds the alias, on the same queries.",
     )
 
     @model_validator(mode="after")
@@ -49,8 +49,8 @@ class Gate(Config):
 class Gates(Config):
     """The gates of a model, and the split of the dataset they are judged on."""
 
-    split: Split = Field("test", description="the split on which candidate and holder are compared")
-    gates: tuple[Gate, ...] = Field(min_length=1, description="all must pass")
+    split: Split = Field("test", description="Split on which candidate and holder are compared.")
+    gates: tuple[Gate, ...] = Field(min_length=1, description="The gates. All must pass.")
 
 
 class Verdict(Config):
