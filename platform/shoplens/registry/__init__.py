@@ -1,1 +1,1 @@
-"""MLflow: runs and their provenance, packages and their versions, promotion and the way back."""
+"""MLflow: runs with their provenance, model versions, gates, promotion and rollback."""

@@ -1,1 +1,1 @@
-"""The one training loop on Ray Train, and how Ray Data feeds it."""
+"""The training loop; `ray/` runs it on a cluster."""
