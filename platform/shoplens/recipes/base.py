@@ -29,7 +29,7 @@ from shoplens.evaluation.judging import JudgingConfig
 from shoplens.evaluation.results import Evaluation
 from shoplens.nn.towers import TextTowerConfig
 from shoplens.packages.model import PackagedModel, read_config
-from shoplens.packages.pretrained import filled_in, read
+from shoplens.packages.pretrained import read
 from shoplens.recipes.schedule import Timeline, TrainingConfig
 from shoplens.registry.gates import Gates
 from shoplens.sampling.mined import Mined
@@ -325,11 +325,6 @@ class PhotoRecipe(Recipe):
         photos = torch.from_numpy(batch["pixels"][: PREVIEW_COLUMNS * PREVIEW_ROWS])
         sheet = make_grid(photos, nrow=PREVIEW_COLUMNS, padding=4, pad_value=255)
         return Image.fromarray(sheet.permute(1, 2, 0).numpy())
-
-
-def start_from_checkpoint(tree: Mapping[str, Any], where: str, *, photos_only: bool = False) -> dict[str, Any]:
-    """`Recipe.prepare` of recipes whose `model.start_from` may name a checkpoint."""
-    return filled_in(tree, where, photos_only=photos_only)
 
 
 def fit_tokenizer(text: TextTowerConfig, start_from: str | None, corpus: Callable[[], Sequence[str]]) -> str:

@@ -37,9 +37,9 @@ from shoplens.objectives.local_gather import info_nce_with_local_gradients
 from shoplens.packages.capabilities import RANK_IMAGES
 from shoplens.packages.embedder import Embedder
 from shoplens.packages.embedding import embed_photos
-from shoplens.packages.pretrained import read
+from shoplens.packages.pretrained import filled_in, read
 from shoplens.packages.ranking import Place, Query, places, reasons
-from shoplens.recipes.base import NAME, Batch, PhotoRecipe, PhotoRecipeConfig, fit_tokenizer, start_from_checkpoint
+from shoplens.recipes.base import NAME, Batch, PhotoRecipe, PhotoRecipeConfig, fit_tokenizer
 from shoplens.sampling.topics import Draw, TopicBatch, topic_plan
 from shoplens.schema import Topic, TopicText
 
@@ -227,7 +227,7 @@ class ClikRecipe(PhotoRecipe):
 
     @classmethod
     def prepare(cls, tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-        return start_from_checkpoint(tree, where)
+        return filled_in(tree, where)
 
     @cached_property
     def table(self) -> TopicProducts:

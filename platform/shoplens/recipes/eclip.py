@@ -30,7 +30,7 @@ from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
 from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
 from shoplens.packages.embedder import Embedder
 from shoplens.packages.embedding import embed_photos, embed_texts
-from shoplens.packages.pretrained import read
+from shoplens.packages.pretrained import filled_in, read
 from shoplens.recipes.base import (
     NAME,
     Batch,
@@ -39,7 +39,6 @@ from shoplens.recipes.base import (
     PhotoRecipeConfig,
     TowerLoss,
     fit_tokenizer,
-    start_from_checkpoint,
 )
 from shoplens.sampling.category import CategoryNegatives, category_plan
 from shoplens.sampling.mined import Mined, MinedNegatives, mine, mined_plan
@@ -127,7 +126,7 @@ class EclipRecipe(PhotoRecipe):
 
     @classmethod
     def prepare(cls, tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-        return start_from_checkpoint(tree, where)
+        return filled_in(tree, where)
 
     @cached_property
     def texts(self) -> list[list[str]]:

@@ -30,8 +30,8 @@ from shoplens.nn.similar import SimilarConfig, SimilarEncoder
 from shoplens.objectives.metric_learning import MetricConfig
 from shoplens.packages.embedding import embed_photos
 from shoplens.packages.photo_embedder import PhotoEmbedder
-from shoplens.packages.pretrained import read_photos
-from shoplens.recipes.base import NAME, Batch, PhotoRecipe, PhotoRecipeConfig, TowerLoss, start_from_checkpoint
+from shoplens.packages.pretrained import filled_in, read_photos
+from shoplens.recipes.base import NAME, Batch, PhotoRecipe, PhotoRecipeConfig, TowerLoss
 from shoplens.sampling.classes import ClassBatches, class_plan
 from shoplens.sampling.statistics import plan_statistics
 
@@ -113,7 +113,7 @@ class SimilarRecipe(PhotoRecipe):
 
     @classmethod
     def prepare(cls, tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-        return start_from_checkpoint(tree, where, photos_only=True)
+        return filled_in(tree, where, photos_only=True)
 
     @cached_property
     def clusters(self) -> ProductClusters:
