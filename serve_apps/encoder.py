@@ -159,7 +159,7 @@ class Encoder:
         await asyncio.shield(self._pulse)
 
     async def _beat(self) -> None:
-        for version in self._active.values():
+        for version in set(self._active.values()):  # a copy: a version may be activated meanwhile
             model = self._models.peek(version)
             if model is None:
                 continue

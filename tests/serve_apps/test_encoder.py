@@ -167,4 +167,9 @@ def test_health_tells_a_stuck_model_from_a_busy_one(monkeypatch: pytest.MonkeyPa
         assert not backlog.done()
         assert not any(isinstance(found, Fault) for found in await backlog)
 
+        check = asyncio.create_task(replica.check_health())
+        await asyncio.sleep(0.001)
+        replica.activate("mugs", "mugs/1")
+        await check
+
     asyncio.run(main())
