@@ -187,7 +187,7 @@ def evaluate(recipe: Any, model: Any, arm: str, shop: str) -> Any:
         topics_of(dataset, config.topics.made_of),
         pixels(shop, config.preprocessing.model_dump_json()),
     )
-    tables = topics_by_split(dataset, topics, config.topics, clik.catalogs_of(dataset))
+    tables = topics_by_split(dataset, topics, config.topics, catalog_codes(dataset))
     table = tables["test"]
     if model.query.bank is not None:
         train_photos = np.unique([photos[row][0] for row in np.unique(recipe.table.product)])

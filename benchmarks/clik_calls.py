@@ -130,12 +130,13 @@ def validation(shop: str, settings: list[str]) -> dict[str, Any]:
     from shoplens.config import override, read_yaml, validate
     from shoplens.curation.topics import TopicsConfig, topics_by_split, topics_of
     from shoplens.datasets.format import Dataset
-    from shoplens.recipes.clik import catalogs_of, photos_of
+    from shoplens.datasets.samples import catalog_codes
+    from shoplens.recipes.clik import photos_of
 
     dataset = Dataset(shop)
     config = validate(TopicsConfig, override(read_yaml(str(CONFIGS / "clik.yaml")), settings)["topics"], "topics")
     topics = topics_of(dataset, config.made_of)
-    table = topics_by_split(dataset, topics, config, catalogs_of(dataset))["val"]
+    table = topics_by_split(dataset, topics, config, catalog_codes(dataset))["val"]
     photos = photos_of(dataset)
     ours = len({int(photos[row][0]) for row in table.product})
     reference = len(table.topics) * REFERENCE_MATCHING + len(table)

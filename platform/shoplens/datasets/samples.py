@@ -42,7 +42,7 @@ class Samples:
 
         Raises ShoplensError if no photo is left; the message lists the splits of the dataset.
         """
-        images, products = dataset.images, dataset.products
+        images = dataset.images
         chosen = np.isin(images["split"].to_numpy(zero_copy_only=False), list(splits))
         if roles is not None:
             chosen &= np.isin(images["role"].to_numpy(zero_copy_only=False), list(roles))
@@ -51,25 +51,27 @@ class Samples:
             known = ", ".join(f"{split} ({n})" for split, n in dataset.manifest.photos_by_split.items())
             raise ShoplensError(f"{dataset.path} has no photo in split {'/'.join(splits)}; it has {known}")
         product = dataset.product_row[sample]
-        catalog_ids = products["catalog_id"].to_pylist()
-        codes: dict[str, int] = {}
-        catalog = np.array(
-            [
-                codes.setdefault(f"c{catalog_id}" if catalog_id is not None else f"p{row}", len(codes))
-                for row, catalog_id in enumerate(catalog_ids)
-            ],
-            dtype=np.int64,
-        )
         return cls(
             sample=sample,
             product=product,
-            catalog=catalog[product],
-            category=_category_codes(dataset)[product],
+            catalog=catalog_codes(dataset)[product],
+            category=category_codes(dataset)[product],
             phash=images["phash"].to_numpy()[sample],
         )
 
 
-def _category_codes(dataset: Dataset) -> np.ndarray:
+def catalog_codes(dataset: Dataset) -> np.ndarray:
+    """Code of every product's catalog, int64 [products]; a product without one is a catalog of its own."""
+    codes: dict[str, int] = {}
+    ids = dataset.products["catalog_id"].to_pylist()
+    return np.array(
+        [codes.setdefault(f"c{c}" if c is not None else f"p{row}", len(codes)) for row, c in enumerate(ids)],
+        dtype=np.int64,
+    )
+
+
+def category_codes(dataset: Dataset) -> np.ndarray:
+    """Category code of every product at each level, as in `Samples.category`: int64 [products, levels]."""
     tree = dataset.categories
     levels = max((node.level for node in tree), default=1)
     lineage: dict[str | None, list[int]] = {None: [-1] * levels}

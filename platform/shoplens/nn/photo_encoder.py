@@ -64,15 +64,24 @@ class PhotoEncoder(nn.Module):
             part.eval()
         return self
 
-    def tower_rows(self, pixels: Tensor) -> Tensor:
-        """Pixels uint8 [n, 3, h, w] -> the tower's vectors float32 [n, dim], not of unit length."""
-        standardised = (pixels.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-        rows: Tensor = self.image(standardised)
+    def trunk_vectors(self, pixels: Tensor) -> Tensor:
+        """Pixels uint8 [n, 3, h, w] -> vectors of the image trunk float32 [n, width]."""
+        return self.image.trunk_vectors(self._standardised(pixels)).float()
+
+    def tower_rows(self, photos: Tensor) -> Tensor:
+        """The tower's vectors float32 [n, dim], not of unit length.
+
+        photos   pixels uint8 [n, 3, h, w], or `trunk_vectors` of a locked trunk, float [n, width]
+        """
+        rows: Tensor = self.image(photos.float() if photos.ndim == 2 else self._standardised(photos))
         return rows.float()
 
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        """Pixels uint8 [n, 3, h, w] -> unit rows [n, dim]."""
-        return functional.normalize(self.tower_rows(pixels), dim=-1)
+    def encode_image(self, photos: Tensor) -> Tensor:
+        """Photos as in `tower_rows` -> unit rows [n, dim]."""
+        return functional.normalize(self.tower_rows(photos), dim=-1)
+
+    def _standardised(self, pixels: Tensor) -> Tensor:
+        return (pixels.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
 
     def _part(self, path: str) -> nn.Module:
         try:

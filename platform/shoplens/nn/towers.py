@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from shoplens.config import Config
 from shoplens.errors import ShoplensError
+from shoplens.nn.packaged_weights import packaged_weights
 
 Projection = Literal["linear", "affine", "mlp", "none"]
 """`linear` has no bias, `affine` has one. `mlp` is two layers with a ReLU. `none` returns the trunk's vectors."""
@@ -26,7 +27,9 @@ class ImageTowerConfig(Config):
         None, description="timm model, such as `vit_base_patch16_224`; `convnext_atto` if `config` is not given either."
     )
     pretrained: bool | str = Field(
-        False, description="timm weights to start from: `true` loads those of the hub, a path loads a local checkpoint."
+        False,
+        description="timm weights to start from: `true` loads those of the hub, `packaged` those of an installed Python "
+        "package (`tf_efficientnet_lite0`), a path loads a local checkpoint.",
     )
     options: dict[str, Any] = Field(
         {}, description="Further arguments of `timm.create_model`, such as `{img_size: 256}`."
@@ -35,6 +38,12 @@ class ImageTowerConfig(Config):
         None,
         description="transformers configuration of CLIP's or SigLIP's vision model, with its `model_type` "
         "(`clip_vision_model` or `siglip_vision_model`). It replaces `name`, `pretrained` and `options`.",
+    )
+    pooling: Literal["last", "stages"] = Field(
+        "last",
+        description="Vector of the trunk: `last` is timm's own pooling of the last stage. `stages` appends the mean and "
+        "the standard deviation of every stage's map, each number standardised over the batch: early stages know "
+        "colour and texture, so a locked trunk says more.",
     )
     projection: Projection = Field(
         "linear",
@@ -49,8 +58,10 @@ class ImageTowerConfig(Config):
             return tree
         if tree.get("config") is None:
             return {**tree, "name": tree.get("name") or "convnext_atto"}
-        if any(tree.get(key) for key in ("name", "pretrained", "options")):
-            raise ValueError("`name`, `pretrained` and `options` are timm's: leave them out if you give `config`")
+        if any(tree.get(key) for key in ("name", "pretrained", "options")) or tree.get("pooling", "last") != "last":
+            raise ValueError(
+                "`name`, `pretrained`, `options` and `pooling` are timm's: leave them out if you give `config`"
+            )
         if tree["config"].get("model_type") not in ("clip_vision_model", "siglip_vision_model"):
             raise ValueError(
                 "`config` needs model_type clip_vision_model or siglip_vision_model; use `name` for timm models"
@@ -97,7 +108,10 @@ class TextTowerConfig(Config):
 
 
 class ImageTower(nn.Module):
-    """Trunk and projection. Raises ShoplensError if the trunk cannot be built or does not fit `image_size` or `dim`."""
+    """Trunk, standardisation of pooled stages, and projection.
+
+    Raises ShoplensError if the trunk cannot be built or does not fit `image_size` or `dim`.
+    """
 
     def __init__(self, config: ImageTowerConfig, image_size: int, dim: int) -> None:
         super().__init__()
@@ -114,12 +128,28 @@ class ImageTower(nn.Module):
             width = getattr(
                 self.trunk, "head_hidden_size", self.trunk.num_features
             )  # layers after the pooling change the width
+        self._stages = config.pooling == "stages"
+        self.standardise: nn.Module = nn.Identity()
+        if self._stages:
+            width += 2 * sum(_stage_widths(self.trunk, config.name))
+            self.standardise = nn.BatchNorm1d(width, affine=False)
+        self.width = width
         self.projection = _projection(config.projection, width, dim, "image")
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Standardised pixels float [n, 3, h, w] -> vectors [n, dim], not of unit length."""
-        vectors = self.trunk(pixels)
-        return self.projection(vectors.pooler_output if self._pools else vectors)
+    def trunk_vectors(self, pixels: Tensor) -> Tensor:
+        """Standardised pixels float [n, 3, h, w] -> vectors of the trunk [n, width]."""
+        if not self._stages:
+            vectors: Tensor = self.trunk(pixels).pooler_output if self._pools else self.trunk(pixels)
+            return vectors
+        last, maps = self.trunk.forward_intermediates(pixels)
+        stages = [stage.flatten(2).float() for stage in maps]
+        pooled = [statistic for stage in stages for statistic in (stage.mean(2), stage.std(2, correction=0))]
+        return torch.cat([self.trunk.forward_head(last), *pooled], 1)
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """Standardised pixels float [n, 3, h, w], or `trunk_vectors` [n, width] -> vectors [n, dim], not of unit length."""
+        vectors = photos if photos.ndim == 2 else self.trunk_vectors(photos)
+        return self.projection(self.standardise(vectors))
 
 
 class TextTower(nn.Module):
@@ -165,12 +195,22 @@ def _timm(config: ImageTowerConfig) -> Any:
     import timm
 
     options = dict(config.options)
-    if isinstance(config.pretrained, str):
+    if config.pretrained == "packaged":
+        options["pretrained_cfg_overlay"] = {"state_dict": packaged_weights(str(config.name))}
+    elif isinstance(config.pretrained, str):
         options["pretrained_cfg_overlay"] = {"file": config.pretrained}
     try:
         return timm.create_model(config.name, pretrained=bool(config.pretrained), num_classes=0, **options)
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         raise ShoplensError(f"cannot build the image tower {config.name!r}: {error}") from error
+
+
+def _stage_widths(trunk: Any, name: str | None) -> list[int]:
+    """Channels of every map of `forward_intermediates`. Raises ShoplensError if the trunk has no such maps."""
+    try:
+        return [int(stage["num_chs"]) for stage in trunk.feature_info]
+    except (AttributeError, KeyError, TypeError):
+        raise ShoplensError(f"the image tower {name!r} has no stages: use `pooling: last`") from None
 
 
 def _transformer(config: dict[str, Any], tower: str) -> Any:

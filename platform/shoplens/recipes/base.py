@@ -298,19 +298,41 @@ class PhotoRecipeConfig(RecipeConfig):
     augmentation: Augmentation | None = Field(
         Augmentation(), description="Random crops, mirroring and brightness. null: photos as they are."
     )
+    photo_views: int | None = Field(
+        None,
+        ge=1,
+        description="Augmented views of a photo, whose vectors the locked image trunk computes once; training draws from "
+        "them and reads no photo. It needs `model.locked: [image.trunk]`. null: each step reads photos.",
+    )
 
 
 class PhotoRecipe(Recipe):
     """A recipe that reads photos."""
 
     config: PhotoRecipeConfig
+    trunk_file: Path | None = None
+    """Vectors of the locked trunk (`training.trunk_vectors`), float16 [photos, views, width], once they are computed."""
+
+    @cached_property
+    def _trunk_vectors(self) -> np.ndarray:
+        assert self.trunk_file is not None
+        return np.load(self.trunk_file, mmap_mode="r")
 
     def photo(self, sample: int, rng: np.random.Generator) -> np.ndarray:
+        """A view of a photo, by draws of `rng`: uint8 [3, size, size], or the trunk's vector float16 [width].
+
+        Raises ShoplensError that names a photo it cannot read.
+        """
+        if self.trunk_file is None:
+            return self.pixels(sample, rng)
+        return self._trunk_vectors[sample, rng.integers(self._trunk_vectors.shape[1])]
+
+    def pixels(self, sample: int, rng: np.random.Generator) -> np.ndarray:
         """uint8 [3, size, size], augmented by draws of `rng`. Raises ShoplensError that names a photo it cannot read."""
         return training_pixels(self.dataset, sample, self.config.preprocessing, self.config.augmentation, rng)
 
     def photos_of(self, samples: Iterable[int], epoch: int, view: int = 0) -> np.ndarray:
-        """uint8 [n, 3, size, size]. Views of a photo differ in their augmentation."""
+        """Views of photos, as `photo` returns them, stacked. Views of a photo differ in their augmentation."""
         return np.stack([self.photo(sample, self.draws(sample, epoch, view)) for sample in map(int, samples)])
 
     def draws(self, sample: int, epoch: int, view: int = 0) -> np.random.Generator:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from shoplens.config import Config, validate
 from shoplens.curation.topics import TopicProducts, TopicsConfig, topics_by_split, topics_of
 from shoplens.datasets.format import Dataset
+from shoplens.datasets.samples import catalog_codes
 from shoplens.datasets.topic_text import REFERENCE as REFERENCE_TEXT
 from shoplens.datasets.topic_text import TopicTokens, of_product
 from shoplens.errors import ShoplensError
@@ -239,7 +240,7 @@ class ClikRecipe(PhotoRecipe):
 
     @cached_property
     def _catalog(self) -> np.ndarray:
-        return catalogs_of(self.dataset)
+        return catalog_codes(self.dataset)
 
     @cached_property
     def _photos(self) -> list[np.ndarray]:
@@ -385,7 +386,7 @@ class ClikRecipe(PhotoRecipe):
         ranker = Ranker.load(package)
         topics_config = validate(TopicsConfig, settings["topics"], "topics")
         topics = topics_of(dataset, topics_config.made_of)
-        table = topics_by_split(dataset, topics, topics_config, catalogs_of(dataset))[config.split]
+        table = topics_by_split(dataset, topics, topics_config, catalog_codes(dataset))[config.split]
         photos = photos_of(dataset)
         gallery, item = np.unique(np.array([photos[row][0] for row in table.product]), return_inverse=True)
         vectors = embed_photos(dataset, gallery, package)
@@ -407,15 +408,6 @@ def prototypes(vectors: np.ndarray, size: int) -> np.ndarray:
     kmeans = faiss.Kmeans(vectors.shape[1], size, niter=20, seed=0, spherical=True, min_points_per_centroid=1)
     kmeans.train(vectors)
     return np.asarray(kmeans.centroids)
-
-
-def catalogs_of(dataset: Dataset) -> np.ndarray:
-    """Code of every product's catalog, int64 [products]; a product without one is a catalog of its own."""
-    codes: dict[str, int] = {}
-    ids = dataset.products["catalog_id"].to_pylist()
-    return np.array(
-        [codes.setdefault(f"c{c}" if c is not None else f"p{row}", len(codes)) for row, c in enumerate(ids)]
-    )
 
 
 def photos_of(dataset: Dataset) -> list[np.ndarray]:

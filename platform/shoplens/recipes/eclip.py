@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from shoplens.curation.near_duplicates import first_of_duplicates
+from shoplens.curation.short_queries import ANY, Facts, ShortQueries, ShortQueriesConfig, short_queries
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.samples import Samples
 from shoplens.datasets.tokenizers import tokenize
@@ -28,6 +28,7 @@ from shoplens.evaluation.product_tasks import EvaluationConfig
 from shoplens.evaluation.results import Evaluation
 from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig, Encoded
 from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
+from shoplens.objectives.queries import query_loss
 from shoplens.packages.embedder import Embedder
 from shoplens.packages.embedding import embed_photos, embed_texts
 from shoplens.packages.pretrained import filled_in, read
@@ -81,6 +82,9 @@ class EclipConfig(PhotoRecipeConfig):
     mined_negatives: MinedNegatives = Field(
         MinedNegatives(), description="Batches of samples that the model confuses, for `negatives: mined`."
     )
+    queries: ShortQueriesConfig | None = Field(
+        None, description="Short queries that training adds to the texts of products. null: none."
+    )
     model: DualEncoderConfig = Field(description="The two towers.")
     attribute_heads: int = Field(
         20_000,
@@ -114,7 +118,6 @@ class EclipRecipe(PhotoRecipe):
 
     Config = EclipConfig
     config: EclipConfig
-    towers = MappingProxyType({"image": ("pixels",), "text": ("ids", "mask")})
 
     def __init__(self, config: EclipConfig) -> None:
         super().__init__(config)
@@ -132,6 +135,23 @@ class EclipRecipe(PhotoRecipe):
     def texts(self) -> list[list[str]]:
         """Texts to draw from, [texts][products]. The text of `text_fields` is the first."""
         return [self.dataset.texts(fields) for fields in (self.config.text_fields, *self.config.training_texts)]
+
+    @property
+    def towers(self) -> Mapping[str, tuple[str, ...]]:
+        towers = {"image": ("pixels",), "text": ("ids", "mask")}
+        return towers if self.config.queries is None else {**towers, "query": ("query_ids", "query_mask")}
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What short queries may ask of a product."""
+        queries = self.config.queries or ShortQueriesConfig()
+        return Facts.of(self.dataset, queries.attributes, queries.most_values)
+
+    @cached_property
+    def queries(self) -> ShortQueries:
+        """The short queries of the training products."""
+        assert self.config.queries is not None
+        return short_queries(self.dataset, self.facts, np.unique(self.samples.product), self.config.queries)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -198,7 +218,9 @@ class EclipRecipe(PhotoRecipe):
     def collate(self, samples: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         """`pixels` uint8 [n, 3, s, s], `ids` int64 and `mask` bool [n, t], `catalog` int64 [n].
 
-        Graded targets also need `category` int64 [n, levels], the leaf first.
+        Graded targets also need `category` int64 [n, levels], the leaf first. Short queries add one query a photo,
+        `query_ids` and `query_mask`, with the facts that it asks for and those of the product, `asks` and `facts`
+        int64 [n, keys].
         """
         rows = self._row_of_sample[samples]
         ids, mask = tokenize(self.tokenizer, [self._text(int(row), epoch) for row in rows])
@@ -210,7 +232,18 @@ class EclipRecipe(PhotoRecipe):
         }
         if self.config.objective.kind == "graded":
             batch["category"] = np.ascontiguousarray(self.samples.category[rows, ::-1])
-        return batch
+        return batch if self.config.queries is None else {**batch, **self._asked(rows, epoch)}
+
+    def _asked(self, rows: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
+        """A short query for each of `rows`; an empty one that asks nothing where a product has none."""
+        queries, facts = self.queries, self.facts.codes[self.samples.product[rows]]
+        drawn = [
+            queries.draw(own, np.random.default_rng((self.seed, epoch, int(row), 2)))
+            for row, own in zip(rows, facts, strict=True)
+        ]
+        ids, mask = tokenize(self.tokenizer, ["" if text == ANY else queries.texts[text] for text in drawn])
+        asks = np.stack([np.full(facts.shape[1], ANY) if text == ANY else queries.asks[text] for text in drawn])
+        return {"query_ids": ids, "query_mask": mask, "asks": asks, "facts": facts}
 
     def _text(self, row: int, epoch: int) -> str:
         drawn = np.random.default_rng((self.seed, epoch, row, 1)).integers(len(self.texts))
@@ -228,20 +261,23 @@ class EclipRecipe(PhotoRecipe):
         return model
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return self._compare(model(batch["pixels"], batch["ids"], batch["mask"]), batch)
+        towers = {tower: tuple(batch[name] for name in names) for tower, names in self.towers.items()}
+        encoded = model(*towers.pop("image"), *towers.values())
+        text, *query = encoded.text.split(len(batch["ids"]))
+        return self._compare(encoded._replace(text=text), batch, *query)
 
     def encode(self, model: nn.Module, tower: str, inputs: Batch) -> Tensor:
         assert isinstance(model, DualEncoder)
         if tower == "image":
             return model.encode_image(inputs["pixels"])
-        return model.encode_text(inputs["ids"], inputs["mask"])
+        return model.encode_text(*(inputs[name] for name in self.towers[tower]))
 
     def compare(self, model: nn.Module, rows: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         assert isinstance(model, DualEncoder)
-        return self._compare(model.compared(rows["image"], rows["text"]), batch)
+        return self._compare(model.compared(rows["image"], rows["text"]), batch, rows.get("query"))
 
-    def _compare(self, encoded: Encoded, batch: Batch) -> dict[str, Tensor]:
-        terms = contrastive(
+    def _compare(self, encoded: Encoded, batch: Batch, query: Tensor | None = None) -> dict[str, Tensor]:
+        found = contrastive(
             encoded.image,
             encoded.text,
             batch["catalog"],
@@ -250,8 +286,12 @@ class EclipRecipe(PhotoRecipe):
             logit_bias=encoded.logit_bias,
             category=batch.get("category"),
         )
+        terms = found._asdict()
+        if self.config.queries is not None and query is not None:
+            terms["queries"] = query_loss(encoded.image, query, batch["facts"], batch["asks"], encoded.logit_scale)
+            terms["loss"] = terms["loss"] + self.config.queries.weight * terms["queries"]
         learnt = {"logit_scale": encoded.logit_scale, "logit_bias": encoded.logit_bias}
-        return {**terms._asdict(), **{name: value for name, value in learnt.items() if value is not None}}
+        return {**terms, **{name: value for name, value in learnt.items() if value is not None}}
 
     def package(self, model: nn.Module) -> Embedder:
         assert isinstance(model, DualEncoder)
@@ -291,7 +331,8 @@ class EclipRecipe(PhotoRecipe):
         """The texts of the training splits, and the names of categories."""
         samples = Samples.of(self.dataset, self.config.splits, self.config.roles)
         corpus = [texts[row] for texts in self.texts for row in np.unique(samples.product)]
-        return corpus + [node.name for node in self.dataset.categories]
+        names = [node.name for node in self.dataset.categories]
+        return [*corpus, *names, *(() if self.config.queries is None else self.queries.texts)]
 
     @classmethod
     def judge(

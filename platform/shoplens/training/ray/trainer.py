@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
+from ray.actor import ActorHandle
 from ray.train import (
     CheckpointConfig,
     FailureConfig,
@@ -19,8 +23,8 @@ from ray.train.torch import TorchTrainer
 from torch import nn
 
 from shoplens.errors import ShoplensError
-from shoplens.recipes.base import Recipe
-from shoplens.training import state
+from shoplens.recipes.base import PhotoRecipe, Recipe
+from shoplens.training import state, trunk_vectors
 from shoplens.training.ray import checkpoints, worker
 from shoplens.training.ray.feed import PlanConfig, segments, steps_of
 from shoplens.training.ray.progress import shown
@@ -62,6 +66,8 @@ def train(
         if size % workers.count:
             raise ShoplensError(f"batch_size {size} is not a multiple of {workers.count} workers")
     run_folder = Path(storage).absolute() / name
+    if isinstance(recipe, PhotoRecipe) and recipe.config.photo_views is not None:
+        recipe.trunk_file = _trunk_vectors(recipe, run_folder.parent / "trunk_vectors", workers)
 
     def steps_done() -> int:
         checkpoint = checkpoints.latest(run_folder)
@@ -102,3 +108,22 @@ def train(
     model.load_state_dict(torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)["model"])
     summary = result.return_value if isinstance(result.return_value, dict) else {}
     return model, summary
+
+
+def _trunk_vectors(recipe: PhotoRecipe, folder: Path, workers: Workers) -> Path:
+    """The file of the locked trunk's vectors, computed where a training worker could run."""
+    views = recipe.config.photo_views or 1
+    compute = ray.remote(_compute_trunk_vectors).options(num_cpus=workers.cpus, num_gpus=1 if workers.use_gpu else 0)
+    with shown(len(recipe.dataset.images) * views, "trunk vectors", "views", "views/s") as progress:
+        return ray.get(compute.remote(recipe, folder, progress))
+
+
+def _compute_trunk_vectors(recipe: PhotoRecipe, folder: Path, progress: ActorHandle) -> Path:
+    torch.set_num_threads(recipe.training.threads or os.cpu_count() or 1)
+    began = time.monotonic()
+
+    def done(views: int, of: int) -> None:
+        progress.set.remote(views, views / (time.monotonic() - began))
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return trunk_vectors.compute(recipe, folder, device=device, progress=done)
