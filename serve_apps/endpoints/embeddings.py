@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from serve_apps.gateway import Gateway
@@ -18,6 +19,7 @@ from serve_apps.http.inputs import (
     ImageItem,
     ImageUrl,
     Input,
+    LongText,
     Photo,
     PhotoAndText,
     ProductItem,
@@ -28,7 +30,7 @@ from serve_apps.http.inputs import (
     item_kind,
 )
 from serve_apps.http.parsing import Body, form_inputs, form_limits, is_form, must_be_json, parse, parse_form
-from serve_apps.references import ModelRef
+from serve_apps.references import AskedModel
 from serve_apps.vectors import embed
 
 
@@ -37,7 +39,18 @@ class ImageTextItem(Strict):
 
     type: Literal["image_text"]
     image_url: ImageUrl
-    text: str
+    text: LongText
+
+
+def _no_tokens(value: Any) -> Any:
+    """Clients of OpenAI may send the numbers of tokens: `[1, 2]`, `[[1, 2], [3]]`."""
+    if isinstance(value, list) and any(isinstance(item, int | list) for item in value):
+        raise PydanticCustomError(
+            "tokens",
+            "tokens are not taken, because every model has its own: send the text "
+            "(in LangChain check_embedding_ctx_length=False)",
+        )
+    return value
 
 
 def _input_kind(value: Any) -> str | None:
@@ -45,7 +58,7 @@ def _input_kind(value: Any) -> str | None:
 
 
 Item = Annotated[
-    Annotated[str, Tag("string")]
+    Annotated[LongText, Tag("string")]
     | Annotated[TextItem, Tag("text")]
     | Annotated[ImageItem, Tag("image_url")]
     | Annotated[ImageTextItem, Tag("image_text")]
@@ -59,14 +72,20 @@ Item = Annotated[
 
 
 class EmbeddingRequest(Strict):
-    model: ModelRef
+    model: AskedModel
     input: Annotated[
-        Annotated[str, Tag("string")] | Annotated[list[Item], Field(min_length=1), Tag("list")],
+        Annotated[LongText, Tag("string")]
+        | Annotated[
+            list[Item],
+            Field(min_length=1, fail_fast=True, json_schema_extra={"maxItems": "limits.inputs"}),
+            Tag("list"),
+        ],
         Discriminator(
             _input_kind,
             custom_error_type="unknown_input",
             custom_error_message="give a string, or a list of strings and typed items",
         ),
+        BeforeValidator(_no_tokens),
     ]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, description="if given, must be the model's own")
@@ -104,7 +123,7 @@ def _input(item: str | TextItem | ImageItem | ImageTextItem | ProductItem, place
 class EmbeddingForm(Strict):
     """The plain fields of a multipart request."""
 
-    model: ModelRef
+    model: AskedModel
     encoding_format: Literal["float", "base64"] = "float"
 
 
@@ -158,8 +177,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def embeddings(request: Request) -> Response:
         """Unit vectors of texts, photos and products, in the order of the request.
 
-        `model` is a name (its champion), `name@alias` or `name/version`. A photo that cannot be decoded fails its
-        own request and no other.
+        A photo that cannot be decoded fails its own request and no other. Tokens are not taken in place of texts.
         """
         inputs: Sequence[Input]
         if is_form(request):
