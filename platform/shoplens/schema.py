@@ -224,10 +224,7 @@ class CategoryTree:
         if named in self._nodes:
             return self._nodes[named]
         if self._written is None:
-            self._written = {}
-            for node in self:
-                for text in {_folded(node.id), _folded(" > ".join(node.path)), _folded(node.name)}:
-                    self._written.setdefault(text, []).append(node)
+            self._written = self._by_writing()
         folded = _folded(named)
 
         def rank(node: Category) -> int:
@@ -247,6 +244,13 @@ class CategoryTree:
             raise ShoplensError(f"several categories are called {named!r}, give the path of one of them: {which}")
         near = did_you_mean(named, {name for node in self for name in (node.id, node.name)})
         raise ShoplensError(f"there is no category {named[:100]!r}{near}")
+
+    def _by_writing(self) -> dict[str, list[Category]]:
+        found: dict[str, list[Category]] = {}
+        for node in self:
+            for text in {_folded(node.id), _folded(" > ".join(node.path)), _folded(node.name)}:
+                found.setdefault(text, []).append(node)
+        return found
 
     def _order(self) -> None:
         if self._ordered:

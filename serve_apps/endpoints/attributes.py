@@ -16,6 +16,7 @@ from serve_apps.http.answers import answer
 from serve_apps.http.errors import Place, bad_request, not_found
 from serve_apps.http.inputs import (
     CATEGORY,
+    FORM_IMAGE,
     IMAGE,
     AttributeText,
     CategoryName,
@@ -156,7 +157,7 @@ BODY = Body(
     form={
         "properties": {
             "model": {"type": "string"},
-            "image": {"type": "string", "format": "binary"},
+            "image": {"type": "string", "format": "binary", "description": FORM_IMAGE},
             "text": {"type": "string"},
             "category": {"type": "string"},
             "keys": {"type": "string", "description": "JSON, as in the other kind of request"},

@@ -12,7 +12,7 @@ from serve_apps.encoded import Fault
 from serve_apps.gateway import Gateway, Needs
 from serve_apps.http.answers import answer
 from serve_apps.http.errors import ApiError, bad_request, not_found
-from serve_apps.http.inputs import IMAGE, Photo, ProductId, Strict
+from serve_apps.http.inputs import FORM_IMAGE, IMAGE, Photo, ProductId, Strict
 from serve_apps.http.parsing import Body, form_inputs, form_limits, is_form, must_be_json, parse, parse_form
 from serve_apps.photos import UNPROCESSABLE
 from serve_apps.references import AskedModel
@@ -60,7 +60,10 @@ BODY = Body(
     },
     form={
         "required": ["image"],
-        "properties": {"model": {"type": "string"}, "image": {"type": "string", "format": "binary"}},
+        "properties": {
+            "model": {"type": "string"},
+            "image": {"type": "string", "format": "binary", "description": FORM_IMAGE},
+        },
     },
 )
 

@@ -16,6 +16,7 @@ from serve_apps.gateway import Gateway
 from serve_apps.http.answers import answer
 from serve_apps.http.errors import Place, bad_request
 from serve_apps.http.inputs import (
+    FORM_IMAGE,
     ImageItem,
     ImageUrl,
     Input,
@@ -164,7 +165,11 @@ BODY = Body(
             "model": {"type": "string"},
             "encoding_format": {"enum": ["float", "base64"]},
             "input": {"type": "array", "items": {"type": "string"}},
-            "image": {"type": "array", "items": {"type": "string", "format": "binary"}},
+            "image": {
+                "type": "array",
+                "items": {"type": "string", "format": "binary"},
+                "description": FORM_IMAGE,
+            },
         },
     },
 )

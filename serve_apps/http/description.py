@@ -31,7 +31,7 @@ def about(limits: Limits) -> str:
     rows = "\n".join(
         f"| `{name}` | {getattr(limits, name):,} | {field.description} |" for name, field in Limits.model_fields.items()
     )
-    return f"{_ABOUT}\n**Limits** of this service:\n\n| limit | value | meaning |\n| --- | --- | --- |\n{rows}\n"
+    return f"{_ABOUT}\n**Limits**, as `limits:` of the cluster file sets them:\n\n| limit | value | meaning |\n| --- | --- | --- |\n{rows}\n"
 
 
 def with_limits(schema: Any, limits: Limits) -> Any:

@@ -15,6 +15,7 @@ from shoplens.datasets.photo_text import is_data_uri
 
 IMAGE = "data:image/...;base64,..., base64 alone or, from allowed hosts, http(s)://..."
 """Description of a field with a photo."""
+FORM_IMAGE = "a file, or text as in the other kind of request"
 ProductId = Annotated[str, Field(min_length=1, max_length=256)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 AttributeText = Annotated[str, Field(min_length=1, max_length=200)]

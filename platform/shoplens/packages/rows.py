@@ -80,6 +80,8 @@ def photo(cell: Any) -> Image.Image:
         try:
             return decode(photo_bytes(cell)).image
         except ImageRejected as error:
+            if error.reason != "unreadable" or is_data_uri(cell):
+                raise
             raise ImageRejected(error.reason, f"{error}; give a file as pathlib.Path") from error
     if isinstance(cell, bytes | bytearray | memoryview):
         return decode(bytes(cell)).image
