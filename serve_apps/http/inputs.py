@@ -29,15 +29,15 @@ CATEGORY = "category: its id, its `A > B` path, or its name if no other has it; 
 
 
 def given(model: type[BaseModel], fields: Any) -> Any:
-    """The fields of an object without nulls: a field that is null counts as left out.
+    """The fields of an object without nulls: a field that is null counts as left out, whatever its name.
 
     Of unknown fields one is kept, because pydantic lists all of them in its error.
     """
     if not isinstance(fields, dict):
         return fields
-    known = {name: value for name, value in fields.items() if name in model.model_fields and value is not None}
-    unknown = next((name for name in fields if name not in model.model_fields), None)
-    return known if unknown is None else {**known, unknown: fields[unknown]}
+    found = {name: value for name, value in fields.items() if value is not None}
+    unknown = [name for name in found if name not in model.model_fields]
+    return {name: value for name, value in found.items() if name in model.model_fields or name == unknown[0]}
 
 
 def at_most(entries: int) -> BeforeValidator:

@@ -49,6 +49,7 @@ def test_texts_in_any_container_are_the_same_rows(texts: list[str]) -> None:
     ):
         assert rows(data, BOTH).cells == expected
     assert rows(texts[0], BOTH).cells == expected[:1]
+    assert rows(pd.DataFrame({"id": 7, "text": texts}).iloc[0], BOTH).cells == expected[:1]
 
 
 def test_a_value_without_a_column_belongs_to_one_that_the_model_reads() -> None:

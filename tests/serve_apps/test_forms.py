@@ -57,7 +57,7 @@ def test_null_for_any_optional_field_is_as_if_it_were_left_out(
         where, given = (where[step] if isinstance(step, int) else getattr(where, step)), given[step]
     optional = {name for name, field in type(where).model_fields.items() if not field.is_required()} - given.keys()
     assert optional
-    given.update(dict.fromkeys(optional))
+    given.update(dict.fromkeys([*optional, "a field of another version"]))
     found = parse(model, json.dumps(tree).encode())
     assert found.model_dump(exclude={"events": {0: {"event_id"}}}) == expected.model_dump(
         exclude={"events": {0: {"event_id"}}}
@@ -265,6 +265,7 @@ def test_as_many_inputs_as_openai_takes_and_no_more(running: Any) -> None:
 
 def test_names_that_are_no_reference_are_unknown_models(running: Any) -> None:
     async def check(service: Service) -> None:
+        assert "there is none yet" in (await service.post({"model": "a/b/c", "input": "x"})).text
         await service.promote(Release("eclip", "eclip/1"))
         for name in (
             *(

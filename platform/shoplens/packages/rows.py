@@ -40,6 +40,8 @@ def rows(data: Any, takes: Sequence[str]) -> Rows:
     """
     if hasattr(data, "to_pandas"):
         data = data.to_pandas()
+    if isinstance(data, pd.Series) and not set(takes).isdisjoint(data.index):  # a row, as `table.iloc[0]` gives it
+        data = data.to_dict()
     if isinstance(data, Mapping):
         data = _table(data)
     if isinstance(data, pd.DataFrame):
