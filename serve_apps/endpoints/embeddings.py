@@ -45,7 +45,7 @@ class ImageTextItem(Strict):
 
 def _no_tokens(value: Any) -> Any:
     """Clients of OpenAI may send the numbers of tokens: `[1, 2]`, `[[1, 2], [3]]`."""
-    if isinstance(value, list) and any(isinstance(item, int | list) for item in value):
+    if isinstance(value, list) and not {int, list}.isdisjoint(map(type, value)):
         raise PydanticCustomError(
             "tokens",
             "tokens are not taken, because every model has its own: send the text "

@@ -35,9 +35,10 @@ def given(model: type[BaseModel], fields: Any) -> Any:
     """
     if not isinstance(fields, dict):
         return fields
+    known = model.model_fields
     found = {name: value for name, value in fields.items() if value is not None}
-    unknown = [name for name in found if name not in model.model_fields]
-    return {name: value for name, value in found.items() if name in model.model_fields or name == unknown[0]}
+    unknown = [name for name in found if name not in known]
+    return {name: value for name, value in found.items() if name in known or name == unknown[0]} if unknown else found
 
 
 def at_most(entries: int) -> BeforeValidator:

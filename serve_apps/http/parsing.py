@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
@@ -67,7 +68,7 @@ def parse(model: type[R], body: bytes) -> R:
     encoding = json.detect_encoding(body)
     if not encoding.startswith("utf-8"):
         raise bad_request("invalid_json", f"the body is {encoding[:6].upper()}: send JSON as UTF-8")
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_VALUES:
+    if _most_values(body) > MAX_VALUES:
         raise bad_request("too_many_values", f"the body has more than {MAX_VALUES} values; send less at a time")
     try:
         tree = from_json(body.removeprefix(codecs.BOM_UTF8))
@@ -78,6 +79,14 @@ def parse(model: type[R], body: bytes) -> R:
         return model.model_validate(tree, strict=True)
     except ValidationError as error:
         raise invalid(error, model.place) from None
+
+
+def _most_values(body: bytes) -> int:
+    """A bound of the number of values in a JSON text, at the speed of memory: a value follows one of these characters."""
+    if len(body) <= MAX_VALUES:
+        return 0
+    characters = np.frombuffer(body, np.uint8)
+    return 1 + sum(int(np.count_nonzero(characters == ord(begin))) for begin in ",[{")
 
 
 def _is_utf8(body: bytes) -> bool:
