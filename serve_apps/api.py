@@ -27,9 +27,11 @@ from serve_apps.endpoints import (
     similar,
 )
 from serve_apps.gateway import Gateway
-from serve_apps.http import errors
+from serve_apps.http import description, errors
 from serve_apps.http.admission import Admission
 from serve_apps.http.parsing import Body
+from serve_apps.http.retrieval import Retrieval
+from serve_apps.settings import Limits
 
 ENDPOINTS = (embeddings, attributes, rank, captions, models, similar, products, experiment, events, health)
 """In the order of the API reference. A new endpoint is a file with `router(gateway)` and its name here."""
@@ -53,7 +55,7 @@ def build(gateway: Gateway) -> FastAPI:
     app = FastAPIOffline(
         title="shoplens",
         version=metadata.version("shoplens"),
-        description="Embeddings and attributes of products by photo and text, and the products most similar to one.",
+        description=description.about(gateway.settings.limits),
         redoc_url=None,
         responses=FAILURES,
         lifespan=_closing(gateway),
@@ -64,8 +66,9 @@ def build(gateway: Gateway) -> FastAPI:
     if gateway.settings.page:
         page.install(app)
     errors.install(app)
+    app.add_middleware(Retrieval)
     app.add_middleware(Admission, limits=gateway.settings.limits)
-    _describe_bodies(app, routers)
+    _describe_bodies(app, routers, gateway.settings.limits)
     return app
 
 
@@ -80,8 +83,8 @@ def _closing(gateway: Gateway) -> Callable[[FastAPI], AbstractAsyncContextManage
     return lifespan
 
 
-def _describe_bodies(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """Adds to OpenAPI the schemas of the request bodies that the routes parse themselves."""
+def _describe_bodies(app: FastAPI, routers: Sequence[APIRouter], limits: Limits) -> None:
+    """Adds to OpenAPI the schemas of the request bodies that the routes parse themselves, and the limits of the settings."""
     generate = app.openapi
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     bodies = [(route.openapi_extra.model, "validation") for route in routes if isinstance(route.openapi_extra, Body)]
@@ -91,6 +94,7 @@ def _describe_bodies(app: FastAPI, routers: Sequence[APIRouter]) -> None:
             schema = generate()
             _, found = models_json_schema(bodies, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
             schema["components"]["schemas"].update(found["$defs"])
+            app.openapi_schema = description.with_limits(schema, limits)
         assert app.openapi_schema is not None
         return app.openapi_schema
 

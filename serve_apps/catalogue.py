@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -12,8 +14,9 @@ import pyarrow.compute as pc
 
 from serve_apps.release import Release
 from shoplens.datasets.format import Dataset
-from shoplens.errors import ShoplensError
+from shoplens.errors import ShoplensError, did_you_mean
 from shoplens.search import deltas
+from shoplens.search.index import UnknownCategory
 from shoplens.search.rings import similar
 from shoplens.search.rules import Rules, SameProduct
 
@@ -23,6 +26,14 @@ WORDS = ["title", "description", "currency", "seller", "review_count"]
 """Columns of the dataset."""
 CARD = ["product_id", "catalog_id", "title", "category_id", "price", "currency", "stock", "seller"]
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+
+
+class UnknownAttribute(ShoplensError):
+    """No product has the attribute `key`, or none has this value of it."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class Catalogue:
@@ -71,6 +82,37 @@ class Catalogue:
             similar(self.index, product_id, 1, rules=Rules(**dict(same_product)))
         self.index.products.having("", "")
 
+    def category(self, named: str | None) -> str | None:
+        """The id of a category, as `CategoryTree.find` takes its name; None for the whole shop. Raises UnknownCategory."""
+        if named is None:
+            return None
+        try:
+            return self.index.tree.find(named).id
+        except ShoplensError as error:
+            raise UnknownCategory(f"{self.name}: {error}") from None
+
+    def filters(self, asked: Mapping[str, str | None]) -> dict[str, str]:
+        """Attributes and values in the writing of the shop; the form of Unicode and outer blanks do not matter.
+
+        A value of None is left out. Raises UnknownAttribute, with near keys or values in the message.
+        """
+        products, found = self.index.products, {}
+        for key, value in asked.items():
+            if value is None:
+                continue
+            if len(products.having(key, value)):
+                found[key] = value
+                continue
+            keys = products.attribute_keys
+            if (known := _same(key, keys)) is None:
+                raise UnknownAttribute(key, f"{self.name} has no attribute {key[:80]!r}{_advice(key, keys)}")
+            values = products.attribute_values(known)
+            if (same := _same(value, values)) is None:
+                what = f"no product of {self.name} has the {known} {value[:80]!r}"
+                raise UnknownAttribute(key, what + _advice(value, values))
+            found[known] = same
+        return found
+
     @property
     def name(self) -> str:
         """`NAME@digest12`, the `dataset` of answers."""
@@ -84,7 +126,7 @@ class Catalogue:
         With a price bound, products without a price are left out. Raises UnknownCategory.
         """
         chosen = np.zeros(len(self._shown), dtype=bool)
-        for low, high in self.index.slices(category):
+        for low, high in self.index.slices(self.category(category)):
             chosen[low:high] = True
         if price_min is not None:
             chosen &= self.index.products.price >= price_min
@@ -158,6 +200,21 @@ class Catalogue:
     def _url(self, row: int) -> str:
         """The digest changes the address with the dataset, so that browsers may cache the photo without a time limit."""
         return f"/v1/images/{quote(self._image_ids[row].as_py(), safe='')}?dataset={self.digest}"
+
+
+def _same(asked: str, known: Sequence[str]) -> str | None:
+    """The word among `known` that looks the same."""
+    by_look = {_look(word): word for word in known}
+    return by_look.get(_look(asked))
+
+
+def _look(word: str) -> str:
+    return unicodedata.normalize("NFC", word).strip()
+
+
+def _advice(wrong: str, known: Sequence[str]) -> str:
+    some = ", ".join(sorted(known)[:5])
+    return did_you_mean(wrong, known) or (f"; there is {some}" if some else "")
 
 
 def _samples(items: pa.Table, dataset: Dataset) -> np.ndarray:

@@ -220,7 +220,7 @@ class Gateway:
                 return parts
             if not self.names:
                 raise self._nothing_yet(parts.name, None)
-        known = ", ".join(self.names)
+        known = ", ".join(self.names) or "none yet"
         raise not_found("model_not_found", f"no model {reference[:100]!r} is served here; there is {known}", "model")
 
     def _current(self, parts: Reference) -> Release | None:

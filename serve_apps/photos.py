@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from serve_apps.http.errors import ApiError, bad_request
-from serve_apps.http.inputs import Photo, data_uri_bytes
+from serve_apps.http.inputs import Photo, is_url, photo_bytes
 from serve_apps.settings import Settings
 from shoplens.datasets import images
 from shoplens.datasets.fetch import UrlRejected, fetch_image
@@ -41,7 +41,7 @@ class Photos:
 
     async def _one(self, photo: Photo, preprocessing: Preprocessing) -> np.ndarray:
         source = photo.source
-        if isinstance(source, str) and source[:5].lower() != "data:":
+        if isinstance(source, str) and is_url(source):
             source = await self._in(self._fetchers, self._fetch, source, photo.place)
         return await self._in(self._decoders, _decode, source, photo.place, preprocessing)
 
@@ -69,7 +69,7 @@ class Photos:
 
 
 def _decode(source: bytes | str, place: str, preprocessing: Preprocessing) -> np.ndarray:
-    data = data_uri_bytes(source, place) if isinstance(source, str) else source
+    data = photo_bytes(source, place) if isinstance(source, str) else source
     try:
         return preprocessing(images.decode(data, draft=preprocessing.draft).image)
     except images.ImageRejected as error:

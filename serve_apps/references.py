@@ -7,8 +7,15 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-ModelRef = Annotated[str, Field(pattern=r"^[\w.-]{1,100}(@[\w-]{1,100}|/[1-9][0-9]{0,8})?$", examples=["eclip"])]
-_PARTS = re.compile(r"(?P<name>[^@/]+)(?:@(?P<alias>.+)|/(?P<version>\d+))?")
+_PATTERN = r"(?P<name>[\w.-]{1,100})(@(?P<alias>[\w-]{1,100})|/(?P<version>[1-9][0-9]{0,8}))?"
+_PARTS = re.compile(_PATTERN)
+ModelRef = Annotated[str, Field(pattern=f"^{_PATTERN}$", examples=["eclip"])]
+"""A reference in a configuration."""
+AskedModel = Annotated[
+    str,
+    Field(description="a name (its champion), `name@alias` or `name/version`; any other gets 404", examples=["eclip"]),
+]
+"""The `model` of a request. Clients send all kinds of names here; `read` knows which are references."""
 
 
 class Reference(NamedTuple):

@@ -21,7 +21,9 @@ class Limits(Config):
     """Bounds on one request, and on all requests that one Gateway works on at the same time."""
 
     body_bytes: Positive = Field(default=64 * 2**20, description="largest request body, bytes; larger ones get 413")
-    inputs: Positive = Field(default=256, description="most texts, photos and products in one request")
+    inputs: Positive = Field(
+        default=2048, description="most texts, photos and products in one request; the model gets 256 at a time"
+    )
     candidates: Positive = Field(default=1000, description="most photos that one request may rank")
     text_chars: Positive = Field(default=8192, description="longest text, characters")
     requests: Positive = Field(
@@ -30,7 +32,9 @@ class Limits(Config):
     bytes_in_flight: Positive = Field(
         default=512 * 2**20, description="most bytes of request bodies that a Gateway holds; further requests get 503"
     )
-    deadline_s: float = Field(default=50, gt=0, description="longest wait for the model, seconds; then 503")
+    deadline_s: float = Field(
+        default=50, gt=0, description="longest wait for the model's answer to 256 inputs, seconds; then 503"
+    )
     body_deadline_s: float = Field(default=30, gt=0, description="longest wait for a request body, seconds; then 408")
 
 

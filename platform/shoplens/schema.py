@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from shoplens.errors import ShoplensError
+from shoplens.errors import ShoplensError, did_you_mean
 
 Identifier = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Split = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}$")]
@@ -131,6 +131,11 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w]+", "-", name.casefold(), flags=re.UNICODE).strip("-_") or "x"
 
 
+def _folded(named: str) -> str:
+    """One form for all writings of an id, name or path: `" men >T-Shirts"` -> `"men > t-shirts"`."""
+    return " ".join(unicodedata.normalize("NFKC", named).casefold().replace(">", " > ").split())
+
+
 def category_id_of(path: Sequence[str], taken: Collection[str] = ()) -> str:
     """`("Men", "T-Shirts")` -> `"men/t-shirts"`. A hash of the path is appended if that id is `taken`."""
     plain = "/".join(slug(name) for name in path)
@@ -164,6 +169,8 @@ class CategoryTree:
         self._by_path: dict[tuple[str, ...], str] = {}
         self._reserved: set[str] = set()
         self._ordered = False
+        self._written: dict[str, list[Category]] | None = None
+        """Categories by id, path and name in one form, made by the first `find` that needs it."""
 
     def add(self, path: Sequence[str], category_id: str | None = None) -> str:
         """Adds a path (root to leaf) and returns the id of its leaf. A missing id is made from the path.
@@ -208,25 +215,47 @@ class CategoryTree:
         return iter(sorted(self._nodes.values(), key=lambda node: node.order))
 
     def find(self, named: str) -> Category:
-        """The category with this id, name or `A > B` path.
+        """The category with this id, `A > B` path or name.
 
-        Raises ShoplensError if no category matches (the message suggests near ones), or if several share the name.
+        Case, blanks and the form of Unicode count only where they decide between categories. Raises ShoplensError if no
+        category matches (the message suggests near ones), or if several share the name.
         """
-        exact = [node for node in self if named in (node.id, " > ".join(node.path))]
-        found = exact or [node for node in self if node.name == named]
+        self._order()
+        if named in self._nodes:
+            return self._nodes[named]
+        if self._written is None:
+            self._written = self._by_writing()
+        folded = _folded(named)
+
+        def rank(node: Category) -> int:
+            if named == " > ".join(node.path):
+                return 0
+            if named == node.name:
+                return 1
+            return 2 if folded in (_folded(node.id), _folded(" > ".join(node.path))) else 3
+
+        candidates = self._written.get(folded, [])
+        best = min(map(rank, candidates), default=0)
+        found = [node for node in candidates if rank(node) == best]
         if len(found) == 1:
             return found[0]
         if found:
             which = "; ".join(" > ".join(node.path) for node in found[:5])
             raise ShoplensError(f"several categories are called {named!r}, give the path of one of them: {which}")
-        near = difflib.get_close_matches(named, {name for node in self for name in (node.id, node.name)}, n=3)
-        raise ShoplensError(
-            f"there is no category {named[:100]!r}" + (f"; did you mean {' or '.join(near)}?" if near else "")
-        )
+        near = did_you_mean(named, {name for node in self for name in (node.id, node.name)})
+        raise ShoplensError(f"there is no category {named[:100]!r}{near}")
+
+    def _by_writing(self) -> dict[str, list[Category]]:
+        found: dict[str, list[Category]] = {}
+        for node in self:
+            for text in {_folded(node.id), _folded(" > ".join(node.path)), _folded(node.name)}:
+                found.setdefault(text, []).append(node)
+        return found
 
     def _order(self) -> None:
         if self._ordered:
             return
+        self._written = None
         place = 0
 
         def visit(node: Category) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -15,11 +14,25 @@ from starlette.responses import Response
 from serve_apps.gateway import Gateway, Needs, Served
 from serve_apps.http.answers import answer
 from serve_apps.http.errors import Place, bad_request, not_found
-from serve_apps.http.inputs import IMAGE, AttributeText, Input, Photo, ProductId, ProductRef, Strict, Text
+from serve_apps.http.inputs import (
+    CATEGORY,
+    FORM_IMAGE,
+    IMAGE,
+    AttributeText,
+    CategoryName,
+    Input,
+    LongText,
+    Photo,
+    ProductId,
+    ProductRef,
+    Strict,
+    Text,
+    at_most,
+)
 from serve_apps.http.parsing import Body, form_inputs, form_limits, is_form, must_be_json, parse, parse_form
-from serve_apps.references import ModelRef
+from serve_apps.references import AskedModel
 from serve_apps.vectors import embed
-from shoplens.errors import ShoplensError
+from shoplens.errors import ShoplensError, did_you_mean
 from shoplens.evaluation.embedded import Modality, fuse
 from shoplens.evaluation.heads.extractor import Extracted, Extractor
 from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_TEXT, EXTRACT_ATTRIBUTES
@@ -33,10 +46,11 @@ def _keys_kind(value: Any) -> str | None:
 
 
 Keys = Annotated[
-    Annotated[list[AttributeText], Field(min_length=1, max_length=MAX_KEYS), Tag("list")]
+    Annotated[list[AttributeText], Field(min_length=1, max_length=MAX_KEYS, fail_fast=True), Tag("list")]
     | Annotated[
-        dict[AttributeText, Annotated[list[AttributeText], Field(min_length=2)] | None],
+        dict[AttributeText, Annotated[list[AttributeText], Field(min_length=2, fail_fast=True)] | None],
         Field(min_length=1, max_length=MAX_KEYS),
+        at_most(MAX_KEYS),
         Tag("mapping"),
     ],
     Discriminator(
@@ -55,11 +69,11 @@ def _without_tag(found: Place) -> Place:
 class AttributesRequest(Strict):
     """One product: its `text`, and its `image` or the photos of `product_id`; one of them or both."""
 
-    model: ModelRef | None = None
+    model: AskedModel | None = None
     image: str | None = Field(None, description=IMAGE)
     product_id: ProductId | None = Field(None, description="a product of the index: its photos")
-    text: str | None = Field(None, description="the product's title")
-    category: str | None = Field(None, max_length=2000, description="hint: category id, name or `A > B` path")
+    text: LongText | None = Field(None, description="the product's title")
+    category: CategoryName | None = Field(None, description=f"hint, a {CATEGORY}")
     keys: Keys | None = Field(
         None,
         description="the attributes to extract; default: all that products of the category have. An object gives "
@@ -87,8 +101,8 @@ class AttributesRequest(Strict):
 class AttributesForm(Strict):
     """The plain fields of a multipart request; `keys` is JSON."""
 
-    model: ModelRef | None = None
-    category: str | None = Field(None, max_length=2000)
+    model: AskedModel | None = None
+    category: CategoryName | None = None
     keys: Json[Keys] | None = None
 
     @classmethod
@@ -143,7 +157,7 @@ BODY = Body(
     form={
         "properties": {
             "model": {"type": "string"},
-            "image": {"type": "string", "format": "binary"},
+            "image": {"type": "string", "format": "binary", "description": FORM_IMAGE},
             "text": {"type": "string"},
             "category": {"type": "string"},
             "keys": {"type": "string", "description": "JSON, as in the other kind of request"},
@@ -178,7 +192,9 @@ def router(gateway: Gateway) -> APIRouter:
         modality = _modality(inputs)
         served = await gateway.served(asked.model, _needs(inputs, asked.keys, asked.category))
         extractor = served.model.extractor
-        category = None if asked.category is None else _category(_heads(served, "category"), asked.category)
+        category = None
+        if asked.category is not None:
+            category = await gateway.in_thread(_category, _heads(served, "category"), asked.category)
         candidates = _candidates(served, asked.keys)
         prompts = _prompts(served, candidates)
         limit = gateway.settings.limits.inputs
@@ -260,8 +276,7 @@ def _candidates(served: Served, keys: Keys | None) -> Candidates:
             if len(set(values)) < len(values):
                 raise bad_request("invalid_value", "a value is given twice", f"keys.{key[:80]}")
         elif not _heads(served, "keys").knows(key):
-            near = difflib.get_close_matches(key, _heads(served, "keys").keys, n=3, cutoff=0.5)
-            advice = f"; did you mean {' or '.join(near)}?" if near else "; give candidate values for it"
+            advice = did_you_mean(key, _heads(served, "keys").keys) or "; give candidate values for it"
             raise not_found("attribute_not_found", f"{served.version} has no head for {key[:80]!r}{advice}", "keys")
     return found
 

@@ -12,10 +12,10 @@ from serve_apps.encoded import Fault
 from serve_apps.gateway import Gateway, Needs
 from serve_apps.http.answers import answer
 from serve_apps.http.errors import ApiError, bad_request, not_found
-from serve_apps.http.inputs import IMAGE, Photo, ProductId, Strict
+from serve_apps.http.inputs import FORM_IMAGE, IMAGE, Photo, ProductId, Strict
 from serve_apps.http.parsing import Body, form_inputs, form_limits, is_form, must_be_json, parse, parse_form
 from serve_apps.photos import UNPROCESSABLE
-from serve_apps.references import ModelRef
+from serve_apps.references import AskedModel
 from shoplens.packages.capabilities import WRITE_TEXT
 
 NEEDS = Needs((WRITE_TEXT,), named="not_a_captioner", unnamed="no_captioner")
@@ -24,7 +24,7 @@ NEEDS = Needs((WRITE_TEXT,), named="not_a_captioner", unnamed="no_captioner")
 class CaptionRequest(Strict):
     """Exactly one of `image` and `product_id`."""
 
-    model: ModelRef | None = Field(None, description="default: the first model in use that writes texts")
+    model: AskedModel | None = Field(None, description="default: the first model in use that writes texts")
     image: str | None = Field(None, description=IMAGE)
     product_id: ProductId | None = Field(None, description="a product of the shop: its first photo")
 
@@ -38,7 +38,7 @@ class CaptionRequest(Strict):
 class CaptionForm(Strict):
     """The plain fields of a multipart request."""
 
-    model: ModelRef | None = None
+    model: AskedModel | None = None
 
 
 class Caption(BaseModel):
@@ -60,7 +60,10 @@ BODY = Body(
     },
     form={
         "required": ["image"],
-        "properties": {"model": {"type": "string"}, "image": {"type": "string", "format": "binary"}},
+        "properties": {
+            "model": {"type": "string"},
+            "image": {"type": "string", "format": "binary", "description": FORM_IMAGE},
+        },
     },
 )
 

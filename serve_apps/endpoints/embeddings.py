@@ -8,16 +8,19 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from serve_apps.gateway import Gateway
 from serve_apps.http.answers import answer
 from serve_apps.http.errors import Place, bad_request
 from serve_apps.http.inputs import (
+    FORM_IMAGE,
     ImageItem,
     ImageUrl,
     Input,
+    LongText,
     Photo,
     PhotoAndText,
     ProductItem,
@@ -28,7 +31,7 @@ from serve_apps.http.inputs import (
     item_kind,
 )
 from serve_apps.http.parsing import Body, form_inputs, form_limits, is_form, must_be_json, parse, parse_form
-from serve_apps.references import ModelRef
+from serve_apps.references import AskedModel
 from serve_apps.vectors import embed
 
 
@@ -37,7 +40,18 @@ class ImageTextItem(Strict):
 
     type: Literal["image_text"]
     image_url: ImageUrl
-    text: str
+    text: LongText
+
+
+def _no_tokens(value: Any) -> Any:
+    """Clients of OpenAI may send the numbers of tokens: `[1, 2]`, `[[1, 2], [3]]`."""
+    if isinstance(value, list) and not {int, list}.isdisjoint(map(type, value)):
+        raise PydanticCustomError(
+            "tokens",
+            "tokens are not taken, because every model has its own: send the text "
+            "(in LangChain check_embedding_ctx_length=False)",
+        )
+    return value
 
 
 def _input_kind(value: Any) -> str | None:
@@ -45,7 +59,7 @@ def _input_kind(value: Any) -> str | None:
 
 
 Item = Annotated[
-    Annotated[str, Tag("string")]
+    Annotated[LongText, Tag("string")]
     | Annotated[TextItem, Tag("text")]
     | Annotated[ImageItem, Tag("image_url")]
     | Annotated[ImageTextItem, Tag("image_text")]
@@ -59,14 +73,20 @@ Item = Annotated[
 
 
 class EmbeddingRequest(Strict):
-    model: ModelRef
+    model: AskedModel
     input: Annotated[
-        Annotated[str, Tag("string")] | Annotated[list[Item], Field(min_length=1), Tag("list")],
+        Annotated[LongText, Tag("string")]
+        | Annotated[
+            list[Item],
+            Field(min_length=1, fail_fast=True, json_schema_extra={"maxItems": "limits.inputs"}),
+            Tag("list"),
+        ],
         Discriminator(
             _input_kind,
             custom_error_type="unknown_input",
             custom_error_message="give a string, or a list of strings and typed items",
         ),
+        BeforeValidator(_no_tokens),
     ]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, description="if given, must be the model's own")
@@ -104,7 +124,7 @@ def _input(item: str | TextItem | ImageItem | ImageTextItem | ProductItem, place
 class EmbeddingForm(Strict):
     """The plain fields of a multipart request."""
 
-    model: ModelRef
+    model: AskedModel
     encoding_format: Literal["float", "base64"] = "float"
 
 
@@ -145,7 +165,11 @@ BODY = Body(
             "model": {"type": "string"},
             "encoding_format": {"enum": ["float", "base64"]},
             "input": {"type": "array", "items": {"type": "string"}},
-            "image": {"type": "array", "items": {"type": "string", "format": "binary"}},
+            "image": {
+                "type": "array",
+                "items": {"type": "string", "format": "binary"},
+                "description": FORM_IMAGE,
+            },
         },
     },
 )
@@ -158,8 +182,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def embeddings(request: Request) -> Response:
         """Unit vectors of texts, photos and products, in the order of the request.
 
-        `model` is a name (its champion), `name@alias` or `name/version`. A photo that cannot be decoded fails its
-        own request and no other.
+        A photo that cannot be decoded fails its own request and no other. Tokens are not taken in place of texts.
         """
         inputs: Sequence[Input]
         if is_form(request):

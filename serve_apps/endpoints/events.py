@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from serve_apps.gateway import Gateway
@@ -18,20 +18,18 @@ from shoplens.experiments.events import MOST_AT_ONCE, Event
 from shoplens.schema import Identifier
 
 
-class Reported(Event):
+class Reported(Strict, Event):
     """An event as a client sends it. Without experiment and arm it belongs to the user's arm of the running experiment.
 
     Give every event an id of your own. An event that is sent again under its id counts once.
     """
-
-    model_config = ConfigDict(strict=True)
 
     experiment: Identifier = Field("", description="default: the running experiment")
     arm: Identifier = Field("", description="default: the arm of the user")
 
 
 class EventsRequest(Strict):
-    events: list[Reported] = Field(min_length=1, max_length=MOST_AT_ONCE)
+    events: list[Reported] = Field(min_length=1, max_length=MOST_AT_ONCE, fail_fast=True)
 
 
 class EventsAnswer(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -12,13 +12,14 @@ from serve_apps.catalogue import Catalogue
 from serve_apps.gateway import Gateway, Needs
 from serve_apps.http.answers import ProductSummary, answer
 from serve_apps.http.errors import bad_request, not_found
-from serve_apps.http.inputs import Price
-from serve_apps.references import ModelRef
+from serve_apps.http.inputs import CATEGORY, CategoryName, Price
+from serve_apps.references import AskedModel
 from shoplens.search.index import UnknownCategory
 
 MAX_PAGE = 1000
 Model = Annotated[
-    ModelRef | None, Query(description="the model whose shop is shown; default: the first one in use that has an index")
+    AskedModel | None,
+    Query(description="the model whose shop is shown; default: the first one in use that has an index"),
 ]
 
 
@@ -69,7 +70,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/v1/products", response_model=ProductsAnswer)
     async def products(
-        category: Annotated[str | None, Query(max_length=256, description="category id, its subtree included")] = None,
+        category: Annotated[CategoryName | None, Query(description=f"{CATEGORY}; its subtree is included")] = None,
         price_min: Annotated[Price | None, Query()] = None,
         price_max: Annotated[Price | None, Query()] = None,
         offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
@@ -82,8 +83,8 @@ def router(gateway: Gateway) -> APIRouter:
             raise bad_request("invalid_value", "price_min is greater than price_max", "price_min")
         try:
             total, data = await gateway.in_thread(catalogue.page, category, price_min, price_max, offset, limit)
-        except UnknownCategory:
-            raise not_found("category_not_found", f"{catalogue.name} has no such category", "category") from None
+        except UnknownCategory as error:
+            raise not_found("category_not_found", str(error)[:300], "category") from None
         body = {"object": "list", "model": version, "dataset": catalogue.name, "total": total, "data": data}
         return answer(body, version)
 
@@ -112,7 +113,6 @@ def router(gateway: Gateway) -> APIRouter:
     async def image(
         image_id: str,
         dataset: Annotated[str | None, Query(pattern="^[0-9a-f]{12}$", description="as in `image` of answers")] = None,
-        if_none_match: Annotated[str | None, Header()] = None,
     ) -> Response:
         """A photo with its original bytes. With `dataset` the address always names the same bytes."""
         if dataset is None:
@@ -129,8 +129,6 @@ def router(gateway: Gateway) -> APIRouter:
             "ETag": f'"{sha256}"',
             "Content-Security-Policy": "default-src 'none'",
         }
-        if if_none_match == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
         return Response(data, media_type=kind, headers=headers)
 
     return routes

@@ -17,7 +17,7 @@ from serve_apps.http.errors import ApiError, Place, bad_request
 from serve_apps.http.inputs import ImageItem, Photo, ProductItem, ProductRef, Strict, item_kind
 from serve_apps.http.parsing import Body, must_be_json, parse
 from serve_apps.photos import UNPROCESSABLE
-from serve_apps.references import ModelRef
+from serve_apps.references import AskedModel
 from serve_apps.vectors import embed_each
 from shoplens.packages.capabilities import RANK_IMAGES
 from shoplens.packages.ranking import places, reasons
@@ -46,7 +46,7 @@ class TopicFields(Strict):
     cat2: TopicField = ""
     cat3: TopicField = ""
     cat4: TopicField = ""
-    kwds: list[TopicField] = Field([], max_length=100)
+    kwds: list[TopicField] = Field([], max_length=100, fail_fast=True)
 
     @model_validator(mode="after")
     def _has_text(self) -> TopicFields:
@@ -67,9 +67,9 @@ class TopicFields(Strict):
 class RankRequest(Strict):
     """Rank `images` for `topic`, best first."""
 
-    model: ModelRef | None = None
+    model: AskedModel | None = None
     topic: TopicFields
-    images: list[Candidate] = Field(min_length=1)
+    images: list[Candidate] = Field(min_length=1, fail_fast=True, json_schema_extra={"maxItems": "limits.candidates"})
     top_n: int | None = Field(None, ge=1, description="number of results; default: all")
     return_images: bool = Field(False, description="repeat each image in its result")
 

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import numpy as np
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from starlette.responses import Response
 
+from serve_apps.catalogue import UnknownAttribute
 from serve_apps.endpoints.experiment import answering
 from serve_apps.gateway import Gateway, Needs, Served
 from serve_apps.http.answers import ProductSummary, answer
 from serve_apps.http.errors import bad_request, not_found
-from serve_apps.http.inputs import IMAGE, AttributeText, Photo, PhotoAndText, Price, ProductId, Strict, Text
+from serve_apps.http.inputs import (
+    CATEGORY,
+    IMAGE,
+    AttributeText,
+    CategoryName,
+    LongText,
+    Photo,
+    PhotoAndText,
+    Price,
+    ProductId,
+    Strict,
+    Text,
+    at_most,
+    given,
+)
 from serve_apps.http.parsing import Body, must_be_json, parse
-from serve_apps.references import ModelRef
+from serve_apps.references import AskedModel
 from serve_apps.vectors import embed
 from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_IMAGE_TEXT, EMBED_TEXT
 from shoplens.schema import Identifier
@@ -51,13 +67,16 @@ class SimilarRequest(Strict):
     """
 
     product_id: ProductId | None = Field(None, description="a product of the index; it is never in its own answer")
-    text: str | None = Field(None, description="words, for a model that embeds texts")
+    text: LongText | None = Field(None, description="words, for a model that embeds texts")
     image: str | None = Field(None, description=IMAGE)
     k: int = Field(10, ge=1, le=MAX_K, description="most products in the answer")
-    category: str | None = Field(None, max_length=256, description="category id; the whole subtree is searched")
+    category: CategoryName | None = Field(None, description=f"{CATEGORY}; the whole subtree is searched")
     price: PriceRange | None = Field(None, description="inclusive; with a bound, products without a price are left out")
-    attributes: dict[AttributeText, AttributeText] = Field(
-        {}, max_length=MAX_ATTRIBUTES, description="a value that the product must have, by attribute"
+    attributes: Annotated[dict[AttributeText, AttributeText | None], at_most(MAX_ATTRIBUTES)] = Field(
+        {},
+        max_length=MAX_ATTRIBUTES,
+        description="a value that the product must have, by attribute, in the writing of the shop; null: any. A key or "
+        "value that no product has gets 404, and the message names near ones",
     )
     in_stock: bool = Field(True, description="leave out products whose stock is known and zero")
     exclude_catalog: bool = Field(False, description="leave out other listings of the query product")
@@ -69,8 +88,8 @@ class SimilarRequest(Strict):
     photo_cap: int | None = Field(
         None, ge=1, description="most products that share a photo though they are different; null: all"
     )
-    widening: Widening = Widening()
-    model: ModelRef | None = Field(None, description="a name (its champion), name@alias or name/version")
+    widening: Annotated[Widening, BeforeValidator(partial(given, Widening))] = Widening()
+    model: AskedModel | None = None
     user: Identifier | None = Field(
         None, description="id of the user; while an experiment runs, the user's arm chooses the model"
     )
@@ -199,15 +218,19 @@ def router(gateway: Gateway) -> APIRouter:
             raise not_found("product_not_found", str(error)[:300], "product_id") from None
         except UnknownCategory as error:
             raise not_found("category_not_found", str(error)[:300], "category") from None
+        except UnknownAttribute as error:
+            raise not_found("attribute_not_found", str(error)[:300], f"attributes.{error.key[:80]}") from None
         return answer({**body, "experiment": arm}, served.version)
 
     return routes
 
 
 def _answer(served: Served, asked: SimilarRequest, same: SameProduct, vector: np.ndarray | None) -> dict[str, Any]:
-    """The body. `vector` float32 [d] is the query, or None for a product. Raises UnknownProduct, UnknownCategory."""
+    """The body. `vector` float32 [d] is the query, or None for a product. Raises UnknownProduct, -Category, -Attribute."""
     catalogue = served.catalogue
     assert catalogue is not None
+    told = {"category": catalogue.category(asked.category), "attributes": catalogue.filters(asked.attributes)}
+    asked = asked.model_copy(update=told)
     found = _search(catalogue.index, asked, same, vector)
     places = catalogue.index.products.of_photos(np.array([result.row for result in found.results], dtype=np.int64))
     return {

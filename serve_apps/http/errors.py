@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 log = logging.getLogger("ray.serve")
@@ -121,6 +122,9 @@ def install(app: FastAPI) -> None:
         log.warning("a replica was lost while it worked on a request: %s", error)
         return unavailable("restarting", "a part of the service is restarting; try again shortly").response()
 
+    async def gone(_: Request, error: Exception) -> Response:
+        return bad_request("body_cut", "the client went away before the body was whole").response()
+
     async def unexpected(_: Request, error: Exception) -> Response:
         return ApiError(500, "internal_error", "something went wrong here; it has been logged").response()
 
@@ -130,4 +134,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(BackPressureError, overloaded)
     app.add_exception_handler(DeploymentUnavailableError, restarting)
     app.add_exception_handler(RayActorError, restarting)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, unexpected)

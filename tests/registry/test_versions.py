@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.scoring_server import invocations
 from PIL import Image
 
 from shoplens.datasets.preprocessing import Preprocessing
@@ -232,7 +235,7 @@ def test_a_pyfunc_that_embeds_as_the_embedder_does(
     mixed = pd.DataFrame(
         {
             "text": ["red dress", None, None, "", None],
-            "image": [None, photo, encoded, f"data:image/png;base64,{encoded}", str(path)],
+            "image": [None, photo, encoded, f"data:image/png;base64,{encoded}", path],
         },
         index=[10, 11, 12, 13, 14],
     )
@@ -253,10 +256,47 @@ def test_a_pyfunc_that_embeds_as_the_embedder_does(
         ({"text": ["a", "b"], "image": [None, photo]}, "row 1: give a text or an image"),
         ({"text": ["a", ""]}, "row 1: give a text or an image"),
         ({"image": [photo, photo[:-200]]}, "row 1: the image is cut short"),
-        ({"image": ["not/a/file.jpg"]}, "row 0: the image is neither a file"),
+        ({"image": [str(path)]}, "row 0: the image is neither base64 .*; give a file as pathlib.Path"),
+        ({"Text": ["red dress"]}, "columns 'text', 'image': rename 'Text' to 'text'"),
+        ({"title": ["red dress"], "price": [3]}, "columns 'text', 'image', but there is 'title', 'price'"),
     ]:
         with pytest.raises(ShoplensError, match=message):
             model.predict(pd.DataFrame(wrong))
+
+    image, lines = Image.open(io.BytesIO(photo)), base64.encodebytes(photo).decode()
+    for given, expected in (
+        ("red dress", [by_text]),
+        (["red dress", encoded, lines, photo, image, path, np.asarray(image)], [by_text, *[by_image] * 6]),
+        (pd.Series(["red dress", photo], [3, 5], name="title"), [by_text, by_image]),
+        (pd.Series([photo], name="image"), [by_image]),
+        (np.array(["red dress"]), [by_text]),
+        (np.array([["red dress"], ["red dress"]], dtype=object), [by_text, by_text]),
+        ({"text": ["red dress", "red dress"]}, [by_text, by_text]),
+        ({"text": "red dress"}, [by_text]),
+        ({"image": np.asarray(image)}, [by_image]),
+        (np.stack([np.asarray(image)] * 2), [by_image, by_image]),
+        ([{"text": "red dress"}, {"image": bytearray(photo), "text": None}], [by_text, by_image]),
+        (pa.table({"text": ["red dress", None], "image": [None, photo]}), [by_text, by_image]),
+        (image, [by_image]),
+    ):
+        answer = model.predict(given)
+        np.testing.assert_allclose(np.stack(answer["embedding"].map(np.asarray)), expected, atol=1e-6)
+        if isinstance(given, pd.Series):
+            assert list(answer.index) == list(given.index)
+    for body, n in (
+        ({"dataframe_split": {"columns": ["text"], "data": [["red dress"], ["x"]]}}, 2),
+        ({"dataframe_records": [{"text": "red dress"}, {"image": lines}]}, 2),
+        ({"inputs": ["red dress", f"data:image/png;base64,{encoded}"]}, 2),
+        ({"instances": [{"text": "red dress"}]}, 1),
+    ):
+        served = invocations(json.dumps(body), "application/json", model, model.metadata.get_input_schema())
+        rows = json.loads(served.response)["predictions"]
+        assert len(rows) == n
+        np.testing.assert_allclose(rows[0]["embedding"], by_text, atol=1e-6)
+    with pytest.raises(MlflowException):
+        invocations(json.dumps({"inputs": {"image": str(path)}}), "application/json", model, None)
+    assert model.metadata.metadata == {"input_columns": ["text", "image"]}
+    assert [column.name for column in model.metadata.get_output_schema().inputs] == ["embedding"]
 
 
 def test_a_package_that_reads_photos_alone_needs_no_tokenizer_and_refuses_texts(

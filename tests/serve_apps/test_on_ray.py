@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 from collections import Counter
@@ -156,6 +157,21 @@ def test_a_delta_is_served_without_a_promotion(url: str, registry: str) -> None:
     answer = httpx.post(f"{url}/v1/similar", json={"text": "x", "k": 50, "cheapest": False}, timeout=60).json()
     found = {row["product_id"]: row["price"] for row in answer["data"]}
     assert "p6" not in found and found["p4"] == 7.5
+
+
+def test_the_forms_of_http_pass_the_proxy(url: str, registry: str) -> None:
+    MlflowClient(registry).set_registered_model_alias("eclip", ALIAS, "2")
+    wait_for(lambda: health(url)["model"] == "eclip/2")
+    product = f"{url}/v1/products/p4"
+    full, head = httpx.get(product), httpx.head(product)
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(full.content)))
+    photo = url + full.json()["image"]
+    tag = httpx.get(photo).headers["etag"]
+    unchanged = httpx.get(photo, headers={"if-none-match": f'W/"x", W/{tag}'})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    body = gzip.compress(b'{"model": "eclip", "input": "a red mug"}')
+    assert httpx.post(f"{url}/v1/embeddings", content=body, headers=headers, timeout=60).json()["model"] == "eclip/2"
 
 
 def test_a_name_is_served_once_it_is_promoted(url: str, registry: str, shop: Dataset, tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from shoplens.packages.table import answer
 
 
 class PackagedPyfunc(mlflow.pyfunc.PythonModel):
-    """`predict` answers each row of a table; see `shoplens.packages.table.answer`."""
+    """`predict` answers each row of a table; see `shoplens.packages.table.answer`.
+
+    It takes lists, texts, photos and arrays too. The annotation is what MLflow understands without checking the input.
+    """
 
     def load_context(self, context: Any) -> None:
         self.model = PackagedModel.load(context.artifacts["package"])

@@ -27,7 +27,7 @@ from shoplens.evaluation.heads import extractor
 from shoplens.packages.capabilities import EXTRACT_ATTRIBUTES
 from shoplens.packages.model import FILES, PackagedModel, class_of, read_config
 from shoplens.registry.runs import client
-from shoplens.registry.signature import signature
+from shoplens.registry.signature import columns, signature
 
 SUFFIXES = frozenset({".safetensors", ".json", ".md", ".txt", ".yaml", ".model", ".png", ".jpg"})
 """Suffixes of the files that a package may hold. None of them can carry code, as a pickle can."""
@@ -93,6 +93,7 @@ def register(
                     python_model=str(Path(__file__).with_name("pyfunc_model.py")),
                     artifacts={"package": str(package)},
                     signature=signature(kind.capabilities),
+                    metadata={"input_columns": columns(kind.capabilities)},
                     pip_requirements=[f"{library}=={metadata.version(library)}" for library in REQUIREMENTS],
                     mlflow_model=Model(
                         artifact_path=logged.artifact_location,

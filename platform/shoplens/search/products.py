@@ -156,6 +156,18 @@ class Products:
     def _values(self) -> _Sorted:
         return _Sorted(self._attributes.values)
 
+    @property
+    def attribute_keys(self) -> list[str]:
+        return self._attributes.keys.to_pylist()
+
+    def attribute_values(self, key: str) -> list[str]:
+        """The values that products have of an attribute; [] if there is no such attribute."""
+        pairs, codes = self._attributes, self._keys.equal_to(key)
+        if not len(codes):
+            return []
+        first, end = np.searchsorted(pairs.code, np.array([codes[0], codes[0] + 1]) * len(pairs.values))
+        return pairs.values.take(pa.array(np.unique(pairs.code[first:end]) % len(pairs.values))).to_pylist()
+
     def having(self, key: str, value: str) -> np.ndarray:
         """The places, ascending, of the products whose values of the attribute `key` include this one."""
         pairs = self._attributes

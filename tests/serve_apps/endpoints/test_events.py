@@ -90,7 +90,6 @@ def test_what_is_refused_is_named_and_nothing_of_its_request_is_logged(running: 
             (event(arm="nobody"), "wrong_arm", "events[1].arm"),
             (event(experiment="home-2"), "missing_field", "events[1].arm"),
             (event(experiment=""), "invalid_value", "events[1].experiment"),
-            (event(arm=None), "invalid_value", "events[1].arm"),
             (event(user=""), "invalid_value", "events[1].user_id"),
             (event(kind="hover"), "invalid_value", "events[1].kind"),
             (event(time="yesterday"), "invalid_value", "events[1].time"),

@@ -93,6 +93,27 @@ def test_what_is_too_much_at_a_time_is_told_to_come_again(limits: Limits) -> Non
     asyncio.run(main())
 
 
+def test_a_body_that_is_announced_and_does_not_come_holds_no_room() -> None:
+    async def main() -> None:
+        silent = asyncio.Event()
+
+        async def nothing() -> AsyncIterator[bytes]:
+            await silent.wait()
+            yield b"x"
+
+        async with client(Limits(body_bytes=1000, bytes_in_flight=1000)) as http:
+            idle = [
+                asyncio.create_task(http.post("/size", content=nothing(), headers=headers))
+                for headers in ({"content-length": "1000"}, {"content-length": "1000"}, {})
+            ]
+            await asyncio.sleep(0.05)
+            assert (await http.post("/size", content=b"x" * 1000)).json() == 1000
+            silent.set()
+            assert [answer.json() for answer in await asyncio.gather(*idle)] == [1, 1, 1]
+
+    asyncio.run(main())
+
+
 def test_requests_that_fail_or_go_away_give_their_place_back() -> None:
     async def main() -> None:
         held = asyncio.Event()

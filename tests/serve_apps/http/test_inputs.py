@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_apps.http.errors import ApiError
-from serve_apps.http.inputs import data_uri_bytes
+from serve_apps.http.inputs import photo_bytes
 
 
 @given(st.binary(max_size=100))
 def test_data_uri(data: bytes) -> None:
-    assert data_uri_bytes("data:image/jpeg;base64," + base64.b64encode(data).decode(), "input") == data
+    assert photo_bytes("data:image/jpeg;base64," + base64.b64encode(data).decode(), "input") == data
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ def test_data_uri(data: bytes) -> None:
 )
 def test_bad_data_uri(uri: str) -> None:
     with pytest.raises(ApiError, match="data URI"):
-        data_uri_bytes(uri, "input")
+        photo_bytes(uri, "input")
