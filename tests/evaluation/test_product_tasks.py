@@ -194,7 +194,7 @@ def test_the_default_embeds_the_split_alone(shop: Shop, package: tuple[Path, lis
     evaluation, _ = evaluate(folder, shop({"train": 40, "val": 30, "test": 20}), None, {})
     assert calls == [30] and evaluation.about["split"] == "val"
     assert {name.split("/")[0] for name in evaluation.metrics} == {
-        "text_to_image", "image_to_text", "zero_shot_category", "matching", "variants",
+        "text_to_image", "image_to_text", "zero_shot_category", "matching", "variants", "search",
     }  # fmt: skip
     assert evaluation.headline == ["text_to_image/recall@10", "image_to_text/recall@10", "matching/image/recall@1"]
 
@@ -334,7 +334,7 @@ def test_attributes_and_paths_reach_the_split(shop: Shop) -> None:
 
 
 def test_settings() -> None:
-    assert EvaluationConfig().tasks == ("retrieval", "matching")
+    assert EvaluationConfig().tasks == ("retrieval", "matching", "search")
     assert validate(EvaluationConfig, {"tasks": "all"}, "x").tasks == ALL
     for tree in ({"tasks": ["clusterin"]}, {"tasks": []}, {"precision": 0}, {"leaks": "drop"}, {"restrictd": "x"}):
         with pytest.raises(ConfigError, match=next(iter(tree))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from shoplens.plugins import recipe_modules
 from shoplens.recipes import eclip as eclip_recipe
 from shoplens.recipes import find, names
 from shoplens.registry.versions import checksums
+from shoplens.training import gradient_cache
 from tests.training.conftest import MakeRecipe, noise_shop, small_recipe
 
 __all__ = ["noise_shop", "small_recipe"]
@@ -156,3 +158,45 @@ def test_a_package_holds_heads_for_the_attributes_of_its_dataset(
     off.dataset.products = recipe.dataset.products
     off.save(model, tmp_path / "off")
     assert Extractor.load(tmp_path / "off") is None
+
+
+def test_short_queries_join_the_batch(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe("queries={catalogs: 2, words: 1}")
+    batch = recipe.collate(recipe.plan(0)[0], 0)
+    assert len(batch["query_ids"]) == len(batch["asks"]) == len(batch["facts"]) == 16
+    asked, facts = batch["asks"], batch["facts"]
+    assert all(((ask < 0) | (ask == fact)).all() for ask, fact in zip(asked, facts, strict=True)), "right for its photo"
+    assert (asked >= 0).any()
+    texts = {recipe.tokenizer.decode(ids) for ids in batch["query_ids"]}
+    assert any("kind" in text for text in texts)
+    assert not np.array_equal(asked, recipe.collate(recipe.plan(0)[0], 1)["asks"]), "drawn anew each epoch"
+
+
+def test_the_loss_of_queries_is_added_and_streams_are_equal(small_recipe: MakeRecipe) -> None:
+    queries = (
+        "queries={catalogs: 2, weight: 0.5}",
+        "model.text.config.hidden_dropout_prob=0.0",
+        "model.text.config.attention_probs_dropout_prob=0.0",
+    )
+    recipe = small_recipe(*queries, "training.stream_size={image: 4, text: 4, query: 8}")
+    torch.manual_seed(0)
+    model = recipe.build().train()
+    batch = {name: torch.tensor(value) for name, value in recipe.collate(recipe.plan(0)[0], 0).items()}
+    terms = recipe.loss(model, batch)
+    titles = small_recipe(*queries[1:])
+    plain = titles.compare(
+        model,
+        {"image": recipe.encode(model, "image", batch), "text": recipe.encode(model, "text", batch)},
+        batch,
+    )
+    assert terms["loss"].item() == pytest.approx(plain["loss"].item() + 0.5 * terms["queries"].item(), rel=1e-5)
+    terms["loss"].backward()
+    whole = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    model.zero_grad()
+    streamed = gradient_cache.checked(recipe, model)
+    gradient_cache.accumulate(
+        streamed, model, batch, {"image": 4, "text": 4, "query": 8}, torch.device("cpu"), contextlib.nullcontext
+    )
+    for name, weight in model.named_parameters():
+        if weight.grad is not None:
+            torch.testing.assert_close(weight.grad, whole[name], rtol=1e-3, atol=1e-5)

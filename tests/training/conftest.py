@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 
 SMALL = [
     "preprocessing.size=32",
+    "queries=null",
     "model.dim=16",
     "model.image.name=vit_tiny_patch16_224",
     "model.image.options={img_size: 32, patch_size: 16, depth: 2, embed_dim: 32, num_heads: 2}",

@@ -126,24 +126,29 @@ def short_queries(dataset: Dataset, facts: Facts, products: np.ndarray, config: 
     if "titles" in config.sources:
         said = _runs(dataset, products, config)
         for text, rows in said:
-            asks = meaning(rows, facts.codes, products, config.agreement)
+            asks = meaning(rows, facts.codes, products, config.agreement, facts.levels)
             if (asks != ANY).any():
                 found.setdefault(text, asks)
     asks = np.stack(list(found.values())) if found else np.empty((0, len(facts.keys)), np.int64)
     return ShortQueries(tuple(found), asks)
 
 
-def meaning(rows: np.ndarray, codes: np.ndarray, products: np.ndarray, agreement: float) -> np.ndarray:
+def meaning(rows: np.ndarray, codes: np.ndarray, products: np.ndarray, agreement: float, levels: int = 0) -> np.ndarray:
     """The facts that a text asks for, int64 [keys], from the products `rows` that it belongs to.
+
+    levels   the first so many keys are categories, the root first; of equally good ones the finest is taken
 
     A fact is taken if `agreement` of the rows share it, and if among `products` that have the facts taken so far at
     least twice that share lack it: all boots are for women, so "boots" does not ask for women.
     """
     asks = np.full(codes.shape[1], ANY)
     others = products
+    order = [*reversed(range(levels)), *range(levels, codes.shape[1])]
     while True:
         best, gain = None, 0.5
-        for key in np.flatnonzero(asks == ANY):
+        for key in order:
+            if asks[key] != ANY:
+                continue
             known, counts = np.unique(codes[rows, key], return_counts=True)
             value = known[counts.argmax()]
             lacking = 1 - counts.max() / len(rows)
@@ -160,7 +165,10 @@ def meaning(rows: np.ndarray, codes: np.ndarray, products: np.ndarray, agreement
 
 
 def _names(dataset: Dataset, facts: Facts, products: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Names of categories at every level, values of attributes, and values with the name of the leaf category."""
+    """Names of categories at every level, values of attributes, and values with the name of the leaf category.
+
+    The attribute whose values titles say most comes first: "navy" asks for a colour rather than an accent colour.
+    """
     tree = list(dataset.categories)
     there = set(facts.codes[products, : facts.levels].ravel().tolist())
     for node in tree:
@@ -171,7 +179,7 @@ def _names(dataset: Dataset, facts: Facts, products: np.ndarray) -> Iterator[tup
     of_value = [{code: value for value, code in values.items()} for values in facts.values]
     name_of = {node.order: node.name for node in tree}
     leaf = facts.levels - 1
-    for key in range(facts.levels, len(facts.keys)):
+    for key in _as_often_said(dataset, facts, products, of_value):
         for code, category in np.unique(facts.codes[products][:, [key, leaf]], axis=0).tolist():
             if code == ANY:
                 continue
@@ -183,15 +191,46 @@ def _names(dataset: Dataset, facts: Facts, products: np.ndarray) -> Iterator[tup
                 yield f"{of_value[key][code]} {name_of[category]}", asks
 
 
+def _as_often_said(
+    dataset: Dataset, facts: Facts, products: np.ndarray, of_value: Sequence[Mapping[int, str]]
+) -> list[int]:
+    """The attribute keys by the share of products whose texts say their value, the largest first."""
+    said = [" ".join(texts).casefold() for texts in _texts(dataset, _sampled(products))]
+    codes = facts.codes[_sampled(products)]
+
+    def share(key: int) -> float:
+        values = {code: value.casefold() for code, value in of_value[key].items()}
+        return float(
+            np.mean(
+                [
+                    code in values and values[code] in text
+                    for code, text in zip(codes[:, key].tolist(), said, strict=True)
+                ]
+            )
+        )
+
+    return sorted(range(facts.levels, len(facts.keys)), key=share, reverse=True)
+
+
+def _sampled(products: np.ndarray) -> np.ndarray:
+    if len(products) <= MINED_PRODUCTS:
+        return products
+    return np.random.default_rng(0).choice(products, MINED_PRODUCTS, replace=False)
+
+
+def _texts(dataset: Dataset, products: np.ndarray) -> list[set[str]]:
+    """Title and further texts of each product."""
+    titles, texts = (dataset.products[column].take(products).to_pylist() for column in ("title", "texts"))
+    return [{title, *dict(further or ()).values()} for title, further in zip(titles, texts, strict=True)]
+
+
 def _runs(dataset: Dataset, products: np.ndarray, config: ShortQueriesConfig) -> Iterator[tuple[str, np.ndarray]]:
     """Runs of words of titles and texts with the rows of their products, the most frequent first."""
-    if len(products) > MINED_PRODUCTS:
-        products = np.random.default_rng(0).choice(products, MINED_PRODUCTS, replace=False)
+    products = _sampled(products)
     catalog = catalog_codes(dataset)
-    titles, texts = (dataset.products[column].take(products).to_pylist() for column in ("title", "texts"))
     rows_of: dict[str, set[int]] = defaultdict(set)
-    for row, title, further in zip(products.tolist(), titles, texts, strict=True):
-        for text in {title, *dict(further or ()).values()}:
+    for row, texts in zip(products.tolist(), _texts(dataset, products), strict=True):
+        for text in texts:
             for run in _words(text, config.words):
                 rows_of[run].add(row)
     frequent = sorted(((len(rows), run) for run, rows in rows_of.items() if len(rows) >= config.catalogs), reverse=True)

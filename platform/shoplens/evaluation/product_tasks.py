@@ -14,10 +14,11 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from shoplens.config import validate
+from shoplens.curation.short_queries import Facts, ShortQueriesConfig, short_queries
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.samples import Samples
 from shoplens.errors import ShoplensError
-from shoplens.evaluation import attributes, categories, clustering, matching, restricted, tasks
+from shoplens.evaluation import attributes, categories, clustering, matching, queries, restricted, tasks
 from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.heads.extractor import Extractor, judge_hints
 from shoplens.evaluation.heads.vocabulary import Attributes, vocabularies
@@ -27,8 +28,8 @@ from shoplens.evaluation.product_report import report
 from shoplens.evaluation.results import Evaluation, Findings
 from shoplens.schema import Split
 
-Task = Literal["retrieval", "matching", "clustering", "attributes", "categories", "restricted"]
-ALL: tuple[Task, ...] = ("retrieval", "matching", "clustering", "attributes", "categories", "restricted")
+Task = Literal["retrieval", "matching", "search", "clustering", "attributes", "categories", "restricted"]
+ALL: tuple[Task, ...] = ("retrieval", "matching", "search", "clustering", "attributes", "categories", "restricted")
 LEARNT: set[Task] = {"attributes", "categories", "restricted"}
 """Tasks whose heads are trained on the vectors of `train`."""
 HELD_OUT = 5
@@ -49,9 +50,10 @@ class EvaluationConfig(JudgingConfig):
         description="Text that stands for a category: `{leaf}` is its name, `{path}` the names from the root.",
     )
     tasks: tuple[Task, ...] = Field(
-        ("retrieval", "matching"),
+        ("retrieval", "matching", "search"),
         min_length=1,
-        description="Tasks to measure; `all` is every task. All but retrieval and matching also embed `development`. "
+        description="Tasks to measure; `all` is every task. All but retrieval, matching and search also embed "
+        "`development`. "
         "Attributes, categories and restricted also embed `train`.",
     )
     train: Split = Field("train", description="Split that linear heads learn from.")
@@ -124,6 +126,8 @@ def evaluate(
         dataset.categories.find(config.restricted).path if config.restricted else (),
         _packaged_extractor(package, dataset, split),
     )
+    if "search" in config.tasks:
+        found.include(_search(dataset, config.train, embedded, np.unique(samples.product), encode))
     if leaked is not None:
         found.about["leaks"] = _leaks_in_numbers(leaked, dataset, learnt_from, left_out)
     evaluation = found.evaluation(about, seed=0)
@@ -294,6 +298,21 @@ def _learn_from(
             )
         train, development = train.keep(~held_out), train.keep(held_out)
     return train, development
+
+
+def _search(
+    dataset: Dataset, train: str, split: EmbeddedSplit, products: np.ndarray, encode: attributes.Encode
+) -> Findings:
+    """The search task. The meaning of words is learnt from the products of `train`, or from all without that split.
+
+    products   rows of the split's products in the dataset, int64 [p]
+    """
+    facts = Facts.of(dataset)
+    learnt_from = np.arange(len(facts.codes))
+    if train in _splits(dataset):
+        learnt_from = np.unique(Samples.of(dataset, [train]).product)
+    known = short_queries(dataset, facts, learnt_from, ShortQueriesConfig())
+    return queries.search(split, facts.codes[products], known, facts.levels, encode)
 
 
 def _leaks_in_numbers(leaked: Leaks, dataset: Dataset, splits: list[str], left_out: bool) -> dict[str, Any]:

@@ -40,7 +40,9 @@ def compute(
     """
     views = recipe.config.photo_views
     assert views is not None
-    model = recipe.build()
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)  # as the loop does, for a trunk without trained weights
+        model = recipe.build()
     if not isinstance(model, PhotoEncoder) or any(weight.requires_grad for weight in model.image.trunk.parameters()):
         raise ShoplensError(
             "photo_views needs a trunk that training leaves as it is: add model.locked=[image.trunk], or leave photo_views out"
