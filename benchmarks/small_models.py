@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).parents[1] / "workloads/configs"
 SMALL = (
+    "queries=null",
     "preprocessing.size=48",
     "model.dim=96",
     "model.image={name: convnext_atto, options: {depths: [1, 1, 2, 1], dims: [32, 64, 96, 96]}}",
