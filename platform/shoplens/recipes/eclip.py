@@ -114,13 +114,14 @@ class EclipConfig(PhotoRecipeConfig):
 
 
 class EclipRecipe(PhotoRecipe):
-    """Photos and texts of products in one space. Pickles as its configuration and tokenizer."""
+    """Photos and texts of products in one space. Pickles as its configuration, short queries and tokenizer."""
 
     Config = EclipConfig
     config: EclipConfig
 
     def __init__(self, config: EclipConfig) -> None:
         super().__init__(config)
+        self.queries = None if config.queries is None else self._short_queries(config.queries)
         self.tokenizer_json = fit_tokenizer(config.model.text, config.model.start_from, self._corpus)
 
     @property
@@ -146,12 +147,6 @@ class EclipRecipe(PhotoRecipe):
         """What short queries may ask of a product."""
         queries = self.config.queries or ShortQueriesConfig()
         return Facts.of(self.dataset, queries.attributes, queries.most_values)
-
-    @cached_property
-    def queries(self) -> ShortQueries:
-        """The short queries of the training products."""
-        assert self.config.queries is not None
-        return short_queries(self.dataset, self.facts, np.unique(self.samples.product), self.config.queries)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -234,9 +229,15 @@ class EclipRecipe(PhotoRecipe):
             batch["category"] = np.ascontiguousarray(self.samples.category[rows, ::-1])
         return batch if self.config.queries is None else {**batch, **self._asked(rows, epoch)}
 
+    def _short_queries(self, config: ShortQueriesConfig) -> ShortQueries:
+        """The short queries of the training products."""
+        products = Samples.of(self.dataset, self.config.splits, self.config.roles).product
+        return short_queries(self.dataset, self.facts, np.unique(products), config)
+
     def _asked(self, rows: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         """A short query for each of `rows`; an empty one that asks nothing where a product has none."""
         queries, facts = self.queries, self.facts.codes[self.samples.product[rows]]
+        assert queries is not None
         drawn = [
             queries.draw(own, np.random.default_rng((self.seed, epoch, int(row), 2)))
             for row, own in zip(rows, facts, strict=True)
@@ -332,7 +333,7 @@ class EclipRecipe(PhotoRecipe):
         samples = Samples.of(self.dataset, self.config.splits, self.config.roles)
         corpus = [texts[row] for texts in self.texts for row in np.unique(samples.product)]
         names = [node.name for node in self.dataset.categories]
-        return [*corpus, *names, *(() if self.config.queries is None else self.queries.texts)]
+        return [*corpus, *names, *(self.queries.texts if self.queries else ())]
 
     @classmethod
     def judge(
