@@ -62,6 +62,7 @@ def train(
         if size % workers.count:
             raise ShoplensError(f"batch_size {size} is not a multiple of {workers.count} workers")
     run_folder = Path(storage).absolute() / name
+    checkpoints.sweep(run_folder)
 
     def steps_done() -> int:
         checkpoint = checkpoints.latest(run_folder)
@@ -95,6 +96,7 @@ def train(
     except TrainingFailedError as error:
         causes = getattr(error, "worker_failures", None) or {0: error}
         raise TrainingFailed(f"training failed: {'; '.join(str(cause) for cause in causes.values())}") from error
+    checkpoints.sweep(run_folder)
     checkpoint = checkpoints.latest(run_folder)
     if checkpoint is None:
         raise TrainingFailed(f"training ended without a checkpoint in {run_folder}")
