@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def quieten() -> None:
@@ -16,3 +18,22 @@ def quieten() -> None:
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for chatty in ("ray.data", "ray.train", "httpx", "mlflow.store"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it would say that bars are off
+
+
+@contextmanager
+def quiet_start() -> Iterator[bool]:
+    """Around `ray.init`. Yields whether workers may write to the output of this process: only with SHOPLENS_DEBUG=1.
+
+    Without it, Ray's core in this process keeps its errors for itself, since it writes some that are none. What goes
+    wrong still raises, and the logs of the workers hold the rest.
+    """
+    level = "RAY_BACKEND_LOG_LEVEL"
+    if os.environ.get("SHOPLENS_DEBUG") or level in os.environ:
+        yield bool(os.environ.get("SHOPLENS_DEBUG"))
+        return
+    os.environ[level] = "fatal"
+    try:
+        yield False
+    finally:
+        del os.environ[level]

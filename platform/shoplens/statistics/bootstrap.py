@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 RESAMPLES = 2000
 STATISTIC_RESAMPLES = 400
@@ -240,8 +240,8 @@ def interval_of_draws(
     if n_groups < 2 or np.isnan(draws).mean() >= 0.5:
         return float("nan"), float("nan")
     unbiased = np.sqrt(n_groups / (n_groups - 1))
-    times = stats.t.ppf((1 + level) / 2, n_groups - 1) * unbiased
-    beyond = stats.norm.cdf(-times)
+    times = special.stdtrit(n_groups - 1, (1 + level) / 2) * unbiased
+    beyond = special.ndtr(-times)
     low, high = np.nanquantile(draws, [beyond, 1 - beyond])
     half, middle = times * np.nanstd(draws), np.nanmean(draws)
     least, greatest = max(middle - half, limits[0]), min(middle + half, limits[1])
