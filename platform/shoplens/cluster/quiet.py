@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,6 +35,24 @@ def quiet_start() -> Iterator[bool]:
         return
     os.environ[level] = "fatal"
     try:
-        yield False
+        with _without("ray log level from environment"):  # Ray's core announces that it was told to be quiet
+            yield False
     finally:
         del os.environ[level]
+
+
+@contextmanager
+def _without(words: str) -> Iterator[None]:
+    """Keeps lines with these words out of stderr, also lines of C++. What else is written comes at the end of the block."""
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown, 2)
+            os.close(shown)
+            kept.seek(0)
+            os.write(2, b"".join(line for line in kept if words.encode() not in line))

@@ -115,7 +115,9 @@ class Evaluation:
             columns = np.stack([outcomes[name] for name in names], axis=1)
             spans |= dict(zip(names, intervals(columns, groups[names[0]], seed), strict=True))
         for name, drawn in draws.items():
-            spans[name] = interval_of_draws(drawn, len(np.unique(groups[name])), limits=statistics[name].limits)
+            lowest, highest = statistics[name].limits
+            limits = (lowest if (drawn < 0).any() else max(lowest, 0.0), highest)
+            spans[name] = interval_of_draws(drawn, len(np.unique(groups[name])), limits=limits)
         metrics = {
             name: Metric(
                 float(value),
