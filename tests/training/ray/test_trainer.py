@@ -145,7 +145,6 @@ def test_a_dataloader_feeds_the_same_batches(
 
 
 def test_a_diverging_run_fails_with_a_reason(ray_local: None, small_recipe: MakeRecipe, tmp_path: Path) -> None:
-    settings = ("training.learning_rate=1e30", "training.max_failures=0", "training.max_grad_norm=1e30")
-    recipe = small_recipe(*settings, "training.feed=loader")
+    recipe = small_recipe("training.learning_rate=1e30", "training.max_failures=0", "training.max_grad_norm=1e30")
     with pytest.raises(TrainingFailed, match=r"lower training\.learning_rate"):
         train(recipe, name="diverges", storage=tmp_path)
