@@ -20,9 +20,9 @@ from shoplens.search.index import UnknownCategory
 from shoplens.search.rings import similar
 from shoplens.search.rules import Rules, SameProduct
 
-FACTS = ["product_id", "catalog_id", "category_id", "price", "stock", "attributes"]
+FACTS = ["product_id", "catalog_id", "category_id", "price", "currency", "stock", "attributes"]
 """Columns of the index. Deltas change them."""
-WORDS = ["title", "description", "currency", "seller", "review_count"]
+WORDS = ["title", "description", "seller", "review_count"]
 """Columns of the dataset."""
 CARD = ["product_id", "catalog_id", "title", "category_id", "price", "currency", "stock", "seller"]
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
@@ -69,6 +69,8 @@ class Catalogue:
         self._listed = np.flatnonzero(self._shown)[np.argsort(row[self._shown], kind="stable")]
         """int64 [products]: places of the products that can be shown, in the order of the dataset."""
         facts = index.items.select(FACTS).take(pa.array(self._start[:-1]))
+        currency = pc.coalesce(facts["currency"], self.dataset.products["currency"].take(pa.array(row)))
+        facts = facts.set_column(FACTS.index("currency"), "currency", currency)
         words = self.dataset.products.select(WORDS).take(pa.array(row))
         self._products = pa.table([*facts.columns, *words.columns], [*FACTS, *WORDS]).combine_chunks()
         pictured = np.repeat(self._shown, np.diff(self._start)) & (self._samples >= 0)
@@ -123,16 +125,13 @@ class Catalogue:
     ) -> tuple[int, list[dict[str, Any]]]:
         """The number of products in the category's subtree and the price range, and the cards of one page of them.
 
-        With a price bound, products without a price are left out. Raises UnknownCategory.
+        With a price bound, products without a price in the shop's main currency are left out. Raises UnknownCategory.
         """
         chosen = np.zeros(len(self._shown), dtype=bool)
         for low, high in self.index.slices(self.category(category)):
             chosen[low:high] = True
-        if price_min is not None:
-            chosen &= self.index.products.price >= price_min
-        if price_max is not None:
-            chosen &= self.index.products.price <= price_max
         places = self._listed[chosen[self._listed]]
+        places = places[self.index.products.in_price_range(places, price_min, price_max)]
         return len(places), self.cards(places[offset : offset + limit])
 
     def cards(self, places: np.ndarray) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from shoplens.cluster.quiet import quieten
+from shoplens.cluster.quiet import quiet_start, quieten
 from shoplens.errors import ShoplensError
 
 Settings = Annotated[
@@ -40,7 +40,10 @@ def storage() -> Path:
 
 
 def connect() -> None:
-    """Connects to the Ray cluster that the job was submitted to, else to one on this machine, else starts one."""
+    """Connects to the Ray cluster that the job was submitted to, else to one on this machine, else starts one.
+
+    The output of workers is in Ray's logs. SHOPLENS_DEBUG=1 shows it in the output of the job too.
+    """
     from shoplens.cluster.loopback import start_own_ray_on_loopback
 
     start_own_ray_on_loopback()
@@ -51,7 +54,8 @@ def connect() -> None:
     attach()
     quieten()
     if not ray.is_initialized():
-        ray.init(logging_level="WARNING")
+        with quiet_start() as shown:
+            ray.init(logging_level="WARNING", log_to_driver=shown)
 
 
 def lines(what: str, unit: str, total: int, every_s: float = 10) -> Callable[[int], None]:

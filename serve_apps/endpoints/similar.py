@@ -49,6 +49,12 @@ ONE_QUERY = "give exactly one of product_id, text and image"
 class PriceRange(Strict):
     min: Price | None = None
     max: Price | None = None
+    currency: str | None = Field(
+        None,
+        pattern=r"^[A-Z]{3}$",
+        description="ISO 4217 code, such as KRW; products with a price in another currency are left out; null: the "
+        "currency of most prices of the shop",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> PriceRange:
@@ -130,6 +136,7 @@ class SimilarRequest(Strict):
             in_stock=self.in_stock,
             price_min=price.min,
             price_max=price.max,
+            currency=price.currency,
             attributes=self.attributes,
             seed_catalog=not self.exclude_catalog,
             cheapest=self.product_id is not None if self.cheapest is None else self.cheapest,

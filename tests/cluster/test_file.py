@@ -202,3 +202,20 @@ def test_a_job_inherits_everything_here_and_is_told_everything_elsewhere() -> No
     assert variables["PYTHONPATH"] == "platform"
     assert variables["SHOPLENS_CLUSTER"] == "clusters/gpu.yaml"
     assert variables["MLFLOW_TRACKING_URI"] == "http://mlflow:5000"
+
+
+@pytest.mark.parametrize(
+    "serve", [{"applications": "shop"}, {"applications": [7]}, {"http_options": [1]}, {"applications": [{"name": 3}]}]
+)
+def test_a_serve_section_that_cannot_be_read_is_refused_though_nothing_is_deployed(
+    tmp_path: Path, serve: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be used:\n  serve[.]"):
+        Cluster.load(write(tmp_path, serve=serve), check_serve=False)
+
+
+def test_only_what_deploys_checks_the_serve_section_against_ray(tmp_path: Path) -> None:
+    misspelt = write(tmp_path, serve={"applicatons": []})
+    assert Cluster.load(misspelt, check_serve=False).serve_config["applications"] == []
+    with pytest.raises(ConfigError, match="did you mean applications"):
+        Cluster.load(misspelt)

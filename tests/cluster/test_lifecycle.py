@@ -13,11 +13,12 @@ import psutil
 import pytest
 import yaml
 
+from shoplens.cli.cluster import down
 from shoplens.cluster import ClusterError, lifecycle, processes
 from shoplens.cluster.deploy import deployment
 from shoplens.cluster.file import Cluster
 from shoplens.cluster.ports import free_block, free_port
-from shoplens.cluster.processes import MARK
+from shoplens.cluster.processes import FILE, MARK
 from shoplens.cluster.state import Started, State, locked
 from shoplens.config import ConfigError
 
@@ -77,6 +78,32 @@ def test_down_stops_the_whole_family_and_nobody_else(
     finally:
         for process in alive([*ours, *others]):
             process.kill()
+
+
+def test_platforms_of_other_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = project(tmp_path / "ours"), project(tmp_path / "theirs")
+    state = State(str(theirs.file))
+    before = os.environ.pop(FILE, None)
+    os.environ[FILE] = str(theirs.file)
+    try:
+        state.processes["mlflow"], family = run(FAMILY, f"{state.mark}/mlflow")
+    finally:
+        os.environ.pop(FILE)
+        if before is not None:
+            os.environ[FILE] = before
+    state.write(theirs)
+    try:
+        assert str(theirs.file) in lifecycle.others(ours) and str(theirs.file) not in lifecycle.others(theirs)
+        down(ours.file)
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"nothing of {ours.file} is running" in said
+        assert (
+            f"a platform of another cluster file runs here: {theirs.file}. Stop it: shoplens down {theirs.file}" in said
+        )
+        assert alive(family) == family
+    finally:
+        lifecycle.down(theirs)
+    assert str(theirs.file) not in lifecycle.others(ours)
 
 
 def test_down_finds_children_whose_parent_has_died(tmp_path: Path) -> None:

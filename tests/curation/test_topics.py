@@ -55,6 +55,14 @@ def test_the_reference_gives_a_shared_product_to_the_first_topic_and_a_name_once
     assert not set(found.product[found.topic == 0]) & set(found.product[found.topic == 1])
 
 
+def test_the_reference_claims_only_what_it_keeps() -> None:
+    """Of more than 100 products 75 stay; the others are free for later topics."""
+    first, second = np.r_[np.arange(75, 0, -1.0), np.zeros(45)], np.r_[np.arange(50, 0, -1.0), np.zeros(10)]
+    shared = replace(table(first, second), product=np.r_[0:120, 1000:1050, 75:85])
+    found = refine_as_reference(shared, ["a", "b"])
+    assert np.bincount(found.topic).tolist() == [75, 60]
+
+
 def test_refinement_with_its_filters_the_right_way_round() -> None:
     groups = table(ALL_LIKED, THREE_LIKED, LARGE, EQUAL, SMALL)
     found = refine(groups, least=50, most=100, seed=3)

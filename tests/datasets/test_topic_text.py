@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from shoplens.datasets.tokenizers import pretrained_tokenizer, tokenize, train_tokenizer
-from shoplens.datasets.topic_text import FIELDS, TopicTextConfig, TopicTokens, month_of, of_product
+from shoplens.datasets.topic_text import FIELDS, WORDS, TopicTextConfig, TopicTokens, month_of, of_product
 from shoplens.datasets.topic_text import REFERENCE as SETTINGS
 from shoplens.errors import ShoplensError
 from shoplens.schema import TopicText
@@ -62,6 +62,29 @@ def test_the_reference_loses_syllables_that_any_script_keeps() -> None:
     assert [kept(word, REFERENCE) for word in ("하이힐", "힙합", "히트")] == ["하이", "합", "트"]
     assert [kept(word, TopicTextConfig()) for word in ("하이힐", "힙합", "히트")] == ["하이힐", "힙합", "히트"]
     assert kept("3.5cm 힐 / Café＃Ｗide", TopicTextConfig()) == "3.5cm 힐 Café Wide"
+
+
+def test_the_reference_keeps_the_characters_of_its_list() -> None:
+    """`remove_special_chars` of the reference implementation, range by range."""
+    ranges = [
+        "az",
+        "AZ",
+        "09",
+        ("가", chr(0xD787)),
+        "ㄱㅎ",
+        "ㅏㅣ",
+        "ぁゔ",
+        "ァヴ",
+        "ーー",
+        "々々",
+        "〆〆",
+        "〤〤",
+        "一龥",
+    ]
+    listed = {code for low, high in ranges for code in range(ord(low), ord(high) + 1)}
+    kept = {code for code in range(0x20, 0xD800) if WORDS["reference"].fullmatch(chr(code))}
+    assert kept == listed
+    assert WORDS["reference"].findall("ㅋㅋ 스커트-スカート, 佐々木") == ["ㅋㅋ", "스커트", "スカート", "佐々木"]
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ class Platform:
         """Submits a training job; the version that it registered."""
         config = f"workloads/configs/{recipe}.yaml"
         printed = self.submit("python", "-m", "workloads.train", config, f"dataset={shop}", *settings)
+        for noise in ("core_worker.cc", "logging.cc", "(raylet)", "(TrainController", "Progress bars disabled"):
+            assert noise not in printed, "the output of a job is its own"
         return int(printed.partition(f"Next: shoplens promote {recipe} ")[2].split()[0])
 
     def serve(self, recipe: str, version: int, shop: Path) -> None:

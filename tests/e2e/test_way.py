@@ -17,16 +17,18 @@ from shoplens.recipes import eclip
 from shoplens.registry import runs
 from shoplens.registry import versions as packages
 from tests.conftest import ROOT
-from tests.e2e.conftest import Platform
+from tests.e2e.conftest import TRAINING, Platform
 
 Dump = Callable[[], dict[str, object]]
 
 
 @pytest.fixture(scope="module")
 def worse(platform: Platform, shop: Path, champion: int, tmp_path_factory: pytest.TempPathFactory) -> int:
-    """A version that learned nothing, with an index of its own."""
+    """A version that learned nothing, with the champion's small towers and an index of its own."""
     config = str(ROOT / "workloads/configs/eclip.yaml")
-    recipe = eclip.EclipRecipe.load(override(read_yaml(config), [f"dataset={shop}", "attribute_heads=0"]), config)
+    recipe = eclip.EclipRecipe.load(
+        override(read_yaml(config), [f"dataset={shop}", "attribute_heads=0", *TRAINING]), config
+    )
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_URI", platform.cluster.mlflow_uri)
         run_id = runs.start_run("eclip", "eclip", recipe.config.model_dump(mode="json"), recipe.dataset)
@@ -111,19 +113,13 @@ def test_force_leaves_a_trace_and_rollback_returns(
     platform.wait_until_served(f"eclip/{champion}")
 
 
-def test_a_misspelt_setting_costs_one_line(platform: Platform, shop: Path) -> None:
-    config = "workloads/configs/eclip.yaml"
-    printed = platform.submit(
-        "python", "-m", "workloads.train", config, f"dataset={shop}", "training.epoch=3", fails=True
-    )
-    assert "training.epoch: unknown key; did you mean epochs?" in printed
-    assert "Traceback" not in printed
-
-
-def test_platform_stays_the_standard_librarys(platform: Platform) -> None:
-    """In a job's driver, in a task and in a Serve replica."""
+@pytest.fixture(scope="module")
+def printed(platform: Platform, shop: Path) -> str:
+    """The output of a job that looks for `platform` in its driver, in a task and in a Serve replica, and then trains with
+    a misspelt setting."""
+    arguments = ["train", "workloads/configs/eclip.yaml", f"dataset={shop}", "training.epoch=3"]
     code = (
-        "import platform, ray, ray.serve as serve\n"
+        "import platform, ray, runpy, sys, ray.serve as serve\n"
         "ray.init()\n"
         "where = lambda: (__import__('platform').__file__, __import__('platform').system())\n"
         "print('driver', *where()); print('task', *ray.get(ray.remote(where).remote()))\n"
@@ -132,8 +128,19 @@ def test_platform_stays_the_standard_librarys(platform: Platform) -> None:
         "    def __call__(self): return where()\n"
         "handle = serve.run(Where.bind(), name='where', route_prefix=None)\n"
         "print('replica', *handle.remote().result()); serve.delete('where')\n"
+        f"sys.argv = {arguments}\n"
+        "print('training:', flush=True); runpy.run_module('workloads.train', run_name='__main__')\n"
     )
-    printed = platform.submit("python", "-c", code)
+    return platform.submit("python", "-c", code, fails=True)
+
+
+def test_a_misspelt_setting_costs_one_line(printed: str) -> None:
+    said = printed.partition("training:\n")[2]
+    assert "training.epoch: unknown key; did you mean epochs?" in said
+    assert "Traceback" not in said
+
+
+def test_platform_stays_the_standard_librarys(printed: str) -> None:
     for place in ("driver", "task", "replica"):
         line = next(line for line in printed.splitlines() if line.startswith(place))
         assert line.endswith("/platform.py Linux"), line

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shoplens.errors import ShoplensError
 from shoplens.evaluation.class_retrieval import class_retrieval
 from shoplens.evaluation.metrics import TIE, recall_at
 from shoplens.evaluation.ranking import rank
@@ -49,16 +50,34 @@ def test_a_copy_is_right_in_its_class_and_wrong_in_another() -> None:
     assert ranks.n_gallery.tolist() == [4] * 4
 
 
+@pytest.mark.parametrize("length", [0.0, 1e-3, 1.0])
+def test_one_point_for_everything_finds_nothing_in_the_ball(length: float) -> None:
+    points = hyperbolic.to_ball(torch.full((60, 8), length, dtype=torch.float64), 0.1, 2.3)
+    lifted = (lift(points, 0.1).numpy() for lift in (hyperbolic.lift_queries, hyperbolic.lift_items))
+    queries, items = lifted
+    assert (rank(class_retrieval(queries, np.arange(60) // 2, items)).first == 58).all()
+
+
+def test_vectors_that_are_not_finite_are_refused() -> None:
+    """A right item whose score is nan would rank before every wrong one."""
+    for bad in (np.nan, np.inf):
+        vectors = np.eye(4)
+        vectors[1, 2] = bad
+        with pytest.raises(ShoplensError, match="diverged"):
+            class_retrieval(vectors, np.array([0, 0, 1, 1]))
+
+
 def test_one_vector_for_everything_finds_nothing() -> None:
     ranks = rank(class_retrieval(np.ones((60, 8)) / np.sqrt(8), np.arange(60) // 2))
     assert recall_at(10, ranks.first).sum() == 0
     assert (ranks.first == 58).all()
 
 
-@pytest.mark.parametrize("c", [0.01, 0.1, 1.0])
-def test_lifted_points_are_ranked_by_hyperbolic_distance(c: float) -> None:
+@pytest.mark.parametrize(("c", "length"), [(0.01, 1), (0.1, 1), (1.0, 1), (1e-3, 0.03), (1e-4, 0.1), (1e-4, 0.01)])
+def test_lifted_points_are_ranked_by_hyperbolic_distance(c: float, length: float) -> None:
+    """However short the rows and however flat the ball."""
     generator = torch.Generator().manual_seed(0)
-    points = hyperbolic.to_ball(torch.randn(120, 6, dtype=torch.float64, generator=generator), c, 2.3)
+    points = hyperbolic.to_ball(length * torch.randn(120, 6, dtype=torch.float64, generator=generator), c, 2.3)
     label = np.arange(120) // 3
     near = hyperbolic.distances(points, points, c).fill_diagonal_(torch.inf).numpy()
     mate = (label[:, None] == label) & ~np.eye(120, dtype=bool)

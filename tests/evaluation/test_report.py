@@ -199,7 +199,7 @@ def test_an_evaluation_of_metrics_alone_is_a_page() -> None:
         "names where no title is given, and a lift of shares only"
     )
     assert "By style" in text and "<b>plain300.25" in text and "by style" not in text
-    assert "Shares in per cent" in text
+    assert "Shares in per cent" in text and "Few products" not in text
     assert [tag for tag, attributes in parsed.tags if attributes.get("class") == "track"] == ["div"], (
         "a bar for the share"
     )
@@ -211,4 +211,5 @@ def test_metrics_of_before_without_descriptions_are_shown_by_name() -> None:
     )
     parsed = _Tags()
     parsed.feed(render(evaluation))
-    assert "ranking mrr 100.0" in " ".join(parsed.text.split())
+    text = " ".join(parsed.text.split())
+    assert "ranking mrr 100.0" in text and "4 of “ranking”, 4 of “n”" in text, "few groups are told"

@@ -59,6 +59,13 @@ def test_a_statistic_has_an_interval_too_and_one_that_is_not_defined_is_left_out
     assert list(evaluation.metrics)[:2] == ["matching/image/recall@1", "matching/image/pair_f1"], "tasks stay together"
 
 
+def test_an_interval_of_a_share_is_of_shares() -> None:
+    """Also where two groups alone say next to nothing."""
+    statistic = ratio(np.array([0.1, 0.9]), np.ones(2), np.arange(2), np.arange(2))
+    metric = Evaluation.of({}, {}, statistics={"a/f1": statistic}).metrics["a/f1"]
+    assert (metric.low, metric.high) == (0, 1)
+
+
 def test_findings_of_several_tasks_make_one_evaluation() -> None:
     found, other = Findings(), Findings()
     found.add("a/recall@1", np.array([1.0, 0.0]), np.array([0, 1]), 0.3)

@@ -72,6 +72,15 @@ def test_a_planted_lift_is_found_and_the_command_names_the_version(better: pa.Ta
     assert row.sequential.low < row.fixed.low < row.lift < row.fixed.high < row.sequential.high
 
 
+def test_a_verdict_over_few_users_carries_a_warning(better: pa.Table) -> None:
+    few = analyze(traffic(1, (150, 170), lift=0.4), plan(least_users=100))
+    assert few.verdict in ("open", "better") and "the smaller arm has 150 users" in sentence(few)
+    assert "the smaller arm has 150 users" in render(few, advice(few, "again"))
+    assert "Be careful" not in sentence(analyze(better, plan()))
+    early = analyze(traffic(1, (150, 170), lift=0.4), plan())
+    assert early.verdict == "early" and "Be careful" not in sentence(early)
+
+
 @pytest.mark.parametrize(
     ("snapshots", "named"),
     [

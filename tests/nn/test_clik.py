@@ -146,3 +146,13 @@ def test_listwise_targets() -> None:
             total[name] += sum(w / sum(wanted) * (partition - 3 * x) for w, x in zip(wanted, row, strict=True)) / 3
     assert listwise(scores, liked, 3.0, targets="best").item() == pytest.approx(total["best"])
     assert listwise(scores, liked, 3.0, temperature=0.5).item() == pytest.approx(total["soft"])
+
+
+def test_of_equally_near_rows_no_more_are_attended_to_than_asked() -> None:
+    bank = functional.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [-1.0, 0.0]]), dim=1)
+    query = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    allowed = torch.ones(3, 5, dtype=torch.bool)
+    allowed[2, 1:] = False
+    weights = attend(query, bank, allowed, 0.1, nearest=2).weights
+    assert (weights > 0).sum(1).tolist() == [2, 2, 1]
+    torch.testing.assert_close(weights[0], torch.tensor([0.0, 0.5, 0.5, 0.0, 0.0]))

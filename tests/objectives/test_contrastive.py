@@ -11,13 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, multiprocessing
+from torch import Tensor
 from torch.nn import functional
 
 from shoplens.config import validate
 from shoplens.errors import ShoplensError
 from shoplens.objectives import tiles
 from shoplens.objectives.contrastive import Kind, ObjectiveConfig, contrastive
+from tests.workers import together
 
 KINDS = get_args(Kind)
 SCALE, BIAS = 14.3, -2.7
@@ -247,7 +248,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_workers_together_differentiate_the_global_batch(world: int, tmp_path: Path) -> None:
     """Catalogs span workers. DDP's mean of the workers' gradients must equal the one-process gradient."""
-    multiprocessing.spawn(_rank, (world, str(tmp_path)), nprocs=world)
+    together(_rank, world, world, str(tmp_path))
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(world)]
     for kind in KINDS:
         drawn = Drawn(36, 5, 8, 11)

@@ -11,12 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from shoplens.config import validate
 from shoplens.errors import ShoplensError
 from shoplens.objectives.metric_learning import Kind, MetricConfig, MetricLoss, pairwise_cross_entropy
+from tests.workers import together
 
 KINDS = get_args(Kind)
 MININGS = ("hardest", "semihard")
@@ -277,7 +278,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
 def test_workers_together_differentiate_the_whole_batch(tmp_path: Path) -> None:
     """Classes span workers. DDP's mean of the workers' gradients must equal the one-process gradient."""
     world = 2
-    multiprocessing.spawn(_rank, (world, str(tmp_path)), nprocs=world)
+    together(_rank, world, world, str(tmp_path))
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(world)]
     for number, config in enumerate(CASES):
         alone = _measured(*_case(config), slice(None))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, multiprocessing
+from torch import Tensor
 from torch.nn import functional
 
 from shoplens.config import ConfigError, override, read_yaml
@@ -27,6 +27,7 @@ from shoplens.schema import TopicText
 from shoplens.synthetic import SyntheticShop, synthesize
 from tests.conftest import ROOT
 from tests.training.conftest import SMALL as SMALL_ECLIP
+from tests.workers import together
 
 CONFIG = str(ROOT / "workloads/configs/clik.yaml")
 ECLIP = str(ROOT / "workloads/configs/eclip.yaml")
@@ -156,7 +157,7 @@ def test_processes_together_are_one(shop: Dataset, tmp_path: Path) -> None:
     settings = [f"dataset={shop.path}", *SMALL, "batches={matching: 8, groups: 4, candidates: 3, product_text: 0.0}"]
     settings += ["topics.refinement=corrected", "model.query.reads=attention", "model.query.bank=8"]
     _losses_of_a_share(0, 1, tmp_path, settings)
-    multiprocessing.spawn(_losses_of_shares, args=(tmp_path, settings), nprocs=max(WORLDS))
+    together(_losses_of_shares, max(WORLDS), tmp_path, settings)
     for compat, world in product(COMPAT, WORLDS):
         alone = torch.load(tmp_path / f"{compat}-1-0.pt")
         found = [torch.load(tmp_path / f"{compat}-{world}-{rank}.pt") for rank in range(world)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from shoplens.config import ConfigError, override, read_yaml
@@ -33,6 +33,7 @@ from shoplens.training.loop import parameter_groups
 from tests.conftest import ROOT
 from tests.training.conftest import SMALL as SMALL_ECLIP
 from tests.training.conftest import noise_shop
+from tests.workers import together
 
 __all__ = ["noise_shop"]
 
@@ -217,7 +218,7 @@ def test_two_processes_are_one(noise_shop: Dataset, tmp_path: Path) -> None:
     """Of a batch cut through a class: three photos each, two classes and a half to a worker."""
     settings = [f"dataset={noise_shop.path}", *SMALL, "batches={classes: 6, samples: 3}"]
     _gradient_of_a_share(0, 1, tmp_path, settings)
-    multiprocessing.spawn(_gradient_of_a_share, args=(2, tmp_path, settings), nprocs=2)
+    together(_gradient_of_a_share, 2, 2, tmp_path, settings)
     for kind in SPREAD:
         alone, *both = (torch.load(tmp_path / f"{kind}-{name}.pt") for name in ("1-0", "2-0", "2-1"))
         assert torch.equal(both[0], both[1])

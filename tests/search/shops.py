@@ -53,6 +53,7 @@ class Shop:
                 None if rng.random() < 0.2 else "/".join(paths[rng.integers(len(paths))]) for _ in range(n_products)
             ],
             "price": [None if rng.random() < 0.2 else float(rng.integers(10)) for _ in range(n_products)],
+            "currency": [[None, "KRW", "USD", "USD", "KRW", "KRW", "USD"][p % 7] for p in range(n_products)],
             "stock": [None if rng.random() < 0.2 else int(rng.integers(3)) for _ in range(n_products)],
             "component": [None if rng.random() < 0.5 else int(rng.integers(3)) for _ in range(n_products)],
             "attributes": [

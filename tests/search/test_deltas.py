@@ -166,6 +166,9 @@ def test_a_delta_is_refused_whole(tmp_path: Path) -> None:
     refused("'p5' is not a number", prices={"p5": -1.0})
     refused("'p5' is not a number", prices={"p5": float("nan")})
     refused("'p6' is not a number", stocks={"p6": -1})
+    for price in (-7.0, float("inf"), float("nan")):
+        free = [{"image_id": f"new {n}", "product_id": "new", "price": price, "sample": 0} for n in range(4)]
+        refused("the price of product 'new' is", items=pa.Table.from_pylist(free, ITEMS))
     strange = [{"image_id": f"new {n}", "product_id": "new", "category_id": "zzz", "sample": 0} for n in range(4)]
     refused("not in the category tree", items=pa.Table.from_pylist(strange, ITEMS))
     taken = [{**row, "category_id": "e", "image_id": f"i{number}"} for number, row in enumerate(strange)]

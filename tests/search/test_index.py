@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
 from shoplens.search import files, scan
+from shoplens.search.deltas import Changes, append, load
 from shoplens.search.index import Index, UnknownCategory, UnknownProduct
 from shoplens.search.items import ITEMS, items
 from tests.search.shops import TREE, Hit, Shop, nearest
@@ -90,6 +92,7 @@ def test_items_are_those_of_the_dataset(tmp_path: Path) -> None:
         ]
     products = [
         {"product_id": f"p{p}", "catalog_id": f"c{p}", "title": "t", "price": 10.0 * p, "split": "train"}
+        | {"currency": [" krw", "USD", ""][p]}
         | ({"category_path": ["a", "b"], "category_id": "a/b"} if p else {"category_path": []})
         | ({"attributes": [("size", ["M"])]} if p == 1 else {})
         | {"stock": [0, 5, None][p]}
@@ -100,9 +103,9 @@ def test_items_are_those_of_the_dataset(tmp_path: Path) -> None:
     table = items(dataset, np.array([3, 0, 1]), photo_group=pa.array([None, 7, None], pa.int64()))
     assert table.schema == ITEMS
     assert [tuple(row.values()) for row in table.to_pylist()] == [
-        ("i3", "p1", "c1", "a/b", 10.0, 5, 7, [("size", ["M"])], 3),
-        ("i0", "p2", "c2", "a/b", 20.0, None, None, None, 0),
-        ("i1", "p0", "c0", None, 0.0, 0, None, None, 1),
+        ("i3", "p1", "c1", "a/b", 10.0, "USD", 5, 7, [("size", ["M"])], 3),
+        ("i0", "p2", "c2", "a/b", 20.0, None, None, None, None, 0),
+        ("i1", "p0", "c0", None, 0.0, "KRW", 0, None, None, 1),
     ]
     given = items(dataset, np.array([3, 0, 1]), stock=pa.array([1, None, 2], pa.int64()))
     assert given["stock"].to_pylist() == [None, 2, 1]
@@ -201,6 +204,9 @@ def test_items_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
     refused("disagree about its price", 1, price=77.0)
     refused("disagree about its catalog_id", 1, catalog_id="other")
     refused("not in the category tree", 0, product_id="new", category_id="other")
+    refused("disagree about its currency", 1, currency="EUR")
+    for price in (-7.0, -1e-300, float("inf"), float("-inf"), float("nan")):
+        refused("price of product 'new' is .*: give a number from 0", 0, product_id="new", price=price)
     shop.rows = good[:-1]
     with pytest.raises(ShoplensError, match="9 photos"):
         shop.build(tmp_path / "index")
@@ -248,3 +254,18 @@ def test_no_index_and_other_formats_are_refused(tmp_path: Path) -> None:
     summary.write_text("[]")
     with pytest.raises(ShoplensError, match=r"index.json is damaged"):
         Index.load(tmp_path / "index")
+
+
+def test_an_index_of_an_older_version_has_no_currency(tmp_path: Path) -> None:
+    """Its items, and those of its deltas, lack the column."""
+    index = Shop(9, 12, 20).build(tmp_path / "index")
+    append(tmp_path / "index", Changes(prices={"p1": 3.0}))
+    column = index.items.column_names.index("currency")
+    pq.write_table(index.items.remove_column(column), tmp_path / "index/items.parquet")
+    [delta] = (tmp_path / "index/deltas").iterdir()
+    pq.write_table(pq.read_table(delta).drop_columns("currency"), delta)
+    for opened in (Index.load(tmp_path / "index", verify=False), load(tmp_path / "index", verify=False)):
+        assert opened.items.schema == ITEMS and opened.items["currency"].null_count == 20
+        assert opened.products.main_currency is None
+        priced = opened.products.in_price_range(np.arange(len(opened.products)), 0, None)
+        assert priced.tolist() == (~np.isnan(opened.products.price)).tolist() and priced.any()

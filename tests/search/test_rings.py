@@ -26,6 +26,7 @@ RULES = st.builds(
     in_stock=st.booleans(),
     price_min=st.sampled_from([None, None, 0.0, 3.0]),
     price_max=st.sampled_from([None, None, 6.0, 9.0]),
+    currency=st.sampled_from([None, None, "KRW", "USD", "EUR"]),
     attributes=st.sampled_from([{}, {}, {"color": "red"}, {"color": "blue", "size": "S"}, {"size": "XL"}, {"no": "S"}]),
     seed_catalog=st.booleans(),
     cheapest=st.booleans(),
@@ -53,7 +54,10 @@ def product_rows(index: Index) -> list[dict[str, Any]]:
     rows = list(products.values())
     told = [[row[name] for row in rows] for name in ("catalog_id", "attributes")]
     by_each = [identified(*told, identifiers) for identifiers in (*IDENTIFIERS, Rules().identifiers)]
+    priced = sorted(row["currency"] or "" for row in rows if row["price"] is not None)
+    main = max(dict.fromkeys(priced), key=priced.count, default="")
     for row, *product in zip(rows, *by_each, strict=True):
+        row["main_currency"] = main
         row["product"] = dict(zip((*IDENTIFIERS, Rules().identifiers), product, strict=True))
     return rows
 
@@ -74,6 +78,9 @@ def passes(product: dict[str, Any], rules: Rules, seed: dict[str, Any]) -> bool:
         return False
     if rules.price_max is not None and (price is None or price > rules.price_max):
         return False
+    bounded = rules.price_min is not None or rules.price_max is not None
+    if bounded and (product["currency"] or "") != (rules.currency or product["main_currency"]):
+        return False
     return all(value in said.get(key, []) for key, value in rules.attributes.items())
 
 
@@ -89,10 +96,14 @@ def thing(product: dict[str, Any], rules: Rules) -> Any:
     return of(product, rules), [said.get(key.lower(), set()) for key in rules.variants]
 
 
+def comparable(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return None in (one["price"], other["price"]) or one["currency"] == other["currency"]
+
+
 def rivals(product: dict[str, Any], products: list[dict[str, Any]], rules: Rules, seed: dict[str, Any]) -> list[Any]:
-    """The listings of the same thing that pass, the one to be shown first."""
+    """The listings of the same thing that pass and compare with it, the one to be shown first."""
     same = [other for other in products if thing(other, rules) == thing(product, rules)]
-    same = [other for other in same if passes(other, rules, seed)]
+    same = [other for other in same if passes(other, rules, seed) and comparable(other, product)]
     return sorted(same, key=lambda other: (other["price"] is None, other["price"], other["product_id"]))
 
 

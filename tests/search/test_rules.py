@@ -48,6 +48,27 @@ def test_the_cheapest_in_stock_stands_for_its_catalog(tmp_path: Path) -> None:
     assert list(shown(index, Rules(cheapest=False))) == ["b", "d", "e", "f", "g"]
 
 
+def test_prices_in_different_currencies_are_not_compared(tmp_path: Path) -> None:
+    """35 USD is not cheaper than 39,000 KRW."""
+    won, dollar = {"catalog_id": "c", "currency": "KRW"}, {"catalog_id": "c", "currency": "USD"}
+    index = shop_of(
+        tmp_path / "index",
+        {"price": 5.0, "currency": "KRW"},
+        {**won, "price": 39_000.0},
+        {**won, "price": 42_000.0},
+        {**dollar, "price": 35.0},
+        {**dollar},
+        {"catalog_id": "c", "price": 20.0},
+        {"catalog_id": "d", "currency": "USD"},
+    )
+    assert index.products.main_currency == "KRW"
+    assert shown(index) == {"b": ("cheapest",), "d": ("cheapest",), "f": ("cheapest",), "g": ()}
+    assert list(shown(index, Rules(price_max=50_000))) == ["b"]
+    assert list(shown(index, Rules(price_max=50_000, currency="USD"))) == ["d"]
+    assert list(shown(index, Rules(price_min=36, currency="USD"))) == []
+    assert list(shown(index, Rules(price_min=0, currency="JPY"))) == []
+
+
 def test_sizes_and_quantities_are_different_things(tmp_path: Path) -> None:
     """Unless the shop names other attributes; one that gives no size is a thing of its own."""
     index = shop_of(
@@ -109,5 +130,7 @@ def test_wrong_settings_are_refused() -> None:
         validate(Rules, {"component_caps": 4}, "rules")
     with pytest.raises(ConfigError, match="names nothing"):
         validate(Rules, {"identifiers": [["gtin"], []]}, "rules")
+    with pytest.raises(ConfigError, match="currency"):
+        validate(Rules, {"currency": "won"}, "rules")
     with pytest.raises(ConfigError, match="component_cap"):
         validate(Rules, {"component_cap": 0}, "rules")

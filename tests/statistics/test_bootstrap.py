@@ -11,9 +11,9 @@ from shoplens.statistics.bootstrap import (
     between_scale,
     draw,
     interval,
+    interval_of_draws,
     mean_of,
     paired_difference,
-    percentiles,
     ratio,
     ratio_intervals,
 )
@@ -40,6 +40,23 @@ def test_interval_covers_the_true_mean_as_often_as_it_says() -> None:
         naive_hits += abs(a.mean() - 0.5) <= half
     assert 0.90 <= hits / runs <= 0.98
     assert naive_hits / runs < hits / runs - 0.05, "queries of one group are not independent"
+
+
+@pytest.mark.parametrize("n_groups", [2, 3, 5, 8, 12])
+def test_few_groups_have_intervals_as_wide_as_students(n_groups: int) -> None:
+    """For normal groups of one size, Student's interval of their means is exact."""
+    rng = np.random.default_rng(n_groups)
+    values = 10 * rng.normal(size=(250, n_groups))
+    found = np.array([interval(row, np.arange(n_groups), seed, resamples=1000) for seed, row in enumerate(values)])
+    half = stats.sem(values, axis=1) * stats.t.ppf(0.975, n_groups - 1)
+    covered = (found[:, 0] <= 0) & (found[:, 1] >= 0)
+    assert 0.91 <= covered.mean() <= 0.99
+    assert np.median((found[:, 1] - found[:, 0]) / (2 * half)) == pytest.approx(1.06, abs=0.07)
+
+
+def test_intervals_of_shares_are_shares() -> None:
+    assert interval(np.array([0.0, 1.0]), np.arange(2)) == (0, 1)
+    assert paired_difference(np.array([0.0, 1.0]), np.array([1.0, 0.0]), np.arange(2)) == (0, -1, 1)
 
 
 def test_paired_difference_covers_and_is_narrower_than_unpaired() -> None:
@@ -76,7 +93,7 @@ def test_one_group_says_nothing() -> None:
     assert math.isnan(low) and math.isnan(high)
 
 
-def test_ratio_intervals_of_a_mean_are_its_percentiles() -> None:
+def test_ratio_intervals_of_a_mean_are_its_interval() -> None:
     a, _, groups = _shop(np.random.default_rng(3), 30)
     assert ratio_intervals(a, np.ones(len(a)), groups * 3 - 5, 7)[0] == pytest.approx(interval(a, groups, 7))
 
@@ -128,7 +145,7 @@ def test_a_mean_as_a_statistic_has_the_interval_of_the_mean() -> None:
     a, _, groups = _shop(np.random.default_rng(3), 60)
     statistic = ratio(a, np.ones(len(a)), groups, np.arange(60))
     assert statistic.value == pytest.approx(a.mean())
-    low, high = percentiles(draw(statistic, resamples=4000))
+    low, high = interval_of_draws(draw(statistic, resamples=4000), 60)
     assert (low, high) == pytest.approx(interval(a, groups), abs=0.01)
     doubled = mean_of([statistic, statistic])
     assert (doubled.value, doubled.n) == (pytest.approx(a.mean()), 2 * len(a))
@@ -146,8 +163,8 @@ def test_draws_lie_around_the_value_within_its_range() -> None:
 
 
 def test_what_half_of_the_draws_leave_undefined_has_no_interval() -> None:
-    assert np.isnan(percentiles(np.array([np.nan, np.nan, 0.5, 0.6]))).all()
-    assert percentiles(np.array([np.nan, 0.5, 0.5, 0.5])) == (0.5, 0.5)
+    assert np.isnan(interval_of_draws(np.array([np.nan, np.nan, 0.5, 0.6]), 9)).all()
+    assert interval_of_draws(np.array([np.nan, 0.5, 0.5, 0.5]), 9) == (0.5, 0.5)
 
 
 def test_a_figure_that_is_no_share_keeps_its_own_range() -> None:
@@ -155,6 +172,6 @@ def test_a_figure_that_is_no_share_keeps_its_own_range() -> None:
     distances = np.random.default_rng(0).uniform(5, 30, 30)
     mean = ratio(distances, np.ones(30), group, group)
     unlimited = draw(Statistic(mean.value, 30, group, mean.under, (0, np.inf)))
-    low, high = percentiles(unlimited)
+    low, high = interval_of_draws(unlimited, 30)
     assert low < mean.value < high < 30 and unlimited.mean() == pytest.approx(mean.value)
     assert (draw(mean) == 1).all(), "a share ends at 1"

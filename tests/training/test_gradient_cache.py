@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from shoplens.errors import ShoplensError
@@ -18,6 +18,7 @@ from shoplens.objectives.contrastive import ObjectiveConfig, contrastive
 from shoplens.recipes.base import Batch
 from shoplens.training import gradient_cache as streams
 from tests.training.conftest import MakeRecipe
+from tests.workers import together
 
 CPU = torch.device("cpu")
 ROWS, STEPS = 24, 5
@@ -147,7 +148,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_workers_in_streams_train_as_one_does_at_once(tmp_path: Path) -> None:
-    multiprocessing.spawn(_rank, (2, str(tmp_path)), nprocs=2)
+    together(_rank, 2, 2, str(tmp_path))
     torch.manual_seed(0)
     at_once = trained(Pair(0.0), {}, slice(None), with_graph=True)
     for rank in range(2):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from shoplens.errors import ShoplensError
+from shoplens.nn.towers import TextTower, TextTowerConfig
 from shoplens.recipes.schedule import TrainingConfig
 from shoplens.training import loop
 from shoplens.training.batches import MicroBatches
@@ -106,3 +107,30 @@ def test_weights_that_a_library_spares_do_not_decay() -> None:
     assert "image.blocks.0.mlp.fc1.weight" in decayed
     assert all(group["lr"] == pytest.approx(0.5e-3) for group in groups)
     assert not math.isnan(sum(p.numel() for group in groups for p in group["params"]))
+
+
+def test_position_embeddings_of_text_towers_do_not_decay() -> None:
+    """transformers has no list of such weights; a plain rule by dimensions would decay them."""
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    configs = {
+        "bert": {"model_type": "bert", **shape},
+        "clip": {"model_type": "clip_text_model", "eos_token_id": 2, **shape},
+        "siglip": {"model_type": "siglip_text_model", **shape},
+    }
+    towers = {
+        name: TextTower(TextTowerConfig(config=config, max_tokens=8), vocab_size=40, dim=4)
+        for name, config in configs.items()
+    }
+    model = nn.ModuleDict(
+        {**towers, "norm": nn.LayerNorm((2, 3)), "scale": nn.ParameterDict({"bias": torch.ones(2, 2)})}
+    )
+    decayed = {id(p) for g in loop.parameter_groups(model, TrainingConfig()) if g["weight_decay"] for p in g["params"]}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in decayed}
+    assert {name for name in names if "position" in name or name.startswith(("norm", "scale"))} == set()
+    assert sum("position" in name for name, _ in model.named_parameters()) == 3
+    matrices = {
+        f"{place}.weight"
+        for place, part in model.named_modules()
+        if isinstance(part, nn.Linear | nn.Embedding) and "position" not in place
+    }
+    assert names == matrices

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 
 from shoplens.recipes.eclip import EclipRecipe
 from shoplens.sampling.mined import Mined
 from shoplens.training import mining
 from shoplens.training.batches import plan_of
 from tests.training.conftest import MakeRecipe
+from tests.workers import together
 
 EPOCH = 2
 SETTINGS = ("negatives=mined", "training.epochs=4", "mined_negatives={start_epoch: 2, negatives: 5, ceiling: 0.9}")
@@ -163,7 +164,7 @@ def _rank(rank: int, world: int, recipe: SameSamples, folder: Path) -> None:
 @pytest.mark.slow
 def test_two_workers_gather_the_rows_of_one_in_order(small_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = SameSamples(small_recipe(*SETTINGS).config)
-    multiprocessing.spawn(_rank, (2, recipe, tmp_path), nprocs=2)
+    together(_rank, 2, 2, recipe, tmp_path)
     gathered = np.load(mining.mined_file(tmp_path, EPOCH))
     assert gathered.shape[1] == len(recipe.samples) - 1
     for found, expected in zip(gathered, encoded(recipe, built(recipe)), strict=True):

@@ -24,7 +24,8 @@ def up(
 ) -> None:
     """Starts Ray, MLflow and the Serve applications of a cluster file, and waits until they are healthy.
 
-    On a running cluster it deploys what changed: the `serve:` section of the file, and the applications' code.
+    On a running cluster it deploys what changed: the `serve:` section of the file, and the applications' code. Without
+    a file it also names the platforms of other cluster files that run here.
 
     Example:
 
@@ -34,6 +35,8 @@ def up(
     from shoplens.cluster.file import current
 
     cluster = current(cluster_file)
+    if cluster_file is None:
+        _say_others(lifecycle.others(cluster))
     with progress() as report:
         lifecycle.up(cluster, report, wait)
     _print_status(cluster)
@@ -50,14 +53,15 @@ def status(cluster_file: ClusterFile = None) -> None:
     """
     from shoplens.cluster.file import current
 
-    if not _print_status(current(cluster_file)):
+    if not _print_status(current(cluster_file, check_serve=False)):
         raise typer.Exit(1)
 
 
 def down(cluster_file: ClusterFile = None) -> None:
     """Stops what `shoplens up` started. Datasets, runs, models and logs stay.
 
-    On a Ray cluster that `shoplens up` did not start, it deletes the Serve applications and leaves Ray running.
+    On a Ray cluster that `shoplens up` did not start, it deletes the Serve applications and leaves Ray running. If
+    nothing of the file runs, it names the platforms of other cluster files that do.
 
     Example:
 
@@ -67,10 +71,15 @@ def down(cluster_file: ClusterFile = None) -> None:
     from shoplens.cluster.file import current
     from shoplens.cluster.state import log_dir
 
-    cluster = current(cluster_file)
+    cluster = current(cluster_file, check_serve=False)
     with progress() as report:
         stopped = lifecycle.down(cluster, report)
-    console.print(Text(f"stopped; logs stay in {log_dir(cluster)}" if stopped else "nothing is running"))
+    if stopped:
+        console.print(Text(f"stopped; logs stay in {log_dir(cluster)}"))
+    else:
+        console.print(Text(f"nothing of {_short(cluster.file)} is running"))
+    if cluster_file is None or not stopped:
+        _say_others(lifecycle.others(cluster), " Stop it: shoplens down {}")
 
 
 def manifests(
@@ -90,6 +99,12 @@ def manifests(
     print(render(current(cluster_file)), end="")
 
 
+def _say_others(files: list[str], then: str = "") -> None:
+    for file in files:
+        short = _short(Path(file))
+        console.print(Text(f"a platform of another cluster file runs here: {short}.{then.format(short)}"))
+
+
 def _print_status(cluster: Cluster) -> bool:
     """Prints the table. Returns whether everything is up."""
     from shoplens.cluster import lifecycle
@@ -102,6 +117,7 @@ def _print_status(cluster: Cluster) -> bool:
         table.add_row(part.name, Text(part.health, style=colours[part.health]), part.address, Text(part.message))
     console.print(Text(f"{cluster.name}  {cluster.file}", style="bold"))
     console.print(table)
+    _say_others(lifecycle.others(cluster))
     running = {part.name: part.health in ("up", "elsewhere") for part in parts}
     champions = _champions(cluster) if running["MLflow"] else {}
     for name, version in champions.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from shoplens.cli.options import AliasOption, ClusterOption, DryRunOption, Model
 from shoplens.cli.terminal import console
 
 if TYPE_CHECKING:
+    from shoplens.cluster.file import Cluster
     from shoplens.evaluation.results import Evaluation
     from shoplens.registry.versions import ModelVersion
 
@@ -60,12 +62,17 @@ def promote(
     """
     from shoplens.cluster.file import attach
 
-    attach(cluster)
+    platform = attach(cluster)
     from shoplens.registry.promotion import gates_of
     from shoplens.registry.promotion import promote as decide
+    from shoplens.registry.runs import client
     from shoplens.registry.versions import resolve
 
     candidate = resolve(f"{name}/{version}")
+    if _needs_index(candidate, alias, platform):
+        data = dataset or client().get_run(candidate.run_id).data.tags.get("dataset_path", "DIR")
+        command = f"python -m workloads.build_index --model {candidate} dataset={data}"
+        console.print(Text(f"{candidate} has no index, and search is on: it is served once you run {command}"))
     with console.status(Text(f"evaluating {candidate}")):
         decision = decide(
             name,
@@ -81,6 +88,22 @@ def promote(
     console.print(Text(str(decision)))
     if decision.gate == "failed":
         raise typer.Exit(2)
+
+
+def _needs_index(version: ModelVersion, alias: str, cluster: Cluster) -> bool:
+    """Whether an application of the cluster file would search with the version, and the version has no index.
+
+    A version without a list of capabilities embeds photos.
+    """
+    capabilities = json.loads(version.tags.get("capabilities", '["embed_image"]'))
+    if "index" in version.tags or not any(name.startswith("embed_") for name in capabilities):
+        return False
+    for application in cluster.serve_config["applications"]:
+        args = application.get("args") or {}
+        named = not args.get("models") or version.name in args["models"]
+        if args.get("search", True) and args.get("alias", "champion") == alias and named:
+            return True
+    return False
 
 
 def _evaluate(version: ModelVersion, dataset: str, split: str) -> Evaluation:

@@ -175,13 +175,16 @@ class Cluster(Config):
         return self
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Cluster:
-        """Reads and checks a cluster file, the `serve:` section included.
+    def load(cls, path: str | os.PathLike[str], *, check_serve: bool = True) -> Cluster:
+        """Reads and checks a cluster file.
+
+        check_serve   check the `serve:` section against Ray Serve's schema, which takes a second or two to import. What
+                      deploys it needs the check.
 
         Raises ConfigError with one line for every mistake: the key, what is wrong, and the nearest known key.
         """
         cluster = validate(cls, read_yaml(Path(path)), str(path))
-        faults = list(serve_faults(cluster.serve))
+        faults = list(serve_faults(cluster.serve)) if check_serve or not _has_shape(cluster.serve) else []
         if faults:
             raise ConfigError("\n".join([f"{path} cannot be used:", *(f"  {fault}" for fault in faults)]))
         cluster._file = Path(path).resolve()
@@ -270,10 +273,20 @@ class Cluster(Config):
         }
 
 
-def current(file: str | os.PathLike[str] | None = None) -> Cluster:
+def _has_shape(serve: Mapping[str, Any]) -> bool:
+    """Whether a `serve:` section has what `serve_config` and `status` read of it, in the right types."""
+    options, applications = serve.get("http_options") or {}, serve.get("applications", [])
+    return (
+        isinstance(options, Mapping)
+        and isinstance(applications, list)
+        and all(isinstance(one, Mapping) and isinstance(one.get("name", ""), str) for one in applications)
+    )
+
+
+def current(file: str | os.PathLike[str] | None = None, *, check_serve: bool = True) -> Cluster:
     """The cluster of `file`, else of the environment variable SHOPLENS_CLUSTER, else of `clusters/local.yaml`.
 
-    That file is searched in the working directory and its parents, then in the checkout of shoplens.
+    `check_serve` as in `Cluster.load`. That file is searched in the working directory and its parents, then in the checkout of shoplens.
     """
     if file is None:
         file = os.environ.get("SHOPLENS_CLUSTER")
@@ -281,12 +294,12 @@ def current(file: str | os.PathLike[str] | None = None) -> Cluster:
         here = Path.cwd()
         near = (folder / DEFAULT_FILE for folder in (here, *here.parents, CHECKOUT))
         file = next((path for path in near if path.is_file()), DEFAULT_FILE)
-    return Cluster.load(file)
+    return Cluster.load(file, check_serve=check_serve)
 
 
 def attach(file: str | os.PathLike[str] | None = None) -> Cluster:
     """Points this process at the cluster's MLflow and storage. Environment variables that are set stay as they are."""
-    cluster = current(file)
+    cluster = current(file, check_serve=False)
     for name, value in {**cluster.environment, "SHOPLENS_CLUSTER": str(cluster.file)}.items():
         os.environ.setdefault(name, value)
     return cluster
@@ -295,4 +308,4 @@ def attach(file: str | os.PathLike[str] | None = None) -> Cluster:
 def train_workers() -> TrainWorkers:
     """The `train:` section of the cluster file in SHOPLENS_CLUSTER; the defaults if that is not set."""
     file = os.environ.get("SHOPLENS_CLUSTER")
-    return Cluster.load(file).train if file else TrainWorkers()
+    return Cluster.load(file, check_serve=False).train if file else TrainWorkers()

@@ -20,7 +20,7 @@ from shoplens.cluster.deploy import (
 )
 from shoplens.cluster.file import Cluster
 from shoplens.cluster.ports import answers
-from shoplens.cluster.processes import stop
+from shoplens.cluster.processes import running_files, stop
 from shoplens.cluster.servers import start_servers
 from shoplens.cluster.state import State, locked
 
@@ -65,6 +65,11 @@ def down(cluster: Cluster, report: Report = lambda line: None) -> bool:
             delete_applications(cluster)
         stop(cluster, state, list(state.processes), report)
         return True
+
+
+def others(cluster: Cluster) -> list[str]:
+    """The cluster files of other platforms that this user runs on this machine, sorted."""
+    return sorted(running_files() - {str(cluster.file)})
 
 
 def status(cluster: Cluster) -> list[Part]:

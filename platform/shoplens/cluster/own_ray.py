@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shoplens.cluster.quiet import quieten
+from shoplens.cluster.quiet import quiet_start, quieten
 
 
 @contextmanager
@@ -17,7 +17,8 @@ def own_ray() -> Iterator[None]:
     quieten()
     ours = not ray.is_initialized()
     if ours:
-        ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        with quiet_start() as shown:
+            ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=shown)
     try:
         yield
     finally:

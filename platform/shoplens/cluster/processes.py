@@ -19,6 +19,8 @@ from shoplens.cluster.state import Started, State, is_alive, log_dir
 
 MARK = "SHOPLENS_MARK"
 """Environment variable that tells which `up` a process comes from: `State.mark`, then `/ray` or `/mlflow`."""
+FILE = "SHOPLENS_CLUSTER"
+"""Environment variable with the cluster file that a process belongs to."""
 STOP_SECONDS = 30
 LEFTOVER_SECONDS = 5
 
@@ -63,6 +65,16 @@ def stop(cluster: Cluster, state: State, names: list[str], report: Report) -> No
         state.write(cluster)
     else:
         State.delete(cluster)
+
+
+def running_files() -> set[str]:
+    """The cluster files whose Ray or MLflow, started by `up`, runs on this machine for this user."""
+    found = set()
+    for process in psutil.process_iter(["uids", "environ"]):
+        uids, environment = process.info["uids"], process.info["environ"] or {}
+        if uids is not None and uids.real == os.getuid() and MARK in environment and FILE in environment:
+            found.add(environment[FILE])
+    return found
 
 
 def _send(signal: Literal["terminate", "kill"], targets: set[psutil.Process], seconds: float) -> set[psutil.Process]:

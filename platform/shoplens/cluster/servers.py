@@ -15,7 +15,7 @@ from pathlib import Path
 from shoplens.cluster import ClusterError, Report, loopback
 from shoplens.cluster.file import Cluster
 from shoplens.cluster.ports import answers, check_ports, free_block, free_port
-from shoplens.cluster.processes import MARK, spawn, stop
+from shoplens.cluster.processes import FILE, MARK, spawn, stop
 from shoplens.cluster.state import Started, State, log_dir
 
 TEMP_PREFIX = "shoplens-"
@@ -75,6 +75,7 @@ def _start_mlflow(cluster: Cluster, mark: str) -> Started:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        FILE: str(cluster.file),
         MARK: mark,
     }
     return spawn(command, environment, log_dir(cluster) / "mlflow.log", folder)
@@ -107,7 +108,7 @@ def _ray_environment(cluster: Cluster, temp_dir: Path) -> dict[str, str]:
         **inherited,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(cluster.root), os.environ.get("PYTHONPATH")])),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "SHOPLENS_CLUSTER": str(cluster.file),
+        FILE: str(cluster.file),
         "RAY_API_SERVER_ADDRESS": cluster.dashboard,
         "RAY_AUTH_MODE": "disabled",
         **loopback.head_environment(),

@@ -298,8 +298,9 @@ def refine_as_reference(table: TopicProducts, names: Sequence[str], *, least: in
         liked = table.counted[rows]
         if len(rows) < least or len(np.unique(liked)) < 2 or (liked == 0).sum() < 5:
             continue
+        rows = rows[:75] if len(rows) > 100 else rows
         claimed.update(table.product[rows].tolist())
-        kept.append(rows[:75] if len(rows) > 100 else rows)
+        kept.append(rows)
     return table.keep(np.concatenate(kept) if kept else np.zeros(0, np.int64))
 
 

@@ -29,10 +29,10 @@ AS_ONE_TEXT = ("name", "season", "cat1", "cat2", "cat3", "cat4", "kwds", "desc")
 CUT_FIRST = ("desc", "kwds", "name", "cat4", "cat3", "cat2", "cat1", "season")
 WORDS = {
     "any": re.compile(r"(?:\d+[.,])*[^\W_]+"),
-    "reference": re.compile(r"[A-Za-z0-9\uac00-\ud787\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff]+"),
+    "reference": re.compile(r"[a-zA-Z0-9가-\ud787ㄱ-ㅎㅏ-ㅣぁ-ゔァ-ヴー々〆〤一-龥]+"),
 }
-"""`any` keeps letters and digits of every script, and decimal numbers whole. `reference` misses the last 28 Hangul
-syllables."""
+"""`any` keeps letters and digits of every script, and decimal numbers whole. `reference` is the reference implementation's
+set: it misses the last 28 Hangul syllables and rare Chinese characters."""
 
 
 REFERENCE = {

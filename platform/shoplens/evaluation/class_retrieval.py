@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from shoplens.evaluation.metrics import TIE
 from shoplens.evaluation.ranking import Retrieval, members
 
 
@@ -13,7 +14,8 @@ def class_retrieval(vectors: np.ndarray, label: np.ndarray, items: np.ndarray | 
     vectors  [n, d], compared by inner product
     label    int64 [n] class of each photo; a photo of a negative class is in the gallery but is no query
     items    [n, d] the same photos as gallery items, if these have other vectors: `hyperbolic.lift_items` of points
-             whose `lift_queries` are `vectors`; both float64, because scores within `metrics.TIE` count as equal
+             whose `lift_queries` are `vectors`; both float64. Scores of lifted points count as equal within `TIE` of
+             their scale, the mean squared length without the last number, since it may be much less than 1.
 
     The query is left out by its place, not as the best hit: a copy of it is right if it has the same class, and
     wrong otherwise. A photo alone in its class is no query and counts in `n_without_answer`.
@@ -32,4 +34,5 @@ def class_retrieval(vectors: np.ndarray, label: np.ndarray, items: np.ndarray | 
         query_owner=asked,
         left_out=members(photos, len(photos)),
         n_without_answer=len(photos) - len(asked),
+        tie=TIE if items is None else TIE * min(1.0, float(np.square(vectors[:, :-1]).sum(axis=1).mean())),
     )

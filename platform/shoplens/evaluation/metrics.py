@@ -13,13 +13,13 @@ from scipy import stats
 TIE = 1e-6
 
 
-def wrong_before(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+def wrong_before(right: np.ndarray, wrong: np.ndarray, tie: float = TIE) -> np.ndarray:
     """Number of `wrong` scores that rank before each of the `right` scores, best right score first, int64 [r].
 
-    `wrong` must be ascending. Its -inf entries never count.
+    `wrong` must be ascending. Its -inf entries never count. Scores closer than `tie` count as equal.
     """
     ordered = -np.sort(-np.asarray(right))
-    return len(wrong) - np.searchsorted(wrong, ordered - np.asarray(TIE, ordered.dtype), side="left")
+    return len(wrong) - np.searchsorted(wrong, ordered - np.asarray(tie, ordered.dtype), side="left")
 
 
 def recall_at(k: int, first: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from shoplens.errors import ShoplensError
 from shoplens.evaluation.metrics import TIE, average_precision, map_at_r, wrong_before
 
 SCORES_AT_ONCE = 1 << 24
@@ -20,7 +21,8 @@ class Retrieval:
     Gallery item j is right for query i if `right[query_key[i], j]`. Item j is left out of i's gallery if
     `left_out[query_owner[i], j]`, right or wrong. If `query_category` is given, wrong items of other categories than the
     query's are left out too. Every query has a right item that is not left out. `query_row` and `gallery_row` are the
-    rows of the photo, text or product behind each query and item. `group` is the query's bootstrap group.
+    rows of the photo, text or product behind each query and item. `group` is the query's bootstrap group. Scores closer
+    than `tie` count as equal.
     """
 
     queries: np.ndarray
@@ -35,6 +37,13 @@ class Retrieval:
     query_category: np.ndarray | None = None
     gallery_category: np.ndarray | None = None
     n_without_answer: int = 0
+    tie: float = TIE
+
+    def __post_init__(self) -> None:
+        """Raises ShoplensError if a vector is not finite: a comparison with nan would favour the model."""
+        for vectors in (self.queries, self.gallery):
+            if not np.isfinite(vectors).all():
+                raise ShoplensError("the model gives vectors that are not finite: its training diverged")
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -58,7 +67,7 @@ def rank(task: Retrieval) -> Ranks:
     for rows, scores, right, left_out in _blocks(task, np.arange(m)):
         wrong = np.sort(np.where(right | left_out, -np.inf, scores), axis=1)
         for i, row in enumerate(rows):
-            before = wrong_before(scores[i, right[i]], wrong[i])
+            before = wrong_before(scores[i, right[i]], wrong[i], task.tie)
             ranks.first[row] = before[0]
             ranks.average_precision[row] = average_precision(before)
             ranks.map_at_r[row] = map_at_r(before)
@@ -84,7 +93,7 @@ def nearest(task: Retrieval, queries: np.ndarray, k: int) -> list[Answers]:
     answers = []
     for rows, scores, right, left_out in _blocks(task, np.asarray(queries, dtype=np.int64)):
         scores = np.where(left_out, -np.inf, scores)
-        order = np.argsort(np.where(right, TIE, 0) - scores, axis=1, kind="stable")
+        order = np.argsort(np.where(right, task.tie, 0) - scores, axis=1, kind="stable")
         for i, row in enumerate(rows):
             items = order[i, : min(k, int((~left_out[i]).sum()))]
             place = int(np.argmax(right[i, order[i]]))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
@@ -21,6 +22,8 @@ from shoplens.evaluation.embedded import MODALITY_TITLES, Modality
 from shoplens.evaluation.leaks import warning
 from shoplens.evaluation.results import Evaluation, Metric
 
+FEW_GROUPS = 20
+"""The page warns of intervals over fewer groups."""
 THUMBNAIL = 150
 """Longest side of the pictures, pixels."""
 
@@ -88,6 +91,7 @@ def render(
         counts=about.get("counts", {}),
         notes=about.get("notes", {}),
         without_answer={title: n for title, n in titled("queries_without_answer").items() if n},
+        few_groups=_few_groups(evaluation),
         leak=warning(about.get("leaks")),
         near=near,
         tasks=tables.tasks,
@@ -111,6 +115,17 @@ def render(
         lift=_lift,
         known=lambda value: value is not None and not math.isnan(value),
     )
+
+
+def _few_groups(evaluation: Evaluation) -> dict[str, int]:
+    """Task title -> number of bootstrap groups, where intervals rest on fewer than `FEW_GROUPS`."""
+    found: dict[str, int] = {}
+    for name, metric in evaluation.metrics.items():
+        n = len(np.unique(evaluation.groups[name])) if name in evaluation.groups else 0
+        if 1 < n < FEW_GROUPS:
+            title = metric.task_title or name.rpartition("/")[0] or name
+            found[title] = min(n, found.get(title, n))
+    return found
 
 
 @dataclass(frozen=True)

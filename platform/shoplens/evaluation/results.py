@@ -16,7 +16,7 @@ import numpy as np
 
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.embedded import Modality
-from shoplens.statistics.bootstrap import Statistic, draw, intervals, percentiles
+from shoplens.statistics.bootstrap import Statistic, draw, interval_of_draws, intervals
 
 FORMAT_VERSION = 1
 HEADLINES = 3
@@ -114,7 +114,10 @@ class Evaluation:
         for names in _of_one_grouping(groups, outcomes):
             columns = np.stack([outcomes[name] for name in names], axis=1)
             spans |= dict(zip(names, intervals(columns, groups[names[0]], seed), strict=True))
-        spans |= {name: percentiles(drawn) for name, drawn in draws.items()}
+        for name, drawn in draws.items():
+            lowest, highest = statistics[name].limits
+            limits = (lowest if (drawn < 0).any() else max(lowest, 0.0), highest)
+            spans[name] = interval_of_draws(drawn, len(np.unique(groups[name])), limits=limits)
         metrics = {
             name: Metric(
                 float(value),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from shoplens.errors import ShoplensError
 from shoplens.evaluation.metrics import TIE, chance_recall, recall_at
 from shoplens.evaluation.ranking import Retrieval, rank
 from shoplens.evaluation.results import Findings, MetricInfo
@@ -44,7 +45,7 @@ class CandidateList:
 
 
 def ranking_figures(scores: np.ndarray, liked: np.ndarray) -> dict[str, float]:
-    """The figures of one list [n]. Its *best* item is the one that shoppers liked most.
+    """The figures of one list [n]. Raises ShoplensError if a score is not finite. Its *best* item is the one that shoppers liked most.
 
     mrr         1 / (rank of the best item by score)
     topN_top1   the first item by score is among the N most liked (CLIK's Topn-Top1)
@@ -52,6 +53,8 @@ def ranking_figures(scores: np.ndarray, liked: np.ndarray) -> dict[str, float]:
     ndcg@k      gain is `liked`, discounted by rank (Järvelin & Kekäläinen 2002; ties: McSherry & Najork 2008)
     """
     n = len(scores)
+    if not np.isfinite(scores).all():
+        raise ShoplensError("the model gives scores that are not finite: its training diverged")
     ahead, tied = _places(scores, TIE)
     better, equal = _places(liked, 0.0)
     best = better == 0

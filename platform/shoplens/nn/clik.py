@@ -111,12 +111,12 @@ def attend(query: Tensor, bank: Tensor, allowed: Tensor, temperature: Tensor | f
     query     unit rows [G, dim]
     bank      unit rows [size, dim]
     allowed   bool [G, size]; a query without an allowed row gets zeros
-    nearest   attend to this many nearest rows only; 0: to all
+    nearest   attend to this many nearest rows only, of equally near ones to the first; 0: to all
     """
     scores = (query @ bank.T / temperature).masked_fill(~allowed, -torch.inf)
     if nearest and nearest < scores.shape[1]:
-        kth = scores.topk(nearest, dim=1).values[:, -1:]
-        scores = scores.masked_fill(scores < kth, -torch.inf)
+        farther = scores.argsort(dim=1, descending=True, stable=True)[:, nearest:]
+        scores = scores.scatter(1, farther, -torch.inf)
     weights = scores.softmax(1).where(allowed.any(1, keepdim=True), 0)
     return Attended(functional.normalize(weights @ bank, dim=1), weights)
 

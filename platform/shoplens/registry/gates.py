@@ -12,7 +12,7 @@ from shoplens.config import Config
 from shoplens.errors import ShoplensError
 from shoplens.evaluation.results import Evaluation
 from shoplens.schema import Split
-from shoplens.statistics.bootstrap import paired_difference, percentiles
+from shoplens.statistics.bootstrap import interval_of_draws, paired_difference
 
 _ROUNDING = 1e-12
 
@@ -138,7 +138,8 @@ def _compare(name: str, candidate: Evaluation, holder: Evaluation) -> tuple[floa
             f"the two evaluations of {name} were made over different queries: evaluate both models again"
         )
     if name in candidate.draws:
-        low, high = percentiles(candidate.draws[name] - holder.draws[name])
+        drawn = candidate.draws[name] - holder.draws[name]
+        low, high = interval_of_draws(drawn, len(np.unique(candidate.groups[name])))
         return holder.metrics[name].value, candidate.metrics[name].value - holder.metrics[name].value, low, high
     return holder.metrics[name].value, *paired_difference(
         candidate.outcomes[name], holder.outcomes[name], candidate.groups[name]

@@ -34,6 +34,8 @@ from shoplens.errors import ShoplensError
 from shoplens.registry import provenance
 
 log = logging.getLogger(__name__)
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 MAX_BUFFERED = 500_000
 """Points that a `MetricLog` keeps while the server is away; further points are counted as lost."""
@@ -76,7 +78,7 @@ def _unreachable(uri: str) -> str | None:
     if not uri.startswith(("http://", "https://")):
         return None
     try:
-        httpx.get(f"{uri.rstrip('/')}/health", timeout=5)
+        httpx.get(f"{uri.rstrip('/')}/health", timeout=5, verify=uri.startswith("https"))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return str(error) or type(error).__name__
     return None

@@ -1,4 +1,8 @@
-"""Model versions in the MLflow registry: registered as pyfuncs, resolved by reference, downloaded into a cache."""
+"""Model versions in the MLflow registry: registered as pyfuncs, resolved by reference, downloaded into a cache.
+
+Only `register` needs what a package is made of. It imports that (torch) itself, so that commands which read the registry
+start at once.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +17,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient, MlflowException
 from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion as RegisteredVersion
-from mlflow.models import Model
-from safetensors import SafetensorError, safe_open
 
 from shoplens.errors import ShoplensError
-from shoplens.evaluation.heads import extractor
-from shoplens.packages.capabilities import EXTRACT_ATTRIBUTES
-from shoplens.packages.model import FILES, PackagedModel, class_of, read_config
 from shoplens.registry.runs import client
-from shoplens.registry.signature import columns, signature
+
+if TYPE_CHECKING:
+    from shoplens.packages.model import PackagedModel
 
 SUFFIXES = frozenset({".safetensors", ".json", ".md", ".txt", ".yaml", ".model", ".png", ".jpg"})
 """Suffixes of the files that a package may hold. None of them can carry code, as a pickle can."""
@@ -76,6 +78,10 @@ def register(
     Raises ShoplensError if a file is missing, the weights are not safetensors, or a file has a suffix that is not in
     `SUFFIXES`.
     """
+    from mlflow.models import Model
+
+    from shoplens.registry.signature import columns, signature
+
     folder = Path(folder)
     checksums, kind = _checked(folder)
     tracking = client(tracking_uri)
@@ -212,6 +218,10 @@ def package_digest(checksums: Mapping[str, str]) -> str:
 
 
 def _checked(folder: Path) -> tuple[dict[str, str], type[PackagedModel]]:
+    from safetensors import SafetensorError, safe_open
+
+    from shoplens.packages.model import FILES, class_of, read_config
+
     kind = class_of(read_config(folder), folder)
     missing = [name for name in (*FILES, *kind.files) if not (folder / name).is_file()]
     if missing:
@@ -233,6 +243,9 @@ def _checked(folder: Path) -> tuple[dict[str, str], type[PackagedModel]]:
 
 def _capabilities(folder: Path, kind: type[PackagedModel]) -> list[str]:
     """Names: those of the class, and attributes if the package has heads for them."""
+    from shoplens.evaluation.heads import extractor
+    from shoplens.packages.capabilities import EXTRACT_ATTRIBUTES
+
     heads = [EXTRACT_ATTRIBUTES] if (folder / extractor.FOLDER).is_dir() else []
     return [capability.name for capability in (*kind.capabilities, *heads)]
 

@@ -24,12 +24,14 @@ from filelock import FileLock
 from shoplens.errors import ShoplensError
 from shoplens.search import files
 from shoplens.search.index import Index
-from shoplens.search.items import ITEMS, category_ranges, depth_first
+from shoplens.search.items import ITEMS, category_ranges, conform, depth_first
 from shoplens.search.products import Products, run_starts
 from shoplens.search.storage import Vectors, check_range, encode, longest
 
 DELTA = pa.schema([("what", pa.string()), *ITEMS, ("vector", pa.list_(pa.float32()))])
-"""One row a change, applied in this order. `what` is `remove`, `add` (one row a photo), `price` or `stock`."""
+"""One row a change, applied in this order. `what` is `remove`, `add` (one row a photo), `price` or `stock`. Deltas of
+older versions have no currency."""
+_WITHOUT_CURRENCY = DELTA.remove(DELTA.get_field_index("currency"))
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Changes:
     removed         product ids
     items           `ITEMS` of new products, or of products that replace those of the same id, one row a photo
     vectors         float32 [photos, d] of `items`
-    prices, stocks  by product id; None: no longer known
+    prices, stocks  by product id; None: no longer known. A price is in the currency that the product has.
     """
 
     removed: Sequence[str] = ()
@@ -126,7 +128,7 @@ def compact(folder: str | os.PathLike[str]) -> Index:
 
 
 def _table(changes: Changes, index: Index) -> pa.Table:
-    items = changes.items.select(ITEMS.names).cast(ITEMS).combine_chunks()
+    items = conform(changes.items)
     vectors = np.empty((0, index.dim), np.float32) if changes.vectors is None else np.asarray(changes.vectors)
     if vectors.dtype != np.float32 or vectors.shape != (items.num_rows, index.dim):
         raise ShoplensError(
@@ -181,6 +183,9 @@ def _read(paths: Sequence[Path], base: str) -> list[pa.Table]:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
             raise ShoplensError(f"{path} is damaged ({error}): build the index again") from error
+        if table.schema.equals(_WITHOUT_CURRENCY):
+            unknown = pa.nulls(len(table), pa.string())
+            table = table.append_column("currency", unknown).select(DELTA.names)
         if not table.schema.equals(DELTA):
             raise ShoplensError(f"{path} is of another format: build the index again")
         if (table.schema.metadata or {}).get(b"base", b"").decode() != base:

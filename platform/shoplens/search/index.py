@@ -21,7 +21,7 @@ from shoplens.errors import ShoplensError
 from shoplens.schema import CategoryTree
 from shoplens.search import files, scan
 from shoplens.search.inverted_lists import Approximate, InvertedLists
-from shoplens.search.items import ITEMS, depth_first
+from shoplens.search.items import conform, depth_first
 from shoplens.search.products import Products, run_starts
 from shoplens.search.scan import Gallery, Range, TopK
 from shoplens.search.storage import STORAGES, Storage, Stored, Vectors, blocks, check_range, encode
@@ -96,8 +96,8 @@ class Index:
         similar_categories  see `category_similarity.similar_categories`
         approximate         search large ranges by inverted lists
 
-        Raises ShoplensError if vectors are not finite, if items contradict each other, or if a category is not in the
-        tree.
+        Raises ShoplensError if vectors are not finite, if items contradict each other, if a price is negative or not
+        finite, or if a category is not in the tree.
         """
         if storage not in STORAGES:
             raise ShoplensError(f"vectors cannot be stored as {storage!r}: ask for {', '.join(STORAGES)}")
@@ -111,7 +111,7 @@ class Index:
         if not all(np.isfinite(vectors[rows]).all() for rows in blocks(*vectors.shape)):
             raise ShoplensError("some vectors are not finite: the model has diverged, embed with another version")
         check_range(vectors, storage)
-        items = items.select(ITEMS.names).cast(ITEMS).combine_chunks()
+        items = conform(items)
         order = depth_first(items, tree)
         items = items.take(pa.array(order))
 
@@ -128,10 +128,11 @@ class Index:
         Raises ShoplensError if the folder holds no index, or one that is damaged or of another format.
         """
         read = files.read(folder, verify=verify)
+        items = conform(read.items)
         return cls(
             read.vectors,
-            read.items,
-            Products(read.items, np.append(run_starts(read.items["product_id"]), read.items.num_rows)),
+            items,
+            Products(items, np.append(run_starts(items["product_id"]), items.num_rows)),
             read.slices,
             read.tree,
             read.about,

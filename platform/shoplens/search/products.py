@@ -20,14 +20,14 @@ from shoplens.search.product_identity import Identifiers, products_of
 
 _CACHED = 4
 """Settings for which identities and offers are kept."""
-_COLUMNS = ["product_id", "catalog_id", "category_id", "price", "stock", "component", "attributes"]
+_COLUMNS = ["product_id", "catalog_id", "category_id", "price", "currency", "stock", "component", "attributes"]
 
 
 class Offers(NamedTuple):
     """Offer groups: listings of one product that agree in the variant attributes, one thing to a shopper.
 
     code   int64 [n]: the group of each listing; -1 where neither catalog nor name identifies the product
-    order  int64 [n]: places by group (no group first), then price (unknown last), then id
+    order  int64 [n]: places by group (no group first), then currency (products without a price last), then price, then id
     begin  int64 [groups + 1]: where each group begins in `order`
     """
 
@@ -49,6 +49,7 @@ class Products:
     all_ids      string [n]
     start        int64 [n + 1]: the photos of product p are the rows start[p] to start[p + 1]
     price        float64 [n], NaN where unknown
+    currency     int64 [n]: the number of the price's currency in `currencies`; -1 where unknown
     stock        int64 [n], pieces; -1 where unknown
     photo_group  int64 [n]: products of one group share a photo; -1 for none (column `component`)
     catalog      int64 [n]: the number of each catalog; -1 where unknown
@@ -96,6 +97,41 @@ class Products:
         return int(places[0]) if len(places) else None
 
     @cached_property
+    def _currencies(self) -> pa.DictionaryArray:
+        return _whole(self._first["currency"]).dictionary_encode()
+
+    @cached_property
+    def currencies(self) -> list[str]:
+        return self._currencies.dictionary.to_pylist()
+
+    @cached_property
+    def currency(self) -> np.ndarray:
+        return self._currencies.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+    @cached_property
+    def main_currency(self) -> str | None:
+        """The currency of most products with a price; None: most prices have no currency, or there is no price."""
+        there = self._there[~np.isnan(self.price[self._there])]
+        counts = np.bincount(self.currency[there] + 1, minlength=len(self.currencies) + 1).tolist()
+        return min(zip(counts, [None, *self.currencies], strict=True), key=lambda one: (-one[0], one[1] or ""))[1]
+
+    def in_price_range(
+        self, places: np.ndarray, least: float | None, greatest: float | None, currency: str | None = None
+    ) -> np.ndarray:
+        """bool [p]: which products at these places [p] have a price in the range, inclusive, and in the currency.
+
+        Without a currency, the range is in the `main_currency`. Without a bound, every product passes.
+        """
+        passes = np.ones(len(places), dtype=bool)
+        if least is None and greatest is None:
+            return passes
+        asked = self.main_currency if currency is None else currency
+        known = {None: -1} | {name: code for code, name in enumerate(self.currencies)}
+        passes &= self.currency[places] == known.get(asked, -2)
+        passes &= self.price[places] >= (0 if least is None else least)
+        return passes & (self.price[places] <= (np.inf if greatest is None else greatest))
+
+    @cached_property
     def _by_id(self) -> _Sorted:
         return _Sorted(self.all_ids)
 
@@ -134,7 +170,8 @@ class Products:
         product, variant = self.identity(identifiers), variants(self._attribute_column, keys)
         code = np.where(product >= 0, product * (variant.max(initial=0) + 1) + variant, -1)
         code = np.unique(code, return_inverse=True)[1] - int((product < 0).any())
-        order = np.lexsort((self.id_rank, self.price, code))
+        unit = np.where(np.isnan(self.price), len(self.currencies), self.currency)
+        order = np.lexsort((self.id_rank, self.price, unit, code))
         offers = Offers(code, order, np.searchsorted(code[order], np.arange(code.max(initial=-1) + 2)))
         if len(self._offers) < _CACHED:
             self._offers[keys, identifiers] = offers
@@ -179,7 +216,7 @@ class Products:
 
 
 def members(offers: Offers, codes: np.ndarray) -> Members:
-    """The listings of the offer groups `codes` [g], cheapest first (unknown price last), then by id.
+    """The listings of the offer groups `codes` [g] by currency (unknown price last), cheapest first, then by id.
 
     `group` is the position in `codes`.
     """

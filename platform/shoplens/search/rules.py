@@ -19,9 +19,9 @@ NAMES = ("in_stock", "price", "attributes", "cheapest", "shared_photo", "capped"
 """Rules that a result reports:
 
 in_stock      its stock is known and not zero
-price         its price is in the requested range
+price         its price is in the requested range, and in its currency
 attributes    it has the requested attributes
-cheapest      dearer listings of the same product and variant were left out
+cheapest      listings of the same product and variant without a price, or dearer in the same currency, were left out
 shared_photo  another result shares a photo with it
 capped        more results would share the photo, but the cap removed them
 """
@@ -58,13 +58,19 @@ class Rules(SameProduct):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="Least price, inclusive. Products without a price are left out.",
+        description="Least price, inclusive. Products without a price, or with one in another currency, are left out.",
     )
     price_max: float | None = Field(
         None,
         ge=0,
         allow_inf_nan=False,
-        description="Greatest price, inclusive. Products without a price are left out.",
+        description="Greatest price, inclusive. Products without a price, or with one in another currency, are left out.",
+    )
+    currency: str | None = Field(
+        None,
+        pattern=r"^[A-Z]{3}$",
+        description="Currency of the price range in ISO 4217, such as `KRW`; null: the currency of most prices in the "
+        "index.",
     )
     attributes: dict[str, str] = Field(
         {}, description="Required attributes: for each key a value that must be among the product's values."
@@ -75,7 +81,8 @@ class Rules(SameProduct):
     cheapest: bool = Field(
         True,
         description="Of the listings of a product that may be shown, show the cheapest alone; ties by id. A listing "
-        "without a price is shown only if none has one.",
+        "without a price is shown only if none has one. Prices in different currencies are not compared: the cheapest "
+        "of each currency is shown.",
     )
     component_cap: int | None = Field(
         None, ge=1, description="Most results of different products that share a photo; null: no limit."
@@ -98,7 +105,7 @@ class Shown(NamedTuple):
 def shown(products: Products, places: np.ndarray, rules: Rules, seed: int | None = None) -> Shown:
     """Decides which products at these places [p] may be shown beside the product at the place `seed`.
 
-    The cheapest listing of a product's variant is searched for in the whole shop, in any category. The cap of a photo
+    The cheapest listing of a product's variant, in each currency, is searched for in the whole shop, in any category. The cap of a photo
     group is not applied here, because it depends on the other results.
     """
     allowed = eligible(products, places, rules, seed)
@@ -106,14 +113,31 @@ def shown(products: Products, places: np.ndarray, rules: Rules, seed: int | None
     if rules.cheapest:
         offers = products.offers(rules.variants, rules.identifiers)
         grouped = np.flatnonzero(allowed & (offers.code[places] >= 0))
-        codes, group = np.unique(offers.code[places[grouped]], return_inverse=True)
+        codes = np.unique(offers.code[places[grouped]])
         listings = members(offers, codes)
         rivals = np.flatnonzero(eligible(products, listings.place, rules, seed))
-        first = np.searchsorted(listings.group[rivals], np.arange(len(codes) + 1))
-        is_cheapest = listings.place[rivals[first[:-1]]][group] == places[grouped]
+        best, left_out = _cheapest(products, listings.group[rivals], listings.place[rivals])
+        order = np.argsort(best)
+        at = order[np.searchsorted(best, places[grouped], sorter=order).clip(max=len(best) - 1)]
+        is_cheapest = best[at] == places[grouped]
         allowed[grouped] = is_cheapest
-        cheapest[grouped] = is_cheapest & (np.diff(first) > 1)[group]
+        cheapest[grouped] = is_cheapest & left_out[at]
     return Shown(allowed, cheapest)
+
+
+def _cheapest(products: Products, group: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of rivals in the order of `members`: the places [b] of the cheapest of each group in each currency, and bool [b]
+    where others of the group were left out for it. A rival without a price is chosen only if its group has no price.
+    """
+    priced = ~np.isnan(products.price[place])
+    unit = np.where(priced, products.currency[place], -2)
+    opens_group = np.diff(group, prepend=-1) != 0
+    first = np.flatnonzero(opens_group | (np.diff(unit, prepend=-3) != 0))
+    size = np.diff(np.append(first, len(place)))
+    unpriced = np.bincount(group[~priced], minlength=int(group.max(initial=-1)) + 1)
+    left_out = size + np.where(priced[first], unpriced[group[first]], 0) > 1
+    chosen = priced[first] | opens_group[first]
+    return place[first[chosen]], left_out[chosen]
 
 
 def eligible(products: Products, places: np.ndarray, rules: Rules, seed: int | None = None) -> np.ndarray:
@@ -121,10 +145,7 @@ def eligible(products: Products, places: np.ndarray, rules: Rules, seed: int | N
     passes = np.ones(len(places), dtype=bool) if products.gone is None else ~products.gone[places]
     if rules.in_stock:
         passes &= products.stock[places] != 0
-    if rules.price_min is not None:
-        passes &= products.price[places] >= rules.price_min
-    if rules.price_max is not None:
-        passes &= products.price[places] <= rules.price_max
+    passes &= products.in_price_range(places, rules.price_min, rules.price_max, rules.currency)
     for key, value in rules.attributes.items():
         passes &= np.isin(places, products.having(key, value), kind="sort")
     if seed is not None:

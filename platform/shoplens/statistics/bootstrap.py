@@ -2,6 +2,10 @@
 
 Photos of one product succeed and fail together. So whole groups are drawn with replacement, not single queries: an
 interval over single queries would be too narrow.
+
+Plain percentiles of few groups are too narrow as well: with 5 groups, 95 % intervals held the true mean in 84 % of
+simulated samples, and with 10 groups in 89 %. `interval_of_draws` widens them to about 95 % (normal values) and 90 to
+95 % (shares). Skewed values need more groups: about 84 % with 5 and 10 groups of log-normal values.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 RESAMPLES = 2000
 STATISTIC_RESAMPLES = 400
@@ -104,8 +109,9 @@ def _nanmean(values: np.ndarray) -> np.ndarray:
 def interval(
     outcomes: np.ndarray, groups: np.ndarray, seed: int = 0, *, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of `outcomes` [n], resampled by `groups` [n] (any integers).
+    """Interval (`interval_of_draws`) of the mean of `outcomes` [n], resampled by `groups` [n] (any integers).
 
+    Outcomes that all lie between 0 and 1 are taken for shares, and between -1 and 1 for differences of shares.
     The interval is (nan, nan) if there is only one group, because one group does not show how groups differ.
     """
     return intervals(_columns(outcomes), groups, seed, resamples=resamples, level=level)[0]
@@ -115,8 +121,12 @@ def intervals(
     outcomes: np.ndarray, groups: np.ndarray, seed: int = 0, *, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> list[tuple[float, float]]:
     """`interval` of each column of `outcomes` [n, m], over the same draws."""
-    means = _resampled_means(np.asarray(outcomes, dtype=np.float64), np.asarray(groups), seed, resamples)
-    return [percentiles(column, level) for column in means.T]
+    outcomes, n_groups = np.asarray(outcomes, dtype=np.float64), len(np.unique(groups))
+    means = _resampled_means(outcomes, np.asarray(groups), seed, resamples)
+    return [
+        interval_of_draws(drawn, n_groups, limits=_limits(column), level=level)
+        for drawn, column in zip(means.T, outcomes.T, strict=True)
+    ]
 
 
 def paired_difference(
@@ -128,10 +138,9 @@ def paired_difference(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> tuple[float, float, float]:
-    """mean(a) - mean(b) over the same queries, with its percentile interval: (difference, low, high)."""
+    """mean(a) - mean(b) over the same queries, with its interval: (difference, low, high)."""
     difference = _columns(a) - _columns(b)
-    means = _resampled_means(difference, np.asarray(groups), seed, resamples)[:, 0]
-    return (float(difference.mean()), *percentiles(means, level))
+    return (float(difference.mean()), *intervals(difference, groups, seed, resamples=resamples, level=level)[0])
 
 
 def ratio_intervals(
@@ -143,7 +152,7 @@ def ratio_intervals(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Percentile and studentised interval of sum(numerator) / sum(denominator), parts [n] resampled by `groups` [n].
+    """Interval of the draws (`interval_of_draws`) and studentised interval of sum(numerator) / sum(denominator), parts [n] resampled by `groups` [n].
 
     The studentised interval (bootstrap-t, Davison & Hinkley 1997, section 5.2) divides each draw's deviation by its
     own standard error of the linearised ratio. It is wider if a few large parts dominate. An end is infinite if
@@ -159,13 +168,15 @@ def ratio_intervals(
     sums = np.concatenate([_counts(drawn, n_groups) @ parts for drawn in _draws(n_groups, seed, resamples)])
     (value,), (error,) = _ratio_and_error(parts.sum(axis=0, keepdims=True))
     values, errors = _ratio_and_error(sums)
+    limits = (0.0 if min(above.min(), below.min()) >= 0 else -np.inf, np.inf)
+    plain = interval_of_draws(values, n_groups, limits=limits, level=level)
     if error == 0:
-        return percentiles(values, level), (float(value), float(value))
+        return plain, (float(value), float(value))
     away = values - value
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where((errors == 0) & (away == 0), 0.0, away / errors)
     high, low = np.nanquantile(t, [(1 - level) / 2, (1 + level) / 2], method="nearest")
-    return percentiles(values, level), (float(value - low * error), float(value - high * error))
+    return plain, (float(value - low * error), float(value - high * error))
 
 
 def _ratio_and_error(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -212,9 +223,33 @@ def _counts(drawn: np.ndarray, n_groups: int) -> np.ndarray:
     return np.bincount(of_draw.ravel(), minlength=len(drawn) * n_groups).reshape(-1, n_groups).astype(np.float64)
 
 
-def percentiles(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The ends of the middle `level` of the draws [r]; (nan, nan) if half of them or more are nan."""
-    if np.isnan(draws).mean() >= 0.5:
+def interval_of_draws(
+    draws: np.ndarray,
+    n_groups: int,
+    *,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+    level: float = LEVEL,
+) -> tuple[float, float]:
+    """The interval of a figure from its draws [r] over `n_groups` groups; (nan, nan) if half of them or more are nan.
+
+    It holds two intervals, both for few groups. The *expanded percentiles* (Hesterberg 2015, section 5.3) lie so far out
+    that for normal values they are Student's interval. No percentile lies beyond the extreme groups, which is too near
+    with under 6 groups. So the interval also holds Student's own interval, as far as the `limits` of the figure allow.
+    With many groups both are the plain percentiles.
+    """
+    if n_groups < 2 or np.isnan(draws).mean() >= 0.5:
         return float("nan"), float("nan")
-    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    unbiased = np.sqrt(n_groups / (n_groups - 1))
+    times = special.stdtrit(n_groups - 1, (1 + level) / 2) * unbiased
+    beyond = special.ndtr(-times)
+    low, high = np.nanquantile(draws, [beyond, 1 - beyond])
+    half, middle = times * np.nanstd(draws), np.nanmean(draws)
+    least, greatest = max(middle - half, limits[0]), min(middle + half, limits[1])
+    return float(min(low, least)), float(max(high, greatest))
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """What the mean of `values` [n] can be: from 0 if none is negative, within -1 and 1 if all are."""
+    lowest, highest = values.min(), values.max()
+    shares = lowest >= -1 and highest <= 1
+    return 0.0 if lowest >= 0 else -1.0 if shares else -np.inf, 1.0 if shares else np.inf

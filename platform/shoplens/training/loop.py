@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -132,6 +133,14 @@ def train(
     return built, {"steps": float(total), **meter.rates()}
 
 
+_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+_SPARED = re.compile(
+    r"pos(ition(al)?)?_emb|relative_pos|relative_attention_bias|(^|[._])bias$|(cls|class|dist|reg|mask|storage)_tokens?"
+    r"|class_embedding|register_tokens|logit_scale"
+)
+"""Names of weights that do not decay, in timm, transformers and open_clip."""
+
+
 def learning_rate_factor(timeline: Timeline, step: int, warmup: int) -> float:
     """Linear from 0 (excluded) to 1 over `warmup` steps, then half a cosine over the remaining samples, down to 0."""
     if step < warmup:
@@ -144,8 +153,8 @@ def learning_rate_factor(timeline: Timeline, step: int, warmup: int) -> float:
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
     """The trained parameters by learning rate and weight decay.
 
-    Matrices decay (CLIP). Biases, norms and scales do not, nor what a tower's library leaves out (`no_weight_decay` of
-    timm: class tokens, position embeddings, Swin's bias tables).
+    Matrices decay (CLIP). Biases, norms, scales, class tokens and position embeddings do not, whatever their shape, nor
+    what a tower's library leaves out (`no_weight_decay` of timm).
 
     Raises ShoplensError if `learning_rates` names a part that the model does not have.
     """
@@ -159,12 +168,19 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
         for place, part in model.named_modules()
         for name in getattr(part, "no_weight_decay", set)()
     }
+    spared |= {
+        f"{place}.{name}".lstrip(".")
+        for place, norm in model.named_modules()
+        if isinstance(norm, _NORMS)
+        for name, _ in norm.named_parameters(recurse=False)
+    }
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             parts = [part for part in config.learning_rates if f"{name}.".startswith(f"{part}.")]
             factor = config.learning_rates[max(parts, key=len)] if parts else 1.0
-            groups.setdefault((factor, parameter.ndim >= 2 and name not in spared), []).append(parameter)
+            decays = parameter.ndim >= 2 and name not in spared and not _SPARED.search(name)
+            groups.setdefault((factor, decays), []).append(parameter)
     return [
         {
             "params": groups[factor, decays],

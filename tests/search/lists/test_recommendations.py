@@ -19,7 +19,7 @@ from shoplens.search.lists.recommendations import Recommendations, recommend, ta
 from shoplens.search.rings import Widening
 from shoplens.search.rules import NAMES, Rules
 from tests.search.shops import Shop
-from tests.search.test_rings import RULES, WIDENINGS, of, passes, product_rows, reference, rivals, thing
+from tests.search.test_rings import RULES, WIDENINGS, comparable, of, passes, product_rows, reference, rivals, thing
 
 TREES = st.lists(
     st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4).map(tuple), min_size=1, max_size=8, unique=True
@@ -44,7 +44,11 @@ def wrong_by_hand(index: Index, lists: Recommendations, rules: Rules) -> list[li
             faulty = not passes(product, rules, seed)
             before = [products[other] for other in row[:at]]
             if rules.cheapest and of(product, rules) is not None:
-                faulty |= any(thing(other, rules) == thing(product, rules) for other in before)
+                faulty |= any(
+                    thing(other, rules) == thing(product, rules)
+                    and (product["price"] is None or (other["price"] is not None and comparable(other, product)))
+                    for other in before
+                )
                 for other in rivals(product, products, rules, seed):
                     faulty |= other["price"] is not None and (
                         product["price"] is None or other["price"] < product["price"]

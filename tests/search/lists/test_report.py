@@ -46,11 +46,11 @@ def test_the_sentence_says_what_matters() -> None:
 
 
 def test_differences_are_paired_on_the_seeds_that_both_have() -> None:
-    ours = evaluation([1, 1, 1, 0], [0.5, 0.0, 0.5], np.array([0, 1, 3]))
+    ours = evaluation([1, 1, 1, 1], [0.5, 0.0, 0.5], np.array([0, 1, 3]))
     theirs = evaluation([0, 0, 0, 0], [0.0, 0.0, 1.0], np.array([1, 2, 0]))
     found = {one.name: one for one in differences(ours, theirs)}
     assert not any("latency" in name or "bytes" in name for name in found)
-    assert found["lists/full@2"].value == pytest.approx(0.75)
+    assert found["lists/full@2"].value == pytest.approx(1)
     assert found["lists/full@2"].better is True
     assert found["lists/duplicates_product@2"].value == pytest.approx(((0.5 - 1.0) + (0.0 - 0.0)) / 2)
     assert found["lists/ring_0@2"].value == 0 and found["lists/ring_0@2"].better is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
 import threading
 import time
@@ -14,6 +15,9 @@ import psutil
 import pytest
 import torch
 
+from shoplens.recipes.eclip import EclipRecipe
+from shoplens.training import loop
+from shoplens.training.batches import MicroBatches
 from shoplens.training.ray import checkpoints
 from shoplens.training.ray.trainer import TrainingFailed, Workers, train
 from tests.training.conftest import MakeRecipe
@@ -23,27 +27,34 @@ MINED = ("training.epochs=10", "negatives=mined", "mined_negatives={start_epoch:
 
 
 class CurvesFile:
-    """Curves as JSON lines: step -> loss."""
+    """Curves of one process as JSON lines, in a file named for it."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a")
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._file = (folder / f"{os.getpid()}.curves").open("a")
 
     def __enter__(self) -> CurvesFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.log({"closed": 1.0}, -1)
         self._file.close()
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        if "train/loss" in metrics:
-            self._file.write(json.dumps({"step": step, **metrics}) + "\n")
-            self._file.flush()
+        self._file.write(json.dumps({"step": step, "threads": torch.get_num_threads(), **metrics}) + "\n")
+        self._file.flush()
 
 
-def losses(path: Path) -> np.ndarray:
-    points = {row["step"]: row["train/loss"] for row in map(json.loads, path.read_text().splitlines())}
-    assert sorted(points) == list(range(len(points)))
-    return np.array([points[step] for step in sorted(points)])
+def points(folder: Path) -> list[dict[str, float]]:
+    """The points of every process that kept curves, oldest process first."""
+    files = sorted(folder.glob("*.curves"), key=lambda path: path.stat().st_mtime)
+    return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+
+
+def losses(folder: Path) -> np.ndarray:
+    found = {point["step"]: point["train/loss"] for point in points(folder) if "train/loss" in point}
+    assert sorted(found) == list(range(len(found)))
+    return np.array([found[step] for step in sorted(found)])
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -55,22 +66,30 @@ def assert_bitwise_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Te
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
+def in_this_process(recipe: EclipRecipe, folder: Path) -> tuple[dict[str, torch.Tensor], np.ndarray]:
+    """Weights and losses of the loop alone: no Ray, one worker."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with CurvesFile(folder) as curves:
+            model, _ = loop.train(recipe, MicroBatches(recipe, folder).one_by_one, folder, curves=curves)
+    finally:
+        torch.set_num_threads(threads)
+    return weights(model), losses(folder)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(
-    ray_local: None, small_recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory
+    small_recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, torch.Tensor], np.ndarray]:
-    """Weights and losses of 60 steps on one worker."""
-    storage = tmp_path_factory.mktemp("undisturbed")
-    recipe = small_recipe(*MINED, "training.checkpoint_every=60")
-    curves = functools.partial(CurvesFile, storage / "curves")
-    model, summary = train(recipe, name="whole", storage=storage, open_curves=curves)
-    assert summary["steps"] == 60
-    return weights(model), losses(storage / "curves")
+    """Weights and losses of 60 steps without Ray."""
+    return in_this_process(small_recipe(*MINED), tmp_path_factory.mktemp("undisturbed"))
 
 
 def test_a_worker_killed_in_mid_epoch_changes_nothing(
-    undisturbed: tuple[dict[str, torch.Tensor], np.ndarray], small_recipe: MakeRecipe, tmp_path: Path
+    undisturbed: tuple[dict[str, torch.Tensor], np.ndarray], ray_local: None, small_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
+    """On Ray, fed by Ray Data, taken up from a checkpoint: the bits of the loop alone."""
     killed: list[int] = []
 
     def kill_after_first_checkpoint() -> None:
@@ -88,7 +107,7 @@ def test_a_worker_killed_in_mid_epoch_changes_nothing(
     model, _ = train(recipe, name="killed", storage=tmp_path, open_curves=curves)
     killer.join(timeout=5)
     assert len(killed) == 1, "the worker was to be killed while it trained"
-    steps = [json.loads(line)["step"] for line in (tmp_path / "curves").read_text().splitlines()]
+    steps = [point["step"] for point in points(tmp_path / "curves") if "train/loss" in point]
     assert steps.count(max(steps)) == 1
     assert len(steps) >= 60
     assert_bitwise_equal(undisturbed[0], weights(model))
@@ -98,20 +117,28 @@ def test_a_worker_killed_in_mid_epoch_changes_nothing(
 def test_two_workers_in_streams_have_the_loss_curve_of_one(
     ray_local: None, small_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
-    """Same global batches, larger from the third epoch on; dropout off, since its noise belongs to a worker."""
+    """Same global batches, larger from the third epoch on; dropout off, since its noise belongs to a worker.
+
+    Rank 0 alone keeps curves and closes them, and both compute with the threads of the configuration.
+    """
     settings = [f"model.text.config.{name}_dropout_prob=0.0" for name in ("hidden", "attention_probs")]
-    settings += ["training.epochs=3", "training.batch_sizes={2: 32}"]
-    for count, streams in ((1, []), (2, ["training.stream_size={image: 3, text: 8}"])):
-        recipe = small_recipe(*settings, *streams)
-        workers = Workers(count=count, cpus=0.5, feed_tasks=1)
-        curves = functools.partial(CurvesFile, tmp_path / str(count))
-        train(recipe, name=f"w{count}", storage=tmp_path, workers=workers, open_curves=curves)
-    assert len(losses(tmp_path / "1")) == 6 + 6 + 3
-    np.testing.assert_allclose(losses(tmp_path / "1"), losses(tmp_path / "2"), rtol=1e-4)
+    settings += ["training.epochs=3", "training.batch_sizes={2: 32}", "training.threads=1"]
+    _, alone = in_this_process(small_recipe(*settings), tmp_path / "one")
+    assert len(alone) == 6 + 6 + 3
+    recipe = small_recipe(*settings, "training.stream_size={image: 3, text: 8}")
+    workers = Workers(count=2, cpus=0.5, feed_tasks=1)
+    curves = functools.partial(CurvesFile, tmp_path / "curves")
+    _, summary = train(recipe, name="two", storage=tmp_path, workers=workers, open_curves=curves)
+    np.testing.assert_allclose(alone, losses(tmp_path / "curves"), rtol=1e-4)
+    assert len(list((tmp_path / "curves").iterdir())) == 1, "rank 0 alone"
+    kept = points(tmp_path / "curves")
+    assert {point["threads"] for point in kept} == {1}
+    assert "closed" in kept[-1]
+    assert summary["steps"] == 15 and summary["train/samples_per_second"] > 0
 
 
 def test_a_dataloader_feeds_the_same_batches(
-    undisturbed: tuple[dict[str, torch.Tensor], np.ndarray], small_recipe: MakeRecipe, tmp_path: Path
+    undisturbed: tuple[dict[str, torch.Tensor], np.ndarray], ray_local: None, small_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     model, _ = train(small_recipe(*MINED, "training.feed=loader"), name="loader", storage=tmp_path)
     assert_bitwise_equal(undisturbed[0], weights(model))

@@ -72,7 +72,7 @@ class Log:
 class Estimate:
     """The value an impression with its intervals, and diagnostics of the weights.
 
-    interval       95 %, percentiles of the bootstrap over users, or over impressions if users are not known
+    interval       95 %, by the bootstrap (`interval_of_draws`) over users, or over impressions if users are not known
     studentised    95 %, bootstrap-t over the same draws; prefer it if a few weights decide
     n              impressions
     effective      (sum of weights)^2 / sum of squared weights (Kish 1965): impressions of equal weight with this variance

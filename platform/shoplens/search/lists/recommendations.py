@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from shoplens.errors import ShoplensError
 from shoplens.search.index import Index
-from shoplens.search.products import Products
 from shoplens.search.rings import Widening, similar
 from shoplens.search.rules import NAMES, Rules
 
@@ -111,7 +110,8 @@ def violations(index: Index, lists: Recommendations, rules: Rules) -> np.ndarray
     A result violates the rules if
     - it is the seed, or is gone from the shop
     - it is of the seed's product, out of stock, outside the price range or without an attribute, if the rules filter so
-    - a listing of its product and variant that may be shown is cheaper, or stands before it
+    - a listing of its product and variant that may be shown is cheaper in its currency, or stands before it
+    - it has no price, and such a listing has one
     - it exceeds the cap of its photo group
     """
     products = index.products
@@ -125,13 +125,19 @@ def violations(index: Index, lists: Recommendations, rules: Rules) -> np.ndarray
         wrong |= (product[place] >= 0) & (seed >= 0) & (product[place] == product[seed])
     if rules.cheapest:
         code = products.offers(rules.variants, rules.identifiers).code
-        offer, seed_offer = code[place], np.where(seed >= 0, code[seed], -1)
-        lowest, second = _two_lowest(products, code, allowed)
-        price = products.price[place]
-        seed_is_lowest = (offer == seed_offer) & allowed[seed] & (products.price[seed] == lowest[offer])
-        rival = np.where(seed_is_lowest, second[offer], lowest[offer])
-        cheaper = (price > rival) | (np.isnan(price) & np.isfinite(rival))
-        wrong |= (offer >= 0) & (cheaper | (_earlier(np.where(here, offer, -1)) > 0))
+        price = products.price
+        unit = np.where(code >= 0, code * (len(products.currencies) + 1) + products.currency + 1, -1)
+        priced = np.where(allowed & ~np.isnan(price), code, -1)
+        seed_unit = np.where((seed >= 0) & allowed[seed] & ~np.isnan(price[seed]), unit[seed], -1)
+        lowest, second = _two_lowest(price, unit, allowed)
+        seed_is_lowest = (unit[place] == seed_unit) & (price[seed] == lowest[unit[place]])
+        rival = np.where(seed_is_lowest, second[unit[place]], lowest[unit[place]])
+        prices = np.bincount(priced[priced >= 0], minlength=int(code.max(initial=-1)) + 2)
+        others = prices[code[place]] - ((code[place] == code[seed]) & (seed_unit >= 0))
+        unpriced = np.isnan(price[place])
+        before = _earlier(np.where(here & ~unpriced, unit[place], -1))
+        before = np.where(unpriced, _earlier(np.where(here, code[place], -1)), before)
+        wrong |= (code[place] >= 0) & ((price[place] > rival) | (unpriced & (others > 0)) | (before > 0))
     if rules.component_cap is not None:
         group = np.where(here, products.photo_group[place], -1)
         wrong |= _earlier(group) >= rules.component_cap
@@ -180,6 +186,9 @@ def _passing(index: Index, rules: Rules) -> np.ndarray:
     passes = np.ones(len(products), dtype=bool) if products.gone is None else ~products.gone
     if rules.in_stock:
         passes &= products.stock != 0
+    if rules.price_min is not None or rules.price_max is not None:
+        currency = np.array([*products.currencies, None], dtype=object)[products.currency]
+        passes &= currency == (products.main_currency if rules.currency is None else rules.currency)
     if rules.price_min is not None:
         passes &= products.price >= rules.price_min
     if rules.price_max is not None:
@@ -193,17 +202,17 @@ def _passing(index: Index, rules: Rules) -> np.ndarray:
     return passes
 
 
-def _two_lowest(products: Products, code: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The two lowest known prices among the allowed listings of each offer group; inf where there is none."""
+def _two_lowest(price: np.ndarray, code: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two lowest known prices among the allowed listings of each code; inf where there is none, and at place -1."""
     n = int(code.max(initial=-1)) + 1
     lowest, second = np.full(n + 1, np.inf), np.full(n + 1, np.inf)
-    priced = np.flatnonzero(allowed & (code >= 0) & ~np.isnan(products.price))
-    priced = priced[np.lexsort((products.price[priced], code[priced]))]
-    group, price = code[priced], products.price[priced]
+    priced = np.flatnonzero(allowed & (code >= 0) & ~np.isnan(price))
+    priced = priced[np.lexsort((price[priced], code[priced]))]
+    group, ordered = code[priced], price[priced]
     first = np.flatnonzero(np.diff(group, prepend=-1))
-    lowest[group[first]] = price[first]
+    lowest[group[first]] = ordered[first]
     more = first[np.diff(np.append(first, len(group))) > 1]
-    second[group[more]] = price[more + 1]
+    second[group[more]] = ordered[more + 1]
     return lowest, second
 
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from shoplens import evaluation as evaluation_room
 from shoplens.evaluation.report import percent
 from shoplens.evaluation.results import Evaluation, Metric
-from shoplens.statistics.bootstrap import percentiles
+from shoplens.statistics.bootstrap import interval_of_draws
 
 TITLES = {
     "full": "seeds with a full list",
@@ -122,7 +122,10 @@ def differences(evaluation: Evaluation, other: Evaluation) -> list[Difference]:
         if "latency" in name or "bytes" in name or "/agreement/" in name:
             continue
         if name in evaluation.draws and name in other.draws:
-            span = percentiles(evaluation.draws[name] - other.draws[name]) if same_groups else (math.nan, math.nan)
+            span = (math.nan, math.nan)
+            if same_groups:
+                drawn = evaluation.draws[name] - other.draws[name]
+                span = interval_of_draws(drawn, len(np.unique(ours)))
             spans[name] = (evaluation.metrics[name].value - other.metrics[name].value, *span)
         elif same_groups:
             outcomes[name], groups[name] = evaluation.outcomes[name] - other.outcomes[name], ours

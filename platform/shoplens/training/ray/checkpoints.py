@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import ray.train
 import torch
@@ -59,3 +61,30 @@ def latest(run_folder: Path, *, patience_s: float = 1.0) -> Path | None:
         else:
             result = snapshot.get("latest_checkpoint_result")
             return run_folder / result["checkpoint_dir_name"] if result else None
+
+
+def sweep(run_folder: Path) -> list[Path]:
+    """Deletes the checkpoints of a run that Ray Train's record does not name, and returns their folders.
+
+    A process that was killed leaves them: before the record named them, or after it named newer ones. No process may
+    train the run meanwhile. Raises ShoplensError as `latest` does.
+    """
+    latest(run_folder)
+    try:
+        named = _named(json.loads((run_folder / SNAPSHOT).read_text()))
+    except FileNotFoundError:
+        named = set()
+    stale = [folder for folder in run_folder.glob("checkpoint_*") if folder.is_dir() and folder.name not in named]
+    for folder in stale:
+        shutil.rmtree(folder)
+    return stale
+
+
+def _named(record: Any) -> set[str]:
+    """The folder names of all checkpoints in a record."""
+    if isinstance(record, list):
+        return set().union(*map(_named, record))
+    if not isinstance(record, dict):
+        return set()
+    own = {record["checkpoint_dir_name"]} if "checkpoint_dir_name" in record else set()
+    return own.union(*map(_named, record.values()))

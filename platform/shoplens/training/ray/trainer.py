@@ -66,6 +66,7 @@ def train(
         if size % workers.count:
             raise ShoplensError(f"batch_size {size} is not a multiple of {workers.count} workers")
     run_folder = Path(storage).absolute() / name
+    checkpoints.sweep(run_folder)
     if isinstance(recipe, PhotoRecipe) and recipe.config.photo_views is not None:
         recipe.trunk_file = _trunk_vectors(recipe, run_folder.parent / "trunk_vectors", workers)
 
@@ -101,6 +102,7 @@ def train(
     except TrainingFailedError as error:
         causes = getattr(error, "worker_failures", None) or {0: error}
         raise TrainingFailed(f"training failed: {'; '.join(str(cause) for cause in causes.values())}") from error
+    checkpoints.sweep(run_folder)
     checkpoint = checkpoints.latest(run_folder)
     if checkpoint is None:
         raise TrainingFailed(f"training ended without a checkpoint in {run_folder}")
