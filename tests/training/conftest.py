@@ -17,7 +17,6 @@ from tests.conftest import ROOT
 
 SMALL = [
     "preprocessing.size=32",
-    "queries=null",
     "model.dim=16",
     "model.image.name=vit_tiny_patch16_224",
     "model.image.options={img_size: 32, patch_size: 16, depth: 2, embed_dim: 32, num_heads: 2}",
@@ -89,11 +88,11 @@ MakeRecipe = Callable[..., eclip.EclipRecipe]
 
 @pytest.fixture(scope="session")
 def small_recipe(noise_shop: Dataset) -> MakeRecipe:
-    """Makes small e-CLIP recipes on the noise shop, further settings as `key=value`."""
+    """Makes small e-CLIP recipes on the noise shop without short queries, further settings as `key=value`."""
 
     def make(*assignments: str) -> eclip.EclipRecipe:
         config = Path(ROOT, "workloads/configs/eclip.yaml")
-        tree = override(read_yaml(config), [f"dataset={noise_shop.path}", *SMALL, *assignments])
+        tree = override(read_yaml(config), [f"dataset={noise_shop.path}", "queries=null", *SMALL, *assignments])
         return eclip.EclipRecipe.load(tree, str(config))
 
     return make

@@ -281,14 +281,17 @@ class ClikRecipe(PhotoRecipe):
         """As `models.clik.Clik.forward` takes it, and `liked` float32 [g, k]: pairs first, then lists."""
         pairs, lists = self.config.batches.shape.apart(samples)
         table, text = self.table, self.config.batches.product_text
-        drawn_with = [[row] for row in pairs.tolist()] + lists.tolist()  # a topic's lists have draws of their own
-        rngs = [np.random.default_rng((self.seed, epoch, *rows, 4)) for rows in drawn_with]
+        asked = [[row] for row in pairs.tolist()] + lists.tolist()
+        numbered = [(asked[:place].count(rows), *rows) for place, rows in enumerate(asked)]  # a list may be there twice
+        rngs = [np.random.default_rng((self.seed, epoch, *key, 4)) for key in numbered]
         said = [self.topics[topic] for topic in table.topic[[*pairs, *lists[:, 0]]]]
         for place, row in enumerate(pairs.tolist()):
             if rngs[place].random() < text:
                 said[place] = self._products[table.product[row]]
         return {
-            "pixels": np.stack([self._photo_of(row, epoch, rows) for rows in drawn_with for row in rows]),
+            "pixels": np.stack(
+                [self._photo_of(row, epoch, key) for rows, key in zip(asked, numbered, strict=True) for row in rows]
+            ),
             **self._write(said, rngs=rngs),
             "pair_topic": table.topic[pairs],
             "pair_product": self._catalog[table.product[pairs]],
@@ -297,9 +300,9 @@ class ClikRecipe(PhotoRecipe):
             "liked": table.liked[lists].astype(np.float32),
         }
 
-    def _photo_of(self, row: int, epoch: int, beside: Sequence[int]) -> np.ndarray:
-        """One of the product's photos, drawn anew for each list (`beside`) that it is in."""
-        rng = np.random.default_rng((self.seed, epoch, row, *beside, 5))
+    def _photo_of(self, row: int, epoch: int, drawn_for: Sequence[int]) -> np.ndarray:
+        """One of the product's photos, drawn anew for each list that it is in."""
+        rng = np.random.default_rng((self.seed, epoch, row, *drawn_for, 5))
         return self.photo(int(rng.choice(self._photos[self.table.product[row]])), rng)
 
     def build(self) -> nn.Module:
