@@ -6,12 +6,16 @@ import errno
 import hashlib
 import json
 import os
+import random
 import stat
+import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import fsspec
@@ -23,6 +27,9 @@ from shoplens.datasets.staging import Shard, Staging
 
 _TOGETHER = 16
 """Photos of a chunk that are fetched at the same time from remote places."""
+_FIRST_PAUSE_S = 1.0
+_PATIENCE_S = 300.0
+"""How long a chunk waits for busy hosts in all. Later photos of such hosts are given up after one attempt."""
 _NOT_THERE = {
     errno.ENOENT,
     errno.EISDIR,
@@ -37,7 +44,10 @@ _NOT_THERE = {
 
 @dataclass(frozen=True)
 class PhotoRules:
-    """Limits on photos: `min_side` and `max_pixels` in pixels, `timeout_s` in seconds; hosts as in `fetch_image`."""
+    """Limits on photos: `min_side` and `max_pixels` in pixels; hosts as in `fetch_image`.
+
+    A URL is fetched in at most `attempts` attempts of `timeout_s` seconds, with pauses of at most `longest_wait_s`.
+    """
 
     min_side: int = 8
     max_bytes: int = MAX_BYTES
@@ -46,6 +56,7 @@ class PhotoRules:
     allow_private: bool = False
     timeout_s: float = 20.0
     attempts: int = 3
+    longest_wait_s: float = 20.0
 
 
 def write_shard(staging: Staging, chunk: str, rules: PhotoRules) -> tuple[int, int]:
@@ -141,23 +152,24 @@ def _read_all(
     photos: Sequence[dict[str, Any]], rules: PhotoRules
 ) -> Iterator[tuple[dict[str, Any], bytes | ImageRejected | UrlRejected]]:
     """Every photo with its bytes or an error, in order. Remote photos are fetched 16 at a time."""
+    patience = _Patience()
     with ThreadPoolExecutor(_TOGETHER) as pool:
         for start in range(0, len(photos), _TOGETHER):
             together = photos[start : start + _TOGETHER]
-            if any("://" in photo["uri"] for photo in together):
-                yield from zip(together, pool.map(lambda photo: _read(photo, rules), together), strict=True)
+            if any(is_url(photo["uri"]) or "://" in photo["uri"] for photo in together):
+                yield from zip(together, pool.map(lambda photo: _read(photo, rules, patience), together), strict=True)
             else:
-                yield from ((photo, _read(photo, rules)) for photo in together)
+                yield from ((photo, _read(photo, rules, patience)) for photo in together)
 
 
-def _read(photo: dict[str, Any], rules: PhotoRules) -> bytes | ImageRejected | UrlRejected:
+def _read(photo: dict[str, Any], rules: PhotoRules, patience: _Patience) -> bytes | ImageRejected | UrlRejected:
     """The encoded photo, or the error that prevents reading it. At most `max_bytes` + 1 bytes are read.
 
     Raises OSError if the fault is the machine's and not the path's (a disk error, too many open files).
     """
     try:
         if is_url(photo["uri"]):
-            return _fetch(photo["uri"], rules)
+            return _fetch(photo["uri"], rules, patience)
         start = photo["offset"] or 0
         wanted = rules.max_bytes + 1 if photo["length"] is None else min(photo["length"], rules.max_bytes + 1)
         if "://" in photo["uri"]:
@@ -200,8 +212,29 @@ def _within(path: str, root: str) -> str:
 _real = lru_cache(maxsize=4096)(os.path.realpath)
 
 
-def _fetch(url: str, rules: PhotoRules) -> bytes:
-    for attempt in range(1, rules.attempts + 1):
+class _Patience:
+    """What is left of the time that a chunk may wait for busy hosts, in seconds over all its threads."""
+
+    def __init__(self) -> None:
+        self._left = float(_TOGETHER * _PATIENCE_S)
+        self._lock = threading.Lock()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits, and returns whether it did: not if the time left is shorter."""
+        with self._lock:
+            if seconds > self._left:
+                return False
+            self._left -= seconds
+        time.sleep(seconds)
+        return True
+
+
+def _fetch(url: str, rules: PhotoRules, patience: _Patience) -> bytes:
+    """The photo at `url`. A host that is busy, slow or away is asked again after a pause that doubles each time.
+
+    A `Retry-After` of the host makes the pause longer, up to `longest_wait_s`.
+    """
+    for attempt in count(1):
         try:
             return fetch_image(
                 url,
@@ -211,6 +244,9 @@ def _fetch(url: str, rules: PhotoRules) -> bytes:
                 allow_private=rules.allow_private,
             )
         except UrlRejected as refused:
-            if attempt == rules.attempts or refused.reason not in ("url_timeout", "url_unreachable"):
+            if attempt >= rules.attempts or refused.retry_after_s is None:
+                raise
+            pause = _FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1)
+            if not patience.wait(min(max(pause, refused.retry_after_s), rules.longest_wait_s)):
                 raise
     raise AssertionError("unreachable")
