@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
+from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from shoplens.datasets.fetch import UrlRejected
+from shoplens.datasets.images import ImageRejected
 from shoplens.datasets.importing import PhotoRules, shards
 from shoplens.datasets.importing.plan import is_url, locate
 
@@ -72,3 +76,42 @@ def test_urls(path: str) -> None:
 )
 def test_paths_are_not_urls(path: str) -> None:
     assert not is_url(path)
+
+
+COMPOSED, DECOMPOSED = "검정 운동화 é", unicodedata.normalize("NFD", "검정 운동화 é")
+
+
+@pytest.mark.parametrize("stored", [(COMPOSED, COMPOSED), (DECOMPOSED, DECOMPOSED), (COMPOSED, DECOMPOSED)])
+@pytest.mark.parametrize("asked", [(COMPOSED, COMPOSED), (DECOMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_both_unicode_forms_name_one_file(tmp_path: Path, stored: tuple[str, str], asked: tuple[str, str]) -> None:
+    (tmp_path / stored[0]).mkdir()
+    (tmp_path / stored[0] / f"{stored[1]}.jpg").write_bytes(b"photo")
+    assert read_at(tmp_path, f"{asked[0]}/{asked[1]}.jpg") == b"photo"
+
+
+def test_the_exact_name_comes_first(tmp_path: Path) -> None:
+    for name in (COMPOSED, DECOMPOSED):
+        (tmp_path / name).write_bytes(name.encode())
+    assert [read_at(tmp_path, name) for name in (COMPOSED, DECOMPOSED)] == [COMPOSED.encode(), DECOMPOSED.encode()]
+
+
+def test_another_spelling_leads_out_of_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/1.jpg").write_bytes(b"secret")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / DECOMPOSED).symlink_to(tmp_path / "secret")
+    refused = read_at(tmp_path / "shop", f"{COMPOSED}/1.jpg")
+    assert isinstance(refused, ImageRejected) and refused.reason == "outside_source"
+    missing = read_at(tmp_path / "shop", "gone/1.jpg")
+    assert isinstance(missing, ImageRejected) and missing.reason == "missing_file"
+
+
+def test_both_forms_in_a_remote_place() -> None:
+    fsspec.filesystem("memory").pipe_file(f"/forms/{DECOMPOSED}.jpg", b"photo")
+    photo = {"uri": f"memory://forms/{COMPOSED}.jpg", "root": "memory://forms", "offset": None, "length": None}
+    assert shards._read(photo, PhotoRules(), shards._Patience()) == b"photo"
+
+
+def read_at(root: Path, path: str) -> Any:
+    photo = {"uri": str(root / path), "root": str(root), "offset": None, "length": None}
+    return shards._read(photo, PhotoRules(), shards._Patience())

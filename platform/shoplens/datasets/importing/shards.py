@@ -10,6 +10,7 @@ import random
 import stat
 import threading
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -173,8 +174,7 @@ def _read(photo: dict[str, Any], rules: PhotoRules, patience: _Patience) -> byte
         start = photo["offset"] or 0
         wanted = rules.max_bytes + 1 if photo["length"] is None else min(photo["length"], rules.max_bytes + 1)
         if "://" in photo["uri"]:
-            fs, path = fsspec.core.url_to_fs(photo["uri"])
-            data: bytes = fs.cat_file(path, start=start, end=start + wanted)
+            data = _read_remote(photo["uri"], start, start + wanted)
         else:
             with open(_within(photo["uri"], photo["root"]), "rb") as file:
                 file.seek(start)
@@ -198,6 +198,9 @@ def _read(photo: dict[str, Any], rules: PhotoRules, patience: _Patience) -> byte
 def _within(path: str, root: str) -> str:
     """The real path of a file. Raises ImageRejected if a link leads out of `root`, or the path is not a file."""
     real = os.path.join(_real(os.path.dirname(path)), os.path.basename(path))
+    if not os.path.lexists(real):
+        path = _respelled(path, root)
+        real = os.path.join(_real(os.path.dirname(path)), os.path.basename(path))
     mode = os.lstat(real).st_mode
     if stat.S_ISLNK(mode):
         real = os.path.realpath(real)
@@ -210,6 +213,39 @@ def _within(path: str, root: str) -> str:
 
 
 _real = lru_cache(maxsize=4096)(os.path.realpath)
+
+
+def _respelled(path: str, root: str) -> str:
+    """The path of an existing file below `root` whose name is the same text in another Unicode form, else `path`.
+
+    A Mac writes names decomposed, where other systems and tables compose them.
+    """
+    found = os.path.abspath(root)
+    for part in os.path.relpath(path, found).split(os.sep):
+        if not os.path.lexists(os.path.join(found, part)):
+            composed = unicodedata.normalize("NFC", part)
+            part = _composed_names(found, os.stat(found).st_mtime_ns).get(composed, part)
+        found = os.path.join(found, part)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _composed_names(folder: str, changed: int) -> dict[str, str]:
+    """The names in a folder by their composed form. `changed` is the folder's time of change."""
+    return {unicodedata.normalize("NFC", name): name for name in sorted(os.listdir(folder))}
+
+
+def _read_remote(uri: str, start: int, end: int) -> bytes:
+    fs, path = fsspec.core.url_to_fs(uri)
+    spellings = dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))])
+    missing: FileNotFoundError | None = None
+    for spelling in spellings:
+        try:
+            return bytes(fs.cat_file(spelling, start=start, end=end))
+        except FileNotFoundError as error:
+            missing = missing or error
+    assert missing is not None
+    raise missing
 
 
 class _Patience:
