@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from PIL import Image
 
 from shoplens.datasets.fetch import UrlRejected
 from shoplens.datasets.images import ImageRejected
 from shoplens.datasets.importing import PhotoRules, shards
-from shoplens.datasets.importing.plan import is_url, locate
+from shoplens.datasets.importing.plan import is_url, locate, plan_import
+from shoplens.datasets.importing.table import Table
+from shoplens.datasets.staging import Staging
 
 
 class Host:
@@ -56,9 +60,9 @@ def test_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch, refusal: UrlRejec
 
 
 def test_a_chunk_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Host(monkeypatch, *[busy(3600)] * 10_000)
+    host = Host(monkeypatch, *[busy(3600)] * 600)
     patience = shards._Patience()
-    for _ in range(1000):
+    for _ in range(200):
         with pytest.raises(UrlRejected):
             shards._fetch("https://x.kr/1.jpg", PhotoRules(), patience)
     assert sum(host.pauses) <= 16 * 300
@@ -110,6 +114,27 @@ def test_both_forms_in_a_remote_place() -> None:
     fsspec.filesystem("memory").pipe_file(f"/forms/{DECOMPOSED}.jpg", b"photo")
     photo = {"uri": f"memory://forms/{COMPOSED}.jpg", "root": "memory://forms", "offset": None, "length": None}
     assert shards._read(photo, PhotoRules(), shards._Patience()) == b"photo"
+
+
+def test_threads_that_decode_change_nothing(tmp_path: Path) -> None:
+    for number in range(20):
+        Image.effect_noise((30, 30), number + 1).save(tmp_path / f"{number}.png")
+    (tmp_path / "7.png").write_bytes((tmp_path / "6.png").read_bytes())
+    (tmp_path / "8.png").write_bytes(b"broken")
+    rows = [
+        {"id": f"p{n // 4}", "title": "t", "images": [f"{k}.png" for k in range(n, n + 4)]} for n in range(0, 20, 4)
+    ]
+    (tmp_path / "products.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    digests = set()
+    for decoders in (1, 3):
+        staging = Staging(str(tmp_path / f"out{decoders}"), {})
+        staging.begin()
+        for chunk in plan_import(Table(str(tmp_path / "products.jsonl")), staging, 1000):
+            shards.write_shard(staging, chunk, PhotoRules(), decoders)
+        dataset = staging.finish("shop", {})
+        digests.add(dataset.digest)
+        assert dataset.table("rejects")["reason"].to_pylist() == ["duplicate_photo", "unreadable"]
+    assert len(digests) == 1
 
 
 def read_at(root: Path, path: str) -> Any:
