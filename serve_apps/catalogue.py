@@ -25,7 +25,7 @@ FACTS = ["product_id", "catalog_id", "category_id", "price", "currency", "stock"
 WORDS = ["title", "description", "seller", "review_count"]
 """Columns of the dataset."""
 CARD = ["product_id", "catalog_id", "title", "category_id", "price", "currency", "stock", "seller"]
-MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+MEDIA_TYPES = {"jpg": "image/jpeg"} | {kind: f"image/{kind}" for kind in ("png", "webp", "avif", "heic", "gif", "bmp")}
 
 
 class UnknownAttribute(ShoplensError):

@@ -108,7 +108,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.get(
         "/v1/images/{image_id:path}",
         response_class=Response,
-        responses={200: {"content": {"image/jpeg": {}, "image/png": {}, "image/webp": {}}}, 304: {}},
+        responses={200: {"content": {"image/*": {}}}, 304: {}},
     )
     async def image(
         image_id: str,

@@ -11,8 +11,10 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import httpcore
 import pytest
@@ -41,6 +43,15 @@ class Shop(http.server.BaseHTTPRequestHandler):
                 self.answer(302, b"", ("Location", "http://10.0.0.1/photo.jpg"))
             case "/file.jpg":
                 self.answer(302, b"", ("Location", "file:///etc/passwd"))
+            case "/busy.jpg":
+                status, _, after = self.path.partition("?")[2].partition(",")
+                self.answer(int(status), b"", *([("Retry-After", unquote(after))] if after else []))
+            case "/moved-in-bytes.jpg":
+                self.wfile.write(
+                    b"HTTP/1.0 302 Found\r\nLocation: /" + bytes.fromhex(self.path.partition("?")[2]) + b".jpg\r\n\r\n"
+                )
+            case "/%EC%82%AC%EC%A7%84.jpg" | "/%E9t%E9.jpg" | "/%BB%E7%C1%F8.jpg":
+                self.answer(200, BODY)
             case "/endless.jpg":
                 self.send_response(200)
                 self.end_headers()
@@ -104,6 +115,53 @@ def test_bad_answers(shop: str, path: str, reason: str) -> None:
 
 def test_a_declared_size_is_refused_before_it_is_read(shop: str) -> None:
     assert reason_of(f"{shop}/photo.jpg", allow_private=True, max_bytes=100) == "too_large"
+
+
+@pytest.mark.parametrize(("target", "encoding"), [("사진", "utf-8"), ("사진", "euc-kr"), ("été", "latin-1")])
+def test_redirects_in_any_encoding(shop: str, target: str, encoding: str) -> None:
+    assert fetch_image(f"{shop}/moved-in-bytes.jpg?{target.encode(encoding).hex()}", allow_private=True) == BODY
+
+
+def test_a_path_in_korean(shop: str) -> None:
+    assert fetch_image(f"{shop}/사진.jpg", allow_private=True) == BODY
+
+
+def test_no_scheme_means_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(fetch, "_resolve", lambda host, port: asked.append(port) or ["10.0.0.1"])
+    assert reason_of("//cdn.shop.example/1.jpg?v=2") == "url_private"
+    assert asked == [443]
+
+
+IN_A_DAY = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520])
+@pytest.mark.parametrize(
+    ("after", "least", "most"),
+    [
+        ("", 0, 0),
+        ("7", 7, 7),
+        (format_datetime(IN_A_DAY, usegmt=True), 80_000, 86_400),
+        (format_datetime(IN_A_DAY.astimezone(datetime.timezone(datetime.timedelta(hours=9)))), 80_000, 86_400),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", 0, 0),
+        ("soon", 0, 0),
+        ("-5", 0, 0),
+    ],
+)
+def test_a_busy_host_says_when_to_come_back(shop: str, status: int, after: str, least: float, most: float) -> None:
+    with pytest.raises(UrlRejected) as refused:
+        fetch_image(f"{shop}/busy.jpg?{status},{quote(after)}", allow_private=True)
+    assert refused.value.reason == "url_busy"
+    assert refused.value.retry_after_s is not None
+    assert least <= refused.value.retry_after_s <= most
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_another_try_is_of_no_use(shop: str, status: int) -> None:
+    with pytest.raises(UrlRejected) as refused:
+        fetch_image(f"{shop}/busy.jpg?{status},5", allow_private=True)
+    assert (refused.value.reason, refused.value.retry_after_s) == ("url_status", None)
 
 
 def test_nobody_answers() -> None:
@@ -259,8 +317,8 @@ def _certificate(name: str) -> bytes:
 
 
 def test_the_refusal_pickles() -> None:
-    again = pickle.loads(pickle.dumps(UrlRejected("url", "no")))
-    assert (again.reason, str(again)) == ("url", "no")
+    again = pickle.loads(pickle.dumps(UrlRejected("url_busy", "no", 5)))
+    assert (again.reason, str(again), again.retry_after_s) == ("url_busy", "no", 5)
 
 
 def test_every_special_network_is_refused() -> None:

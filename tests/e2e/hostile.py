@@ -202,12 +202,7 @@ def _bad_photos() -> Iterator[Attack]:
         "html": b"<script>alert(1)</script>",
         "pdf": b"%PDF-1.7 " + b"x" * 500,
         "zip": b"PK\x03\x04" + b"\0" * 500,
-        "bmp": photo("BMP"),
         "tiff": photo("TIFF"),
-        "gif": photo("GIF"),
-        "animated gif": _animated("GIF"),
-        "animated webp": _animated("WEBP"),
-        "animated png": _animated("PNG"),
         "bomb png": _flat_png(20_000, 20_000),
         "bomb wide": _flat_png(2**31 - 1, 1),
         "zero pixels": _flat_png(0, 0),
@@ -216,7 +211,7 @@ def _bad_photos() -> Iterator[Attack]:
         "png with a bad crc": _damaged(photo("PNG"), 60),
         "too many bytes": photo() + b"\0" * (33 * 2**20),
     }
-    for kind in ("JPEG", "PNG", "WEBP"):
+    for kind in ("JPEG", "PNG", "WEBP", "AVIF", "BMP"):
         whole = photo(kind, 128)
         for tenths in (1, 3, 5, 7, 9):
             photos[f"{kind} cut at {tenths}/10"] = whole[: len(whole) * tenths // 10]
@@ -247,13 +242,6 @@ def _bad_photos() -> Iterator[Attack]:
 
 def _photo_input(url: str) -> dict[str, Any]:
     return {"model": "eclip", "input": [{"type": "image_url", "image_url": {"url": url}}]}
-
-
-def _animated(kind: str) -> bytes:
-    frames = [Image.new("RGB", (32, 32), color) for color in ("red", "green", "blue")]
-    out = io.BytesIO()
-    frames[0].save(out, kind, save_all=True, append_images=frames[1:])
-    return out.getvalue()
 
 
 def _flat_png(width: int, height: int) -> bytes:

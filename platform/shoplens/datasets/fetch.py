@@ -13,6 +13,8 @@ import socket
 import ssl
 import time
 from collections.abc import Collection, Iterable
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpcore
@@ -23,6 +25,7 @@ from shoplens.errors import ShoplensError
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
+_BUSY = {408, 425, 429}
 _HOST = re.compile(r"[a-z0-9._:-]+")
 
 
@@ -30,15 +33,18 @@ class UrlRejected(ShoplensError):
     """A URL that was not fetched. `reason` is a short code, the message a sentence.
 
     Reasons: `url` (malformed), `url_scheme`, `url_host` (not allowed), `url_private` (not a public address),
-    `url_unresolved`, `url_unreachable`, `url_timeout`, `url_status`, `url_redirects`, `too_large`.
+    `url_unresolved`, `url_unreachable`, `url_timeout`, `url_busy` (status 408, 425, 429 or 5xx), `url_status`,
+    `url_redirects`, `too_large`.
+
+    `retry_after_s` is None if another try is of no use, else the seconds that the host asks to wait before it, or 0.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.retry_after_s = reason, retry_after_s
 
-    def __reduce__(self) -> tuple[type[UrlRejected], tuple[str, str]]:
-        return UrlRejected, (self.reason, str(self))
+    def __reduce__(self) -> tuple[type[UrlRejected], tuple[str, str, float | None]]:
+        return UrlRejected, (self.reason, str(self), self.retry_after_s)
 
 
 def fetch_image(
@@ -49,7 +55,7 @@ def fetch_image(
     timeout_s: float = 10.0,
     allow_private: bool = False,
 ) -> bytes:
-    """The bytes of the image at `url`.
+    """The bytes of the image at `url`. A URL without a scheme, `//host/photo.jpg`, is fetched by https.
 
     allow_hosts     hosts that may be fetched from: `"img.shop.kr"`, or `".shop.kr"` for all its subdomains; None: any
                     public host
@@ -67,10 +73,12 @@ def fetch_image(
                 body_or_location = _get(pool, target, max_bytes, deadline)
             except (httpcore.TimeoutException, TimeoutError) as error:
                 raise UrlRejected(
-                    "url_timeout", f"{target.host} took longer than {timeout_s:g} s: try again, or raise the time limit"
+                    "url_timeout",
+                    f"{target.host} took longer than {timeout_s:g} s: try again, or raise the time limit",
+                    retry_after_s=0,
                 ) from error
             except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-                raise UrlRejected("url_unreachable", f"{target.host} cannot be reached ({error})") from error
+                raise UrlRejected("url_unreachable", f"{target.host} cannot be reached ({error})", 0) from error
             if isinstance(body_or_location, bytes):
                 return body_or_location
             target = _checked_url(body_or_location, allow_hosts, target)
@@ -82,7 +90,7 @@ _TLS = httpx.create_ssl_context()
 
 def _checked_url(url: str, allow_hosts: Collection[str] | None, base: httpx.URL | None = None) -> httpx.URL:
     try:
-        parsed = httpx.URL(url) if base is None else base.join(url)
+        parsed = httpx.URL(f"https:{url}" if url.startswith("//") else url) if base is None else base.join(url)
         host = parsed.raw_host.decode("ascii").lower().rstrip(".")
         port = parsed.port
     except (httpx.InvalidURL, ValueError, TypeError) as error:
@@ -114,9 +122,12 @@ def _get(pool: httpcore.ConnectionPool, url: httpx.URL, max_bytes: int, deadline
     with pool.stream("GET", request, headers=headers, extensions={"timeout": timeout}) as answer:
         fields = {name.lower(): value for name, value in answer.headers}
         if answer.status in _REDIRECTS and b"location" in fields:
-            return fields[b"location"].decode("latin-1")
+            return _text_of(fields[b"location"])
+        if answer.status in _BUSY or answer.status >= 500:
+            wait_s = _seconds(fields.get(b"retry-after", b""))
+            raise UrlRejected("url_busy", f"{url.host} answered with status {answer.status}: try again later", wait_s)
         if answer.status != 200:
-            raise UrlRejected("url_status", f"{url.host} answered with status {answer.status}")
+            raise UrlRejected("url_status", f"{url.host} answered with status {answer.status}: check the URL")
         declared = fields.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > max_bytes:
             raise UrlRejected("too_large", f"the image has more than {max_bytes} bytes")
@@ -126,6 +137,28 @@ def _get(pool: httpcore.ConnectionPool, url: httpx.URL, max_bytes: int, deadline
             if len(body) > max_bytes:
                 raise UrlRejected("too_large", f"the image has more than {max_bytes} bytes")
         return bytes(body)
+
+
+def _text_of(location: bytes) -> str:
+    """A redirect's target as text. Bytes that are not UTF-8 are sent back as they came, percent-encoded."""
+    try:
+        return location.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in location)
+
+
+def _seconds(retry_after: bytes) -> float:
+    """The seconds of a `Retry-After` header: a number, or a date (RFC 9110, 10.2.3). 0 if it is neither."""
+    text = retry_after.decode("latin-1").strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    if date.tzinfo is None:  # a zone of -0000
+        date = date.replace(tzinfo=timezone.utc)
+    return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
 
 
 class _CheckedBackend(httpcore.NetworkBackend):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -24,6 +25,7 @@ from shoplens.errors import ShoplensError
 from shoplens.schema import CategoryTree
 
 FORMAT_VERSION = 1
+_SHARD = re.compile(r"[\w-]+\.tar")
 
 PRODUCTS = pa.schema(
     [
@@ -221,6 +223,9 @@ class Dataset:
     @cached_property
     def _places(self) -> tuple[list[str], np.ndarray, np.ndarray]:
         images = self.images
+        for shard in images["shard"].unique().to_pylist():
+            if not _SHARD.fullmatch(shard or ""):
+                raise ShoplensError(f"{self.path}/images.parquet names the shard {shard!r}: import the dataset again")
         return images["shard"].to_pylist(), images["offset"].to_numpy(), images["length"].to_numpy()
 
     def read_image(self, sample: int) -> bytes:

@@ -7,14 +7,18 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+import pi_heif
+from PIL import AvifImagePlugin, Image, ImageFile, PngImagePlugin
 
+from shoplens.datasets import png
+from shoplens.datasets.colours import MAX_PROFILE, to_srgb
 from shoplens.errors import ShoplensError
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 50_000_000
-FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "AVIF": "avif", "HEIF": "heic", "GIF": "gif", "BMP": "bmp"}
 """Accepted formats, and the file suffix of each."""
+ACCEPTED = "JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP"
 
 
 class ImageRejected(ShoplensError):
@@ -30,7 +34,7 @@ class ImageRejected(ShoplensError):
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded photo: RGB, upright, on a white background where it was transparent.
+    """A decoded photo: RGB in sRGB, upright, on a white background where it was transparent.
 
     `width` and `height` are the size of the file's image, upright; `image` is smaller if decoded with a draft size.
     """
@@ -42,40 +46,58 @@ class Photo:
 
 
 def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, draft: int | None = None) -> Photo:
-    """Decodes a photo.
+    """Decodes a photo; of an animation or a series, the first picture.
 
     draft   a JPEG may be decoded at 1/2, 1/4 or 1/8 scale, with a shorter side of at least `draft` pixels; this is
             several times faster for large photos
 
-    Raises ImageRejected with reason `empty`, `too_large`, `unreadable`, `format`, `animated`,
-    `too_many_pixels` or `truncated`.
+    Colours with an ICC profile are converted to sRGB. A PNG whose metadata is damaged or too large is decoded without
+    its metadata.
+
+    Raises ImageRejected with reason `empty`, `too_large`, `unreadable`, `format`, `too_many_pixels`, `truncated` or
+    `checksum`.
     """
     if not data:
         raise ImageRejected("empty", "the image has no bytes")
     if len(data) > max_bytes:
         raise ImageRejected("too_large", f"the image has {len(data)} bytes; at most {max_bytes} are allowed")
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=[*FORMATS, "GIF"])
+        return _decoded(data, max_pixels, draft)
+    except ImageRejected as refused:
+        if refused.reason not in ("unreadable", "truncated") or not data.startswith(png.SIGNATURE):
+            raise
+        if (chunk := png.damaged_chunk(data)) is not None:
+            raise ImageRejected(
+                "checksum", f"the checksum of the PNG's chunk {chunk} is wrong: the file is damaged, save it again"
+            ) from refused
+        for kept in (b"tRNS", b"iCCP", b"eXIf"), (b"tRNS",):
+            bare = png.without_metadata(data, kept)
+            if bare != data:
+                try:
+                    return _decoded(bare, max_pixels, draft)
+                except ImageRejected:
+                    continue
+        raise
+
+
+def _decoded(data: bytes, max_pixels: int, draft: int | None) -> Photo:
+    try:
+        opened = Image.open(io.BytesIO(data), formats=list(FORMATS))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageRejected(
             "too_many_pixels", f"the image has more than {max_pixels} pixels; make it smaller"
         ) from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise ImageRejected(
-            "unreadable", f"the bytes are not an image in one of the formats {', '.join(FORMATS)}"
-        ) from error
-    kind = image.format or ""
-    if kind == "MPO":  # a JPEG from a phone, with more pictures (depth map, thumbnail) after the first
-        kind = "JPEG"
-    elif getattr(image, "is_animated", False):
-        raise ImageRejected("animated", f"the {kind} image is animated; send one still picture")
-    if kind not in FORMATS:
-        raise ImageRejected("format", f"{kind} images are not supported; send one of {', '.join(FORMATS)}")
-    if image.width * image.height > max_pixels:
-        size = f"{image.width}x{image.height}"
+    except Exception as error:  # plugins pass on errors of libavif and struct
+        raise _unidentified(data) from error
+    kind = {"MPO": "JPEG"}.get(opened.format or "", opened.format or "")  # MPO: a JPEG with more pictures behind it
+    width, height = opened.size
+    if width * height > max_pixels:
+        size = f"{width}x{height}"
         raise ImageRejected("too_many_pixels", f"the image has {size} pixels; at most {max_pixels} are allowed")
-    width, height = image.size
+    image: Image.Image = opened
     try:
+        if kind == "PNG":
+            png.scale_transparent_colour(opened)
         if draft is not None:
             image.draft("RGB", _at_least(width, height, draft))
         image.load()
@@ -87,12 +109,42 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
         return Photo(_rgb_on_white(image), width, height, FORMATS[kind])
     except (OSError, SyntaxError, ValueError, IndexError, EOFError) as error:
         raise ImageRejected("truncated", f"the image is cut short or damaged ({error})") from error
-    except Exception as error:  # Pillow passes on errors of struct, zlib and libwebp
+    except Exception as error:  # Pillow passes on errors of struct, zlib, libwebp and libheif
         raise ImageRejected("unreadable", f"the image cannot be decoded ({type(error).__name__})") from error
 
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_PROFILE  # it limits profiles too
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # photos are decoded side by side already
+pi_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `max_pixels` is the limit here
+
+_OTHER_FORMATS = {
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"8BPS": "PSD",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+    b"<?xml": "XML or SVG",
+    b"<!DOCTYPE": "HTML",
+    b"<html": "HTML",
+}
+_SIGNATURES = (b"\xff\xd8\xff", png.SIGNATURE, b"RIFF", b"GIF8", b"BM")
+
+
+def _unidentified(data: bytes) -> ImageRejected:
+    """The error for bytes that Pillow cannot open, by their first bytes."""
+    start = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for signature, name in _OTHER_FORMATS.items():
+        if start.startswith(signature.lower()):
+            return ImageRejected("format", f"the bytes are {name}, not a photo that is taken: send {ACCEPTED}")
+    if data.startswith(_SIGNATURES) or data[4:8] == b"ftyp":
+        return ImageRejected("unreadable", "the head of the image is cut short or damaged: save it again")
+    return ImageRejected("unreadable", f"the bytes are not an image: send {ACCEPTED}")
+
 
 # `ImageOps.exif_transpose` also rewrites the EXIF block, which fails on damaged ones, and hides whether sides swapped.
 _UPRIGHT = {
@@ -121,16 +173,34 @@ def _at_least(width: int, height: int, side: int) -> tuple[int, int]:
 
 
 def _rgb_on_white(image: Image.Image) -> Image.Image:
-    """Converts to RGB on white. This comes before any resampling, so palette indices are never interpolated."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+    """Converts to RGB in sRGB, on white. This comes before any resampling: palette indices are never interpolated."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith(("I", "F")):
+        image = _eight_bits(image)
+    if image.mode == "P":  # the colours of the palette are converted, not the pixels
+        palette = image.crop((0, 0, 256, 1))
+        palette.putdata(range(256))
+        image.putpalette(_rgb_on_white(palette.convert("RGBA")).tobytes())
+        image.info.pop("transparency", None)
+        return image.convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
+        if profile:
+            opaque = to_srgb(image.convert("RGB"), profile)
+            opaque.putalpha(image.getchannel("A"))
+            image = opaque
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
-    if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(np.clip(np.asarray(image) / 257, 0, 255).astype(np.uint8))
-    return image.convert("RGB")
+    return to_srgb(image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB"), profile)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey -> L, or LA where one level is transparent."""
+    levels = np.asarray(image)
+    grey = Image.fromarray(np.clip(levels / 257, 0, 255).astype(np.uint8))
+    if (transparent := image.info.get("transparency")) is not None:
+        grey.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def perceptual_hash(image: Image.Image) -> int:

@@ -28,15 +28,22 @@ from shoplens.errors import ShoplensError
 from shoplens.schema import CategoryTree
 
 _FIXED_TIME = 0
+_WRITTEN_AT_ONCE = 2**20
 
 
 class Shard:
-    """A tar in WebDataset layout that is being written. It gets its final name only when it is complete."""
+    """A tar in WebDataset layout that is being written. It gets its final name only when it is complete.
+
+    `sha256` is that of the whole tar, once it is closed.
+    """
 
     def __init__(self, fs: fsspec.AbstractFileSystem, path: str) -> None:
         self._fs, self._path = fs, path
         self._file = fs.open(f"{path}.part", "wb")
-        self._position = 0
+        self._pending: list[bytes] = []
+        self._written = self._position = 0
+        self._sha256 = hashlib.sha256()
+        self.sha256 = ""
 
     def __enter__(self) -> Shard:
         return self
@@ -45,10 +52,12 @@ class Shard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._file.write(b"\0" * (2 * tarfile.BLOCKSIZE))
+            self._pending.append(b"\0" * (2 * tarfile.BLOCKSIZE))
+            self._write()
         self._file.close()
         if kind is None:
             self._fs.mv(f"{self._path}.part", self._path)
+            self.sha256 = self._sha256.hexdigest()
 
     def add(self, image_id: str, image: bytes, suffix: str, product_json: str) -> int:
         """Adds `IMAGE_ID.suffix` and `IMAGE_ID.json`, and returns the byte offset of the image in the tar."""
@@ -57,16 +66,38 @@ class Shard:
         return offset
 
     def _member(self, name: str, data: bytes) -> int:
-        info = tarfile.TarInfo(name)
-        info.size, info.mtime = len(data), _FIXED_TIME
-        header = info.tobuf(tarfile.PAX_FORMAT)
-        self._file.write(header)
-        offset = self._position + len(header)
-        self._file.write(data)
+        header = _header(name, len(data))
         padding = -len(data) % tarfile.BLOCKSIZE
-        self._file.write(b"\0" * padding)
+        self._pending += [header, data, b"\0" * padding]
+        offset = self._position + len(header)
         self._position = offset + len(data) + padding
+        if self._position - self._written >= _WRITTEN_AT_ONCE:
+            self._write()
         return offset
+
+    def _write(self) -> None:
+        block = b"".join(self._pending)
+        self._pending.clear()
+        self._file.write(block)
+        self._sha256.update(block)
+        self._written = self._position
+
+
+def _header(name: str, size: int) -> bytes:
+    """The header of a tar member. One with a short plain name is an edited copy: tarfile needs five times as long."""
+    if len(name) > tarfile.LENGTH_NAME or not name.isascii() or size >= 8**11:
+        info = tarfile.TarInfo(name)
+        info.size, info.mtime = size, _FIXED_TIME
+        return info.tobuf(tarfile.PAX_FORMAT)
+    header = bytearray(_EMPTY_HEADER)
+    header[: len(name)] = name.encode()
+    header[124:135] = b"%011o" % size
+    header[148:154] = b"%06o" % (_EMPTY_SUM + sum(header[: len(name)]) + sum(header[124:135]))
+    return bytes(header)
+
+
+_EMPTY_HEADER = tarfile.TarInfo("").tobuf(tarfile.PAX_FORMAT)
+_EMPTY_SUM = sum(_EMPTY_HEADER) - sum(_EMPTY_HEADER[124:135]) - sum(_EMPTY_HEADER[148:156]) + 8 * ord(" ")
 
 
 class Staging:
@@ -78,6 +109,7 @@ class Staging:
         self.fingerprint = json.loads(json.dumps(mark, sort_keys=True, default=str))
         self._fs, self._final = fsspec.core.url_to_fs(self.out)
         self.root = f"{self._final}.partial"
+        self._shards: dict[str, Shard] = {}
 
     def __reduce__(self) -> tuple[type[Staging], tuple[str, Mapping[str, Any]]]:
         return Staging, (self.out, self.fingerprint)
@@ -121,7 +153,9 @@ class Staging:
         return rows
 
     def shard(self, name: str) -> Shard:
-        return Shard(self._fs, f"{self.root}/shards/{name}")
+        """A shard to be written. Its checksum is kept if it is closed before the chunk is written by the same object."""
+        self._shards[name] = Shard(self._fs, f"{self.root}/shards/{name}")
+        return self._shards[name]
 
     def write_chunk(
         self,
@@ -141,7 +175,9 @@ class Staging:
             path = f"{self.root}/parts/{chunk}.{name}.parquet"
             self._fs.pipe_file(f"{path}.part", buffer.getvalue())
             self._fs.mv(f"{path}.part", path)
-        self._fs.pipe_file(f"{self.root}/parts/{chunk}.done", b"")
+        checksums = {f"shards/{name}": shard.sha256 for name, shard in self._shards.items() if shard.sha256}
+        self._shards.clear()
+        self._fs.pipe_file(f"{self.root}/parts/{chunk}.done", json.dumps(checksums).encode())
 
     def _parts(self, name: str) -> Iterator[pa.Table]:
         for path in sorted(self._fs.glob(f"{self.root}/parts/*.{name}.parquet")):
@@ -219,13 +255,15 @@ class Staging:
             self._fs.rm(f"{self.root}/fingerprint.json")
             raise ShoplensError(f"no photo is left ({reasons}): see each reason in {self.root}/rejects.parquet")
 
-        files = {
-            str(PurePosixPath(path).relative_to(PurePosixPath(self.root))): self._sha256(path)
-            for path in sorted(
-                [f"{self.root}/{table}.parquet" for table in [*TABLES, *(extra or {})]]
-                + self._fs.glob(f"{self.root}/shards/*.tar")
-            )
+        known: dict[str, str] = {}
+        for path in self._fs.glob(f"{self.root}/parts/*.done"):
+            known |= json.loads(self._fs.cat_file(path) or b"{}")
+        paths = [f"{self.root}/{table}.parquet" for table in [*TABLES, *(extra or {})]]
+        names = {
+            str(PurePosixPath(path).relative_to(PurePosixPath(self.root))): path
+            for path in sorted(paths + self._fs.glob(f"{self.root}/shards/*.tar"))
         }
+        files = {name: known.get(name) or self._sha256(path) for name, path in names.items()}
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             name=name,

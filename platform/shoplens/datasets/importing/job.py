@@ -1,4 +1,4 @@
-"""The job behind `shoplens dataset import`: the driver checks the rows, a Ray Data job the photos, chunk by chunk."""
+"""The job behind `shoplens dataset import`: the driver checks the rows, Ray tasks the photos, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import fsspec
 import PIL
 import ray
-import ray.data
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from shoplens.datasets.format import Dataset
@@ -190,34 +188,36 @@ def _provenance(source: str, src: str, inputs: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(staging: Staging, chunks: Sequence[str], rules: PhotoRules) -> Iterator[str]:
-    """Writes the chunks as a Ray Data job, one chunk a block, and yields the name of each finished chunk."""
-    rows = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=len(chunks))
-    for row in rows.map(partial(_write, staging=staging, rules=rules)).iter_rows():
-        yield row["chunk"]
+    """Writes each chunk in a task, and yields the name of each as it is finished.
 
-
-def _write(row: dict[str, Any], staging: Staging, rules: PhotoRules) -> dict[str, Any]:
-    photos, rejects = write_shard(staging, row["chunk"], rules)
-    return {"chunk": row["chunk"], "photos": photos, "rejects": rejects}
+    The tasks of the last round, when they are fewer than the CPUs, decode in several threads.
+    """
+    write = ray.remote(num_cpus=1)(write_shard)
+    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    last = len(chunks) % cpus
+    running = {
+        write.remote(staging, chunk, rules, decoders=1 if place < len(chunks) - last else cpus // last): chunk
+        for place, chunk in enumerate(chunks)
+    }
+    try:
+        while running:
+            [done], _ = ray.wait(list(running))
+            ray.get(done)
+            yield running.pop(done)
+    finally:
+        for task in running:
+            ray.cancel(task)
 
 
 @contextmanager
 def _ray() -> Iterator[None]:
-    """A connection to Ray without its progress bars and start-up messages. Closed at the end if it was opened here."""
+    """A connection to Ray. Closed at the end if it was opened here."""
     connected = ray.is_initialized()
     if not connected:
         _connect()
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars, context.print_on_execution_start
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    context.enable_progress_bars = context.print_on_execution_start = False
-    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        context.enable_progress_bars, context.print_on_execution_start = before
-        logger.setLevel(level)
         if not connected:
             ray.shutdown()
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import posixpath
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -227,8 +228,12 @@ def planned_photos(staging: Staging, chunk: str) -> Iterator[dict[str, Any]]:
         yield from pq.read_table(file).to_pylist()
 
 
+_URL = re.compile(r"https?://|//[^/\\]+\.[^/\\]+/", re.IGNORECASE)
+
+
 def is_url(path: str) -> bool:
-    return path.lower().startswith(("http://", "https://"))
+    """Whether it is a URL, with a scheme or without: `//cdn.shop.kr/1.jpg`."""
+    return _URL.match(path) is not None
 
 
 def locate(root: str, path: str) -> str | None:

@@ -6,12 +6,18 @@ import errno
 import hashlib
 import json
 import os
+import random
 import stat
+import threading
+import time
+import unicodedata
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import fsspec
@@ -23,6 +29,9 @@ from shoplens.datasets.staging import Shard, Staging
 
 _TOGETHER = 16
 """Photos of a chunk that are fetched at the same time from remote places."""
+_FIRST_PAUSE_S = 1.0
+_PATIENCE_S = 300.0
+"""How long a chunk waits for busy hosts in all. Later photos of such hosts are given up after one attempt."""
 _NOT_THERE = {
     errno.ENOENT,
     errno.EISDIR,
@@ -37,7 +46,10 @@ _NOT_THERE = {
 
 @dataclass(frozen=True)
 class PhotoRules:
-    """Limits on photos: `min_side` and `max_pixels` in pixels, `timeout_s` in seconds; hosts as in `fetch_image`."""
+    """Limits on photos: `min_side` and `max_pixels` in pixels; hosts as in `fetch_image`.
+
+    A URL is fetched in at most `attempts` attempts of `timeout_s` seconds, with pauses of at most `longest_wait_s`.
+    """
 
     min_side: int = 8
     max_bytes: int = MAX_BYTES
@@ -46,10 +58,13 @@ class PhotoRules:
     allow_private: bool = False
     timeout_s: float = 20.0
     attempts: int = 3
+    longest_wait_s: float = 20.0
 
 
-def write_shard(staging: Staging, chunk: str, rules: PhotoRules) -> tuple[int, int]:
+def write_shard(staging: Staging, chunk: str, rules: PhotoRules, decoders: int = 1) -> tuple[int, int]:
     """Writes the shard and the rows of a chunk unless it is done. Returns the numbers of photos and rejects.
+
+    decoders   photos that are decoded at the same time
 
     The result depends only on the plan and the photos. So chunks run on any node, in any order, and can be repeated.
     """
@@ -64,44 +79,23 @@ def write_shard(staging: Staging, chunk: str, rules: PhotoRules) -> tuple[int, i
     seen = repeated_elsewhere(staging, chunk)
     shard: Shard | None = None
     with ExitStack() as closing:
-        for photo, data in _read_all(list(planned_photos(staging, chunk)), rules):
-            try:
-                if isinstance(data, Exception):
-                    raise data
-                checked = decode(data, max_bytes=rules.max_bytes, max_pixels=rules.max_pixels)
-                if min(checked.width, checked.height) < rules.min_side:
-                    size = f"{checked.width}x{checked.height}"
-                    raise ImageRejected(
-                        "too_small", f"the photo has {size} pixels; each side needs at least {rules.min_side}"
-                    )
-                sha256 = hashlib.sha256(data).hexdigest()
-                if (photo["product_id"], sha256) in seen:
-                    raise ImageRejected(
-                        "duplicate_photo", "the product already has this photo, byte for byte: list each photo once"
-                    )
-            except (ImageRejected, UrlRejected) as refused:
+        for photo, checked in _check_all(list(planned_photos(staging, chunk)), rules, decoders):
+            if not isinstance(checked, Exception) and (photo["product_id"], checked.facts["sha256"]) in seen:
+                checked = ImageRejected(
+                    "duplicate_photo", "the product already has this photo, byte for byte: list each photo once"
+                )
+            if isinstance(checked, Exception):
                 rejects.append(
-                    reject_row(photo["source"], photo["product_id"], photo["path"], refused.reason, str(refused))
+                    reject_row(photo["source"], photo["product_id"], photo["path"], checked.reason, str(checked))
                 )
                 continue
-            seen.add((photo["product_id"], sha256))
+            seen.add((photo["product_id"], checked.facts["sha256"]))
             if shard is None:
                 shard = closing.enter_context(staging.shard(shard_name))
+            offset = shard.add(photo["image_id"], checked.data, checked.facts["format"], photo["product_json"])
+            place = {"shard": shard_name, "offset": offset, "length": len(checked.data)}
             images.append(
-                {
-                    "image_id": photo["image_id"],
-                    "product_id": photo["product_id"],
-                    "role": photo["role"],
-                    "split": photo["split"],
-                    "shard": shard_name,
-                    "offset": shard.add(photo["image_id"], data, checked.format, photo["product_json"]),
-                    "length": len(data),
-                    "width": checked.width,
-                    "height": checked.height,
-                    "format": checked.format,
-                    "sha256": sha256,
-                    "phash": perceptual_hash(checked.image),
-                }
+                {key: photo[key] for key in ("image_id", "product_id", "role", "split")} | place | checked.facts
             )
     staging.write_chunk(chunk, {"images": images, "rejects": rejects})
     return len(images), len(rejects)
@@ -137,36 +131,73 @@ def reopen_repeated(staging: Staging, chunks: Iterable[str]) -> list[str]:
     return again
 
 
-def _read_all(
-    photos: Sequence[dict[str, Any]], rules: PhotoRules
-) -> Iterator[tuple[dict[str, Any], bytes | ImageRejected | UrlRejected]]:
-    """Every photo with its bytes or an error, in order. Remote photos are fetched 16 at a time."""
-    with ThreadPoolExecutor(_TOGETHER) as pool:
-        for start in range(0, len(photos), _TOGETHER):
-            together = photos[start : start + _TOGETHER]
-            if any("://" in photo["uri"] for photo in together):
-                yield from zip(together, pool.map(lambda photo: _read(photo, rules), together), strict=True)
-            else:
-                yield from ((photo, _read(photo, rules)) for photo in together)
+@dataclass(frozen=True)
+class _Checked:
+    """An encoded photo that can be used, and the columns of `images` that are known from its bytes."""
+
+    data: bytes
+    facts: dict[str, Any]
 
 
-def _read(photo: dict[str, Any], rules: PhotoRules) -> bytes | ImageRejected | UrlRejected:
+def _check_all(
+    photos: Sequence[dict[str, Any]], rules: PhotoRules, decoders: int
+) -> Iterator[tuple[dict[str, Any], _Checked | ImageRejected | UrlRejected]]:
+    """Every photo with what is known of it, or an error, in order.
+
+    Remote photos are fetched 16 at a time. `decoders` photos are decoded at a time.
+    """
+    remote = any(is_url(photo["uri"]) or "://" in photo["uri"] for photo in photos)
+    patience, decoding = _Patience(), threading.Semaphore(decoders)
+
+    def check(photo: dict[str, Any]) -> _Checked | ImageRejected | UrlRejected:
+        return _check(_read(photo, rules, patience), rules, decoding)
+
+    if decoders == 1 and not remote:
+        yield from ((photo, check(photo)) for photo in photos)
+        return
+    with ThreadPoolExecutor(_TOGETHER if remote else decoders) as pool:
+        waiting: deque[tuple[dict[str, Any], Future[_Checked | ImageRejected | UrlRejected]]] = deque()
+        for photo in photos:
+            waiting.append((photo, pool.submit(check, photo)))
+            if len(waiting) > _TOGETHER:
+                photo, result = waiting.popleft()
+                yield photo, result.result()
+        for photo, result in waiting:
+            yield photo, result.result()
+
+
+def _check(
+    data: bytes | ImageRejected | UrlRejected, rules: PhotoRules, decoding: threading.Semaphore
+) -> _Checked | ImageRejected | UrlRejected:
+    if isinstance(data, Exception):
+        return data
+    try:
+        with decoding:
+            photo = decode(data, max_bytes=rules.max_bytes, max_pixels=rules.max_pixels)
+            phash = perceptual_hash(photo.image)
+    except ImageRejected as refused:
+        return refused
+    if min(photo.width, photo.height) < rules.min_side:
+        size = f"{photo.width}x{photo.height}"
+        return ImageRejected("too_small", f"the photo has {size} pixels; each side needs at least {rules.min_side}")
+    facts = {"width": photo.width, "height": photo.height, "format": photo.format}
+    return _Checked(data, {**facts, "sha256": hashlib.sha256(data).hexdigest(), "phash": phash})
+
+
+def _read(photo: dict[str, Any], rules: PhotoRules, patience: _Patience) -> bytes | ImageRejected | UrlRejected:
     """The encoded photo, or the error that prevents reading it. At most `max_bytes` + 1 bytes are read.
 
     Raises OSError if the fault is the machine's and not the path's (a disk error, too many open files).
     """
     try:
         if is_url(photo["uri"]):
-            return _fetch(photo["uri"], rules)
+            return _fetch(photo["uri"], rules, patience)
         start = photo["offset"] or 0
         wanted = rules.max_bytes + 1 if photo["length"] is None else min(photo["length"], rules.max_bytes + 1)
         if "://" in photo["uri"]:
-            fs, path = fsspec.core.url_to_fs(photo["uri"])
-            data: bytes = fs.cat_file(path, start=start, end=start + wanted)
+            data = _read_remote(photo["uri"], start, start + wanted)
         else:
-            with open(_within(photo["uri"], photo["root"]), "rb") as file:
-                file.seek(start)
-                data = file.read(wanted)
+            data = _read_local(photo["uri"], photo["root"], start, wanted)
         if photo["length"] is not None and len(data) < wanted:
             return ImageRejected(
                 "truncated",
@@ -183,10 +214,15 @@ def _read(photo: dict[str, Any], rules: PhotoRules) -> bytes | ImageRejected | U
         )
 
 
-def _within(path: str, root: str) -> str:
-    """The real path of a file. Raises ImageRejected if a link leads out of `root`, or the path is not a file."""
+def _read_local(path: str, root: str, start: int, length: int) -> bytes:
+    """At most `length` bytes of a file. Raises ImageRejected if a link leads out of `root`, or it is not a file."""
     real = os.path.join(_real(os.path.dirname(path)), os.path.basename(path))
-    mode = os.lstat(real).st_mode
+    try:
+        mode = os.lstat(real).st_mode
+    except FileNotFoundError:
+        path = _respelled(path, root)
+        real = os.path.join(_real(os.path.dirname(path)), os.path.basename(path))
+        mode = os.lstat(real).st_mode
     if stat.S_ISLNK(mode):
         real = os.path.realpath(real)
         mode = os.stat(real).st_mode
@@ -194,14 +230,71 @@ def _within(path: str, root: str) -> str:
         raise ImageRejected("outside_source", "a link leads out of the source folder: copy the photo into the folder")
     if not stat.S_ISREG(mode):
         raise ImageRejected("missing_file", "the path is not a regular file: give the path of a photo")
-    return real
+    with open(real, "rb", buffering=0) as file:
+        file.seek(start)
+        # The size is asked first: to read 17 kB with a limit of 32 MB would allocate 32 MB for each photo.
+        return file.read(min(length, max(0, os.fstat(file.fileno()).st_size - start))) or b""
 
 
 _real = lru_cache(maxsize=4096)(os.path.realpath)
 
 
-def _fetch(url: str, rules: PhotoRules) -> bytes:
-    for attempt in range(1, rules.attempts + 1):
+def _respelled(path: str, root: str) -> str:
+    """The path of an existing file below `root` whose name is the same text in another Unicode form, else `path`.
+
+    A Mac writes names decomposed, where other systems and tables compose them.
+    """
+    found = os.path.abspath(root)
+    for part in os.path.relpath(path, found).split(os.sep):
+        if not os.path.lexists(os.path.join(found, part)):
+            composed = unicodedata.normalize("NFC", part)
+            part = _composed_names(found, os.stat(found).st_mtime_ns).get(composed, part)
+        found = os.path.join(found, part)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _composed_names(folder: str, changed: int) -> dict[str, str]:
+    """The names in a folder by their composed form. `changed` is the folder's time of change."""
+    return {unicodedata.normalize("NFC", name): name for name in sorted(os.listdir(folder))}
+
+
+def _read_remote(uri: str, start: int, end: int) -> bytes:
+    fs, path = fsspec.core.url_to_fs(uri)
+    spellings = dict.fromkeys([path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))])
+    missing: FileNotFoundError | None = None
+    for spelling in spellings:
+        try:
+            return bytes(fs.cat_file(spelling, start=start, end=end))
+        except FileNotFoundError as error:
+            missing = missing or error
+    assert missing is not None
+    raise missing
+
+
+class _Patience:
+    """What is left of the time that a chunk may wait for busy hosts, in seconds over all its threads."""
+
+    def __init__(self) -> None:
+        self._left = float(_TOGETHER * _PATIENCE_S)
+        self._lock = threading.Lock()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits, and returns whether it did: not if the time left is shorter."""
+        with self._lock:
+            if seconds > self._left:
+                return False
+            self._left -= seconds
+        time.sleep(seconds)
+        return True
+
+
+def _fetch(url: str, rules: PhotoRules, patience: _Patience) -> bytes:
+    """The photo at `url`. A host that is busy, slow or away is asked again after a pause that doubles each time.
+
+    A `Retry-After` of the host makes the pause longer, up to `longest_wait_s`.
+    """
+    for attempt in count(1):
         try:
             return fetch_image(
                 url,
@@ -211,6 +304,9 @@ def _fetch(url: str, rules: PhotoRules) -> bytes:
                 allow_private=rules.allow_private,
             )
         except UrlRejected as refused:
-            if attempt == rules.attempts or refused.reason not in ("url_timeout", "url_unreachable"):
+            if attempt >= rules.attempts or refused.retry_after_s is None:
+                raise
+            pause = _FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1)
+            if not patience.wait(min(max(pause, refused.retry_after_s), rules.longest_wait_s)):
                 raise
     raise AssertionError("unreachable")
