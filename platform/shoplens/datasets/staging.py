@@ -217,7 +217,9 @@ class Staging:
                 ", ".join(f"{count} {reason}" for reason, count in by_reason.most_common()) or "the source is empty"
             )
             self._fs.rm(f"{self.root}/fingerprint.json")
-            raise ShoplensError(f"no photo is left ({reasons}): see each reason in {self.root}/rejects.parquet")
+            raise ShoplensError(
+                f"no photo is left ({reasons}): see each sentence with: shoplens dataset rejects {self.root}"
+            )
 
         files = {
             str(PurePosixPath(path).relative_to(PurePosixPath(self.root))): self._sha256(path)

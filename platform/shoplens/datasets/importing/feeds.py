@@ -1,0 +1,181 @@
+"""What the columns of a table are taken as. The names of its columns show which vocabulary it uses."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from shoplens.datasets.importing.html_text import text_of_html
+from shoplens.datasets.importing.literals import literal
+from shoplens.datasets.importing.photo_lists import PHOTO_FIELDS, listed
+from shoplens.datasets.importing.rows import Row
+from shoplens.datasets.importing.tidy import no_value, plain, tidy
+from shoplens.datasets.importing.vocabularies import FEEDS, PLAIN, WOOCOMMERCE, Vocabulary
+from shoplens.schema import Product
+
+OURS = (*Product.model_fields, "name", "category", *PHOTO_FIELDS)
+"""Columns that every table may have under their own names."""
+_OF_PANDAS = re.compile(r"Unnamed: \d+|__index_level_\d+__|index|level_\d+")
+_NUMBERED = re.compile(r"(.*?)_?\d{1,2}")
+_METAFIELD = re.compile(r"(.+?) \(product\.metafields\.\S+\)")
+_OPTION_NAME = re.compile(r"((?:option|attribute_)\d+)_name")
+_GONE = {"out_of_stock", "outofstock", "sold_out", "0", "false", "no", "품절"}
+_LONGEST_TOLD = 2000
+_NO_OPTION = "Default Title"
+"""Shopify's name for the only variant of a product"""
+
+
+def folded(column: str) -> str:
+    """`"g:Image Link"` -> `"image_link"`, `"Body (HTML)"` -> `"body_html"`."""
+    name = unicodedata.normalize("NFKC", column).strip().casefold().removeprefix("g:")
+    return re.sub(r"[^\w]+", "_", name).strip("_")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one table.
+
+    of_field      our field -> its columns. The first one with a value gives the value; photos come from all
+    of_attribute  attribute -> its columns, in the same way
+    options       pairs of columns, of which one names an attribute and the other gives its value
+    kept          columns that become texts and attributes under their own names
+    unused        columns that are left out
+    """
+
+    vocabulary: Vocabulary
+    of_field: Mapping[str, tuple[str, ...]]
+    of_attribute: Mapping[str, tuple[str, ...]]
+    options: tuple[tuple[str, str], ...]
+    kept: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    @classmethod
+    def of(cls, columns: Sequence[str]) -> Columns:
+        names: dict[str, str] = {}
+        for column in columns:
+            names.setdefault(folded(column), column)
+        vocabulary = next((feed for feed in FEEDS if _speaks(feed, names)), PLAIN)
+        fields, attributes = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+        free = dict.fromkeys(columns)
+
+        def take(into: list[str], theirs: Sequence[str], most: int | None = None) -> None:
+            found = [names[name] for name in theirs if name in names and names[name] in free][:most]
+            into += found
+            for column in found:
+                del free[column]
+
+        for ours in [*vocabulary.fields, *(name for name in OURS if name not in vocabulary.fields)]:
+            several = vocabulary.closed or ours in ("title", *PHOTO_FIELDS)
+            take(fields[ours], vocabulary.fields.get(ours, (ours,)), None if several else 1)
+        photos = {name for ours in PHOTO_FIELDS for name in vocabulary.fields.get(ours, (ours,))}
+        for column in list(free):
+            numbered = _NUMBERED.fullmatch(folded(column))
+            if numbered and numbered[1] in photos:
+                fields["images"].append(column)
+                del free[column]
+        for key, theirs in vocabulary.attributes.items():
+            take(attributes[key], theirs)
+        options: list[tuple[str, str]] = []
+        for name in list(names) if vocabulary.closed else ():
+            if option := _OPTION_NAME.fullmatch(name):
+                pair = [name, *(other for other in names if other.startswith(f"{option[1]}_value"))]
+                found: list[str] = []
+                take(found, pair, 2)
+                options += [(found[0], found[1])] if len(found) == 2 else []
+            elif metafield := _METAFIELD.fullmatch(names[name]):
+                take(attributes[tidy(metafield[1]).casefold()], [name])
+        unused = [column for column in free if vocabulary.closed or _OF_PANDAS.fullmatch(column)]
+        return cls(
+            vocabulary,
+            {ours: tuple(found) for ours, found in fields.items() if found},
+            {key: tuple(found) for key, found in attributes.items() if found},
+            tuple(options),
+            tuple(column for column in free if column not in unused),
+            tuple(unused),
+        )
+
+    @cached_property
+    def _taken(self) -> frozenset[str]:
+        """Columns that do not keep their names."""
+        of_fields = (column for found in self.of_field.values() for column in found)
+        of_attributes = (column for found in self.of_attribute.values() for column in found)
+        return frozenset([*of_fields, *of_attributes, *self.unused])
+
+    @property
+    def missing(self) -> list[str]:
+        """What an import needs and no column is taken as."""
+        photos = any(name in self.of_field for name in PHOTO_FIELDS)
+        return [name for name in ("id", "title") if name not in self.of_field] + ([] if photos else ["images"])
+
+    def told(self) -> str:
+        """Which columns were taken as what, and which were not used, in one line."""
+        taken = {**self.of_field, **{f"attribute {key}": found for key, found in self.of_attribute.items()}}
+        same = [ours for ours, found in taken.items() if found in ((ours,), (ours.removeprefix("attribute "),))]
+        parts = [f"{', '.join(same)} as named"] if same else []
+        parts += [f"{ours} from {', '.join(found)}" for ours, found in taken.items() if ours not in same]
+        parts += [f"attributes from {', '.join(name for name, _ in self.options)}"] if self.options else []
+        parts += [f"kept under their names: {', '.join(self.kept)}"] if self.kept else []
+        parts += [f"not used: {', '.join(self.unused)}"] if self.unused else []
+        told = f"columns ({self.vocabulary.title}): {'; '.join(parts)}"
+        return told[:_LONGEST_TOLD].encode(errors="replace").decode()
+
+    def row(self, theirs: Row) -> Row:
+        """A row under our names."""
+        ours: Row = {} if self.vocabulary.closed else {key: theirs[key] for key in theirs if key not in self._taken}
+        for name, columns in self.of_field.items():
+            values = [theirs[column] for column in columns if not no_value(theirs.get(column))]
+            if name in PHOTO_FIELDS:
+                ours[name] = [photo for value in values for photo in listed(value)]
+            elif name == "title" and not self.vocabulary.closed:
+                ours |= dict(zip(("title", "name"), values, strict=False))
+            elif values:
+                ours[name] = values[0]
+        if self.vocabulary.closed:
+            self._settle(ours)
+        if attributes := self._attributes(theirs):
+            given = ours.get("attributes")
+            given = literal(given) if isinstance(given, str) else given
+            ours["attributes"] = {**attributes, **given} if isinstance(given, Mapping) else attributes
+        return ours
+
+    def _settle(self, ours: Row) -> None:
+        """The ways of feeds: a tag that occurs twice, HTML, several categories, availability in words."""
+        for name, value in ours.items():
+            if isinstance(value, list) and name not in PHOTO_FIELDS:
+                ours[name] = value[0]
+        for name in ("title", "description"):
+            if isinstance(ours.get(name), str):
+                ours[name] = text_of_html(ours[name])
+        path = ours.get("category_path")
+        if isinstance(path, str) and self.vocabulary is WOOCOMMERCE:
+            paths = [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", path)]
+            ours["category_path"] = max(paths, key=lambda part: part.count(">"))
+        available = ours.pop("availability", None)
+        if available is not None and folded(plain(available)) in _GONE:
+            ours.setdefault("stock", 0)
+
+    def _attributes(self, theirs: Row) -> dict[str, Any]:
+        attributes: dict[str, Any] = {}
+        for key, columns in self.of_attribute.items():
+            if values := [theirs[column] for column in columns if not no_value(theirs.get(column))]:
+                attributes[key] = _commas(values[0]) if key == "tags" else values[0]
+        for name, value in self.options:
+            option, given = theirs.get(name), theirs.get(value)
+            if not no_value(option) and not no_value(given) and given != _NO_OPTION:
+                several = self.vocabulary is WOOCOMMERCE
+                attributes[plain(option).casefold()] = _commas(given) if several else [given]
+        return attributes
+
+
+def _speaks(vocabulary: Vocabulary, names: Mapping[str, str]) -> bool:
+    has_all = all(any(name in names for name in group) for group in vocabulary.needs)
+    return has_all and any(name in names for name in vocabulary.signs)
+
+
+def _commas(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

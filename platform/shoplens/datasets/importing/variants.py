@@ -1,0 +1,94 @@
+"""Products that an export lists in several rows, one for each variant or photo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from shoplens.datasets.importing.feeds import Columns, folded
+from shoplens.datasets.importing.rows import Placed, Row
+from shoplens.datasets.importing.source import Reject
+from shoplens.datasets.importing.tidy import identifier, no_value
+from shoplens.datasets.importing.vocabularies import SHOPIFY, WOOCOMMERCE
+
+MERGED = (SHOPIFY, WOOCOMMERCE)
+"""Vocabularies whose tables list a product in several rows."""
+
+
+def merged(rows: Iterable[Placed], columns: Columns) -> Iterator[Placed]:
+    """One row a product, under our names, in the order of their first rows. The whole table is held in memory.
+
+    The first row with a title gives the fields, and the others what it lacks. Photos and values of attributes are those
+    of all rows. Stock is their sum; a stock that is no number of pieces is noted and does not count.
+    """
+    families: dict[str, list[tuple[str, Row]]] = {}
+    parent_of_sku: dict[str, str] = {}
+    orphans: list[tuple[str, Row, str]] = []
+    for where, theirs in rows:
+        if isinstance(theirs, Reject):
+            yield where, theirs
+            continue
+        parent = _named(theirs, "parent") if columns.vocabulary is WOOCOMMERCE else None
+        if parent is not None and parent.startswith("id:"):
+            families.setdefault(parent[3:].strip(), []).append((where, theirs))
+        elif parent is not None:
+            orphans.append((where, theirs, parent))
+        else:
+            key = _key(columns.row(theirs).get("id")) or where
+            families.setdefault(key, []).append((where, theirs))
+            if (sku := _named(theirs, "sku")) is not None:
+                parent_of_sku[sku] = key
+    for where, theirs, parent in orphans:
+        families.setdefault(parent_of_sku.get(parent, parent), []).append((where, theirs))
+    for family in families.values():
+        yield from _together(family, columns)
+
+
+def _together(family: list[tuple[str, Row]], columns: Columns) -> Iterator[Placed]:
+    family = sorted(family, key=lambda placed: no_value(columns.row(placed[1]).get("title")))
+    where, first = family[0]
+    names = {name: first[name] for name, _ in columns.options if not no_value(first.get(name))}
+    product: Row = {}
+    photos: dict[str, list[Any]] = {"image": [], "images": []}
+    attributes: dict[str, list[Any]] = {}
+    stock: list[tuple[str, Any]] = []
+    for at, theirs in family:
+        ours = columns.row({**names, **{key: value for key, value in theirs.items() if not no_value(value)}})
+        for field, seen in photos.items():
+            seen += [photo for photo in ours.pop(field, []) if photo not in seen]
+        for key, value in ours.pop("attributes", {}).items():
+            attributes.setdefault(key, []).extend(value if isinstance(value, list) else [value])
+        if "stock" in ours:
+            stock.append((at, ours.pop("stock")))
+        product = {**ours, **product}
+    if attributes:
+        product["attributes"] = attributes
+    pieces = []
+    for at, given in stock:
+        try:
+            number = int(identifier(given))
+        except ValueError:
+            number = -1
+        if number < 0:
+            detail = f"stock: {given!r:.40} is no number of pieces; it does not count"
+            yield at, Reject("field", detail, at, _key(product.get("id")))
+        else:
+            pieces.append(number)
+    if pieces:
+        product["stock"] = sum(pieces)
+    yield where, {**product, **photos}
+
+
+def _named(theirs: Row, name: str) -> str | None:
+    """The value of the column whose folded name is `name`."""
+    for column, value in theirs.items():
+        if folded(column) == name and not no_value(value):
+            return _key(value)
+    return None
+
+
+def _key(value: Any) -> str | None:
+    try:
+        return None if no_value(value) else identifier(value)
+    except ValueError:
+        return None
