@@ -40,6 +40,7 @@ def folded(column: str) -> str:
 class Columns:
     """The columns of one table.
 
+    names         columns by their `folded` names
     of_field      our field -> its columns. The first one with a value gives the value; photos come from all
     of_attribute  attribute -> its columns, in the same way
     options       pairs of columns, of which one names an attribute and the other gives its value
@@ -48,6 +49,7 @@ class Columns:
     """
 
     vocabulary: Vocabulary
+    names: Mapping[str, str]
     of_field: Mapping[str, tuple[str, ...]]
     of_attribute: Mapping[str, tuple[str, ...]]
     options: tuple[tuple[str, str], ...]
@@ -69,7 +71,7 @@ class Columns:
             for column in found:
                 del free[column]
 
-        for ours in [*vocabulary.fields, *(name for name in OURS if name not in vocabulary.fields)]:
+        for ours in [*OURS, *(name for name in vocabulary.fields if name not in OURS)]:
             several = vocabulary.closed or ours in ("title", *PHOTO_FIELDS)
             take(fields[ours], vocabulary.fields.get(ours, (ours,)), None if several else 1)
         photos = {name for ours in PHOTO_FIELDS for name in vocabulary.fields.get(ours, (ours,))}
@@ -92,6 +94,7 @@ class Columns:
         unused = [column for column in free if vocabulary.closed or _OF_PANDAS.fullmatch(column)]
         return cls(
             vocabulary,
+            names,
             {ours: tuple(found) for ours, found in fields.items() if found},
             {key: tuple(found) for key, found in attributes.items() if found},
             tuple(options),
@@ -121,7 +124,8 @@ class Columns:
         parts += [f"attributes from {', '.join(name for name, _ in self.options)}"] if self.options else []
         parts += [f"kept under their names: {', '.join(self.kept)}"] if self.kept else []
         parts += [f"not used: {', '.join(self.unused)}"] if self.unused else []
-        told = f"columns ({self.vocabulary.title}): {'; '.join(parts)}"
+        table = "" if self.vocabulary is PLAIN else f" of a {self.vocabulary.title} table"
+        told = f"columns{table}: {'; '.join(parts)}"
         return told[:_LONGEST_TOLD].encode(errors="replace").decode()
 
     def row(self, theirs: Row) -> Row:

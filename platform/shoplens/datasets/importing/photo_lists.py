@@ -66,6 +66,12 @@ def _parted(cell: str) -> Iterator[str]:
                 yield part
 
 
+def _path(text: str) -> str:
+    """A path with the separators of POSIX; a URL as it is."""
+    path = text.strip(" \t\r\n\u200b\ufeff")
+    return path if "://" in path else path.replace("\\", "/")
+
+
 def _absent(item: Any) -> bool:
     return not isinstance(item, str) and no_value(item)
 
@@ -94,5 +100,5 @@ def _photo(item: Any, root: str, where: str, product_id: str | None) -> PhotoRef
     except ValueError as error:
         shown = reprlib.repr(item) if data else json.dumps(item, default=reprlib.repr)
         return Reject("invalid_photo", str(error), where, product_id, shown)
-    name = path.strip() if isinstance(path, str) else "in the table"
+    name = _path(path) if isinstance(path, str) else "in the table"
     return PhotoRef(root, name, role, split) if data is None else PhotoBytes(bytes(data), name, role, split)

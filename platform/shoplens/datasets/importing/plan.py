@@ -6,6 +6,7 @@ import io
 import json
 import os
 import posixpath
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from shoplens.datasets.importing.shoppers import ShopperTables
 from shoplens.datasets.importing.source import PhotoBytes, PhotoRef, Reject, Source, SourceProduct, Told, webdataset_key
-from shoplens.datasets.importing.spellings import WINDOWS_DRIVE
 from shoplens.datasets.importing.splits import DRAWN, catalog_key, draw_splits, split_name
 from shoplens.datasets.staging import Staging
 from shoplens.schema import Product, Split, category_id_of
@@ -42,6 +42,7 @@ the plan if the photo lies in a table."""
 _ROWS_A_PART = 10_000
 _BLOB = 64 * 2**20
 """Bytes of photos from tables in one file of the plan, unless one photo has more"""
+_WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _split = TypeAdapter(Split)
 
 
@@ -192,7 +193,7 @@ class _Check:
         if "://" in photo.path and not is_url(photo.path) and not photo.path.startswith(f"{photo.root}/"):
             detail = "only http and https URLs, and paths in the source folder, are supported"
             return Reject("url_scheme", detail, where, product.id, photo.path)
-        if WINDOWS_DRIVE.match(photo.path):
+        if _WINDOWS_DRIVE.match(photo.path):
             detail = "the path names a drive of Windows: write it relative to the folder of the photos"
             return Reject("outside_source", detail, where, product.id, photo.path)
         uri = locate(photo.root, photo.path)

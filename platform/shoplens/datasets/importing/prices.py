@@ -22,9 +22,9 @@ _CODES = frozenset(
 )
 """ISO 4217."""
 _SIGNS = {
-    "₩": "KRW", "원": "KRW", "won": "KRW", "$": "USD", "us$": "USD", "c$": "CAD", "ca$": "CAD", "a$": "AUD", "au$": "AUD",
+    "₩": "KRW", "원": "KRW", "won": "KRW", "$": "USD", "us$": "USD", "$us": "USD", "c$": "CAD", "ca$": "CAD", "a$": "AUD", "au$": "AUD",
     "nz$": "NZD", "hk$": "HKD", "s$": "SGD", "nt$": "TWD", "mx$": "MXN", "r$": "BRL", "€": "EUR", "euro": "EUR",
-    "£": "GBP", "¥": "JPY", "円": "JPY", "cn¥": "CNY", "元": "CNY", "rmb": "CNY", "₹": "INR", "rs": "INR", "rs.": "INR",
+    "£": "GBP", "£gb": "GBP", "¥": "JPY", "jp¥": "JPY", "円": "JPY", "cn¥": "CNY", "元": "CNY", "rmb": "CNY", "₹": "INR", "rs": "INR", "rs.": "INR",
     "₫": "VND", "đ": "VND", "฿": "THB", "₽": "RUB", "₺": "TRY", "tl": "TRY", "₴": "UAH", "₱": "PHP", "₪": "ILS",
     "zł": "PLN", "kč": "CZK", "ft": "HUF", "lei": "RON", "rp": "IDR", "rm": "MYR", "fr.": "CHF", "sfr.": "CHF",
 }  # fmt: skip

@@ -18,8 +18,7 @@ import fsspec
 
 from shoplens.datasets.fetch import UrlRejected, fetch_image
 from shoplens.datasets.images import MAX_BYTES, MAX_PIXELS, ImageRejected, decode, perceptual_hash
-from shoplens.datasets.importing.plan import is_url, locate, planned_photos, reject_row
-from shoplens.datasets.importing.spellings import spellings
+from shoplens.datasets.importing.plan import is_url, planned_photos, reject_row
 from shoplens.datasets.staging import Shard, Staging
 
 _TOGETHER = 16
@@ -165,7 +164,7 @@ def _read(photo: dict[str, Any], rules: PhotoRules) -> bytes | ImageRejected | U
             fs, path = fsspec.core.url_to_fs(photo["uri"])
             data: bytes = fs.cat_file(path, start=start, end=start + wanted)
         else:
-            with open(_found(photo), "rb") as file:
+            with open(_within(photo["uri"], photo["root"]), "rb") as file:
                 file.seek(start)
                 data = file.read(wanted)
         if photo["length"] is not None and len(data) < wanted:
@@ -182,18 +181,6 @@ def _read(photo: dict[str, Any], rules: PhotoRules) -> bytes | ImageRejected | U
         return ImageRejected(
             "missing_file", f"the photo cannot be read ({error.strerror or type(error).__name__}): check the path"
         )
-
-
-def _found(photo: dict[str, Any]) -> str:
-    """The real path of a local photo, or of the file that another spelling of its path names. Raises as `_within`."""
-    try:
-        return _within(photo["uri"], photo["root"])
-    except FileNotFoundError:
-        for path in spellings(photo["path"]):
-            uri = locate(photo["root"], path)
-            if uri is not None and os.path.lexists(uri):
-                return _within(uri, photo["root"])
-        raise
 
 
 def _within(path: str, root: str) -> str:

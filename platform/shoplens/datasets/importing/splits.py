@@ -19,6 +19,7 @@ _NAMES = {
 }
 SHARE = 0.1
 """Share of the catalogs that is drawn for `val`, and for `test`."""
+SMALL = 50
 DRAWN = (
     f"splits: the source names none, so {SHARE:.0%} of the catalogs are drawn for val and {SHARE:.0%} for test, by a "
     "hash of their ids; a product without a catalog_id is a catalog of its own"
@@ -39,8 +40,9 @@ def catalog_key(product: Product) -> str:
 def draw_splits(items: Iterable[SourceProduct | Reject | object]) -> Mapping[str, str] | None:
     """The split of every catalog with a photo, or None as soon as an item names a split.
 
-    The split of a catalog depends on its id alone, so a shop that grows keeps its splits. In a shop so small that `val`
-    or `test` would be empty, the catalog nearest to the part goes there, as long as `train` keeps one.
+    The split of a catalog depends on its id alone, so a shop that grows keeps its splits. In a shop of fewer than `SMALL`
+    catalogs, where chance could leave a part empty, the parts are the first catalogs in the order of the hash. One
+    catalog is `train`, two are `train` and `val`.
     """
     place: dict[str, float] = {}
     for item in items:
@@ -52,9 +54,10 @@ def draw_splits(items: Iterable[SourceProduct | Reject | object]) -> Mapping[str
         if photos:
             key = catalog_key(item.product)
             place[key] = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
-    split = {key: "test" if at < SHARE else "val" if at < 2 * SHARE else "train" for key, at in place.items()}
-    for part in ("val", "test"):
-        rest = sorted((at, key) for key, at in place.items() if split[key] == "train")
-        if part not in split.values() and len(rest) > 1:
-            split[rest[0][1]] = part
-    return split
+    n = len(place)
+    ends = [sum(at < SHARE for at in place.values()), sum(at < 2 * SHARE for at in place.values())]
+    if n < SMALL or not 0 < ends[0] < ends[1] < n:
+        part = max(1, round(SHARE * n))
+        ends = [part, 2 * part] if n > 2 else [0, n - 1]
+    ordered = sorted(place, key=lambda key: place[key])
+    return {key: "test" if rank < ends[0] else "val" if rank < ends[1] else "train" for rank, key in enumerate(ordered)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from shoplens.datasets.importing.feeds import Columns, folded
+from shoplens.datasets.importing.feeds import Columns
 from shoplens.datasets.importing.rows import Placed, Row
 from shoplens.datasets.importing.source import Reject
 from shoplens.datasets.importing.tidy import identifier, no_value
@@ -28,7 +28,7 @@ def merged(rows: Iterable[Placed], columns: Columns) -> Iterator[Placed]:
         if isinstance(theirs, Reject):
             yield where, theirs
             continue
-        parent = _named(theirs, "parent") if columns.vocabulary is WOOCOMMERCE else None
+        parent = _parent(theirs, columns)
         if parent is not None and parent.startswith("id:"):
             families.setdefault(parent[3:].strip(), []).append((where, theirs))
         elif parent is not None:
@@ -36,7 +36,7 @@ def merged(rows: Iterable[Placed], columns: Columns) -> Iterator[Placed]:
         else:
             key = _key(columns.row(theirs).get("id")) or where
             families.setdefault(key, []).append((where, theirs))
-            if (sku := _named(theirs, "sku")) is not None:
+            if sku := _key(theirs.get(columns.names.get("sku", ""))):
                 parent_of_sku[sku] = key
     for where, theirs, parent in orphans:
         families.setdefault(parent_of_sku.get(parent, parent), []).append((where, theirs))
@@ -45,7 +45,9 @@ def merged(rows: Iterable[Placed], columns: Columns) -> Iterator[Placed]:
 
 
 def _together(family: list[tuple[str, Row]], columns: Columns) -> Iterator[Placed]:
-    family = sorted(family, key=lambda placed: no_value(columns.row(placed[1]).get("title")))
+    family = sorted(
+        family, key=lambda row: (_parent(row[1], columns) is not None, no_value(columns.row(row[1]).get("title")))
+    )
     where, first = family[0]
     names = {name: first[name] for name, _ in columns.options if not no_value(first.get(name))}
     product: Row = {}
@@ -79,12 +81,9 @@ def _together(family: list[tuple[str, Row]], columns: Columns) -> Iterator[Place
     yield where, {**product, **photos}
 
 
-def _named(theirs: Row, name: str) -> str | None:
-    """The value of the column whose folded name is `name`."""
-    for column, value in theirs.items():
-        if folded(column) == name and not no_value(value):
-            return _key(value)
-    return None
+def _parent(theirs: Row, columns: Columns) -> str | None:
+    """The product of which a row of WooCommerce is a variation: `id:10`, or its SKU."""
+    return _key(theirs.get(columns.names.get("parent", ""))) if columns.vocabulary is WOOCOMMERCE else None
 
 
 def _key(value: Any) -> str | None:
