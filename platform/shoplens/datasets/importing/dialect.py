@@ -161,14 +161,14 @@ def _encoding(head: bytes, rest: IO[bytes]) -> tuple[str, str]:
             if characters + _not_ascii(before) >= _ENOUGH:
                 return "utf-8", "surrogateescape"
             return _legacy(error.object[error.start :]), "replace"
-        characters += _not_ascii(text)
+        characters += _not_ascii(text) if characters < _ENOUGH else 0
         if not block:
             return "utf-8", "strict"
         block = rest.read(1 << 20)
 
 
 def _not_ascii(text: str) -> int:
-    return 0 if text.isascii() else sum(character > "\x7f" for character in text)
+    return 0 if text.isascii() else len(re.findall(r"[^\x00-\x7f]", text))
 
 
 def _legacy(data: bytes) -> str:

@@ -25,6 +25,8 @@ _NUMBERED = re.compile(r"(.*?)_?\d{1,2}")
 _METAFIELD = re.compile(r"(.+?) \(product\.metafields\.\S+\)")
 _OPTION_NAME = re.compile(r"((?:option|attribute_)\d+)_name")
 _GONE = {"out_of_stock", "outofstock", "sold_out", "0", "false", "no", "품절"}
+_OTHER_NAMES = {"title": ("name",), "category_path": ("category",)}
+"""Names that `read_product` knows too"""
 _LONGEST_TOLD = 2000
 _NO_OPTION = "Default Title"
 """Shopify's name for the only variant of a product"""
@@ -109,6 +111,12 @@ class Columns:
         of_attributes = (column for found in self.of_attribute.values() for column in found)
         return frozenset([*of_fields, *of_attributes, *self.unused])
 
+    @cached_property
+    def _as_named(self) -> bool:
+        """Whether rows are ours already."""
+        fields = all(set(columns) <= {ours, *_OTHER_NAMES.get(ours, ())} for ours, columns in self.of_field.items())
+        return not self.vocabulary.closed and fields and not self.of_attribute and not self.unused
+
     @property
     def missing(self) -> list[str]:
         """What an import needs and no column is taken as."""
@@ -130,6 +138,8 @@ class Columns:
 
     def row(self, theirs: Row) -> Row:
         """A row under our names."""
+        if self._as_named:
+            return theirs
         ours: Row = {} if self.vocabulary.closed else {key: theirs[key] for key in theirs if key not in self._taken}
         for name, columns in self.of_field.items():
             values = [theirs[column] for column in columns if not no_value(theirs.get(column))]

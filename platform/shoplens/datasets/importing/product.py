@@ -62,22 +62,6 @@ class _Reading:
         self._id = str(row["id"])[:256] if row.get("id") is not None else None
         self._notes: list[Reject] = []
         self._fields: dict[str, Any] = {"texts": {}, "attributes": {}}
-        self._known: dict[str, Callable[[Any], Any]] = {
-            "id": identifier,
-            "catalog_id": _group,
-            "category_id": _group,
-            "description": _text,
-            "seller": _text,
-            "price": self._price,
-            "currency": _currency,
-            "review_count": _count,
-            "stock": _count,
-            "split": _split,
-            "category_path": self._category,
-            "category": self._category,
-            "texts": self._texts,
-            "attributes": self._attributes,
-        }
 
     def product(self) -> SourceProduct | Reject:
         try:
@@ -127,8 +111,8 @@ class _Reading:
     def _take(self, key: str, value: Any) -> None:
         """Reads one column. Raises _Unusable if it is the id and cannot be read."""
         try:
-            if key in self._known:
-                read = self._known[key](value)
+            if key in _READ:
+                read = _READ[key](self, value)
                 if read is not None:
                     self._fields["category_path" if key == "category" else key] = read
             else:
@@ -212,6 +196,24 @@ class _Reading:
             self._fields["texts"][key] = valid(text)
         elif read := _values(value):
             self._fields["attributes"].setdefault(key, read)
+
+
+_READ: dict[str, Callable[[_Reading, Any], Any]] = {
+    "id": lambda reading, value: identifier(value),
+    "catalog_id": lambda reading, value: _group(value),
+    "category_id": lambda reading, value: _group(value),
+    "description": lambda reading, value: _text(value),
+    "seller": lambda reading, value: _text(value),
+    "currency": lambda reading, value: _currency(value),
+    "review_count": lambda reading, value: _count(value),
+    "stock": lambda reading, value: _count(value),
+    "split": lambda reading, value: _split(value),
+    "price": _Reading._price,
+    "category_path": _Reading._category,
+    "category": _Reading._category,
+    "texts": _Reading._texts,
+    "attributes": _Reading._attributes,
+}
 
 
 class _Unusable(Exception):

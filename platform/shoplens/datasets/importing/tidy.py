@@ -47,7 +47,8 @@ def valid(text: str) -> str:
 def no_value(value: Any) -> bool:
     """Whether an exporter means "no value": null, NaN, a blank text, or a text such as "nan" or "N/A"."""
     if isinstance(value, str):
-        return not value.strip() or value.strip() in _NO_VALUE
+        stripped = value.strip()
+        return not stripped or stripped in _NO_VALUE
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
