@@ -226,6 +226,25 @@ def test_variations_of_woocommerce_are_one_product(tmp_path: Path) -> None:
     assert (cap.product.id, cap.product.stock, cap.product.price, notes) == ("20", 0, 16, [])
 
 
+def test_a_table_of_ones_own_with_a_column_of_google(tmp_path: Path) -> None:
+    row = {
+        "id": 1,
+        "title": "t",
+        "image_link": "a.jpg",
+        "category_path": ["A", "B"],
+        "season": "Fall",
+        "brand": "Field",
+    }
+    [found], notes = products_of(
+        Path(write_table(tmp_path, [{**row, "attributes": {"fit": "slim"}, "product_type": []}]))
+    )
+    assert found.product.category_path == ("A", "B")
+    assert (found.product.texts, notes) == ({"season": "Fall"}, [])
+    assert found.product.attributes == {"fit": ("slim",), "brand": ("Field",)}
+    [found], _ = products_of(Path(write_table(tmp_path, [{**row, "attributes": "none such"}])))
+    assert len(found.notes) == 1 and found.product.attributes == {} and found.product.texts["brand"] == "Field"
+
+
 def test_other_names_of_columns(tmp_path: Path) -> None:
     table = write_table(
         tmp_path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,23 @@ def test_no_value_is_no_value_in_every_field(field: str, empty: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [{}, {"title": "t"}, {"id": 7.5, "title": "t"}, {"id": "p", "title": ""}, {"id": "p", "title": ["t"]}]
+    "row",
+    [
+        {},
+        {"title": "t"},
+        {"id": 7.5, "title": "t"},
+        {"id": "p", "title": ""},
+        {"id": "p", "title": ["t"]},
+        {"id": NESTED, "title": "t"},
+        {"id": math.inf, "title": "t"},
+    ],
 )
 def test_a_product_without_id_or_title_is_none(row: dict[str, Any]) -> None:
     found = read_product(row, "here")
     assert isinstance(found, Reject) and found.reason == "invalid_row"
 
 
-@pytest.mark.parametrize("written", [7, 7.0, "7", "7.0", " 7 ", "\u200b7"])
+@pytest.mark.parametrize("written", [7, 7.0, Decimal(7), "7", "7.0", " 7 ", "\u200b7"])
 def test_whole_numbers_are_one_id(written: Any) -> None:
     product, _ = read(id=written, catalog_id=written, category_id=written)
     assert (product.id, product.catalog_id, product.category_id) == ("7", "7", "7")
@@ -192,6 +202,7 @@ def test_a_log_in_the_ways_of_other_tools(tmp_path: Path) -> None:
         {**event, "time": "2025-04-01 19:00:00+09:00", "position": 3.0},
         {**event, "time": "2025-04-01T10:00:00", "position": -1, "propensity": 2},
         {**event, "time": "soon"},
+        {**event, "time": "2025-04-01T10:00:00", "user_id": json.loads("[" * 900 + "]" * 900)},
     ]
     log = write_table(tmp_path / "src", [json.dumps(row) for row in rows], "log.jsonl")
     dataset = run_here(Table(table), tmp_path / "out", shoppers=ShopperTables(interactions=log))
@@ -203,4 +214,5 @@ def test_a_log_in_the_ways_of_other_tools(tmp_path: Path) -> None:
         ("field", "log.jsonl:3"),
         ("field", "log.jsonl:3"),
         ("invalid_row", "log.jsonl:4"),
+        ("invalid_row", "log.jsonl:5"),
     ]

@@ -74,8 +74,9 @@ class Columns:
                 del free[column]
 
         for ours in [*OURS, *(name for name in vocabulary.fields if name not in OURS)]:
-            several = vocabulary.closed or ours in ("title", *PHOTO_FIELDS)
-            take(fields[ours], vocabulary.fields.get(ours, (ours,)), None if several else 1)
+            several = vocabulary is not PLAIN or ours in ("title", *PHOTO_FIELDS)
+            theirs = vocabulary.fields.get(ours, ())
+            take(fields[ours], theirs if ours in theirs else (*theirs, ours), None if several else 1)
         photos = {name for ours in PHOTO_FIELDS for name in vocabulary.fields.get(ours, (ours,))}
         for column in list(free):
             numbered = _NUMBERED.fullmatch(folded(column))
@@ -85,7 +86,7 @@ class Columns:
         for key, theirs in vocabulary.attributes.items():
             take(attributes[key], theirs)
         options: list[tuple[str, str]] = []
-        for name in list(names) if vocabulary.closed else ():
+        for name in list(names) if vocabulary is not PLAIN else ():
             if option := _OPTION_NAME.fullmatch(name):
                 pair = [name, *(other for other in names if other.startswith(f"{option[1]}_value"))]
                 found: list[str] = []
@@ -93,7 +94,7 @@ class Columns:
                 options += [(found[0], found[1])] if len(found) == 2 else []
             elif metafield := _METAFIELD.fullmatch(names[name]):
                 take(attributes[tidy(metafield[1]).casefold()], [name])
-        unused = [column for column in free if vocabulary.closed or _OF_PANDAS.fullmatch(column)]
+        unused = [column for column in free if _OF_PANDAS.fullmatch(column) or vocabulary.ignores(folded(column))]
         return cls(
             vocabulary,
             names,
@@ -109,13 +110,14 @@ class Columns:
         """Columns that do not keep their names."""
         of_fields = (column for found in self.of_field.values() for column in found)
         of_attributes = (column for found in self.of_attribute.values() for column in found)
-        return frozenset([*of_fields, *of_attributes, *self.unused])
+        of_options = (column for pair in self.options for column in pair)
+        return frozenset([*of_fields, *of_attributes, *of_options, *self.unused])
 
     @cached_property
     def _as_named(self) -> bool:
         """Whether rows are ours already."""
         fields = all(set(columns) <= {ours, *_OTHER_NAMES.get(ours, ())} for ours, columns in self.of_field.items())
-        return not self.vocabulary.closed and fields and not self.of_attribute and not self.unused
+        return self.vocabulary is PLAIN and fields and not self.of_attribute and not self.unused
 
     @property
     def missing(self) -> list[str]:
@@ -140,28 +142,29 @@ class Columns:
         """A row under our names."""
         if self._as_named:
             return theirs
-        ours: Row = {} if self.vocabulary.closed else {key: theirs[key] for key in theirs if key not in self._taken}
+        ours: Row = {key: theirs[key] for key in theirs if key not in self._taken}
         for name, columns in self.of_field.items():
-            values = [theirs[column] for column in columns if not no_value(theirs.get(column))]
+            found = [(column, theirs[column]) for column in columns if not no_value(theirs.get(column))]
             if name in PHOTO_FIELDS:
-                ours[name] = [photo for value in values for photo in listed(value)]
-            elif name == "title" and not self.vocabulary.closed:
-                ours |= dict(zip(("title", "name"), values, strict=False))
-            elif values:
-                ours[name] = values[0]
-        if self.vocabulary.closed:
+                ours[name] = [photo for _, value in found for photo in listed(value)]
+            elif name == "title" and self.vocabulary is PLAIN:
+                ours |= dict(zip(("title", "name"), (value for _, value in found), strict=False))
+            elif found:
+                column, value = found[0]
+                repeated = isinstance(value, list) and value and column != name
+                ours[name] = value[0] if repeated else value
+        if self.vocabulary is not PLAIN:
             self._settle(ours)
         if attributes := self._attributes(theirs):
-            given = ours.get("attributes")
-            given = literal(given) if isinstance(given, str) else given
-            ours["attributes"] = {**attributes, **given} if isinstance(given, Mapping) else attributes
+            given = _pairs(ours.get("attributes"))
+            if isinstance(given, Mapping):
+                ours["attributes"] = {**attributes, **given}
+            else:  # left for the note on a bad field
+                ours |= {key: value for key, value in attributes.items() if key not in ours}
         return ours
 
     def _settle(self, ours: Row) -> None:
-        """The ways of feeds: a tag that occurs twice, HTML, several categories, availability in words."""
-        for name, value in ours.items():
-            if isinstance(value, list) and name not in PHOTO_FIELDS:
-                ours[name] = value[0]
+        """The ways of feeds: HTML, several categories, availability in words."""
         for name in ("title", "description"):
             if isinstance(ours.get(name), str):
                 ours[name] = text_of_html(ours[name])
@@ -189,6 +192,16 @@ class Columns:
 def _speaks(vocabulary: Vocabulary, names: Mapping[str, str]) -> bool:
     has_all = all(any(name in names for name in group) for group in vocabulary.needs)
     return has_all and any(name in names for name in vocabulary.signs)
+
+
+def _pairs(given: Any) -> Any:
+    """The attributes that a row gives as an object, a literal, the pairs of a Parquet map, or not at all."""
+    if no_value(given):
+        return {}
+    if isinstance(given, str):
+        return literal(given)
+    pairs = isinstance(given, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in given)
+    return dict(given) if pairs else given
 
 
 def _commas(value: Any) -> Any:

@@ -98,7 +98,10 @@ def _photo(item: Any, root: str, where: str, product_id: str | None) -> PhotoRef
         if not named or not isinstance(role, str) or not isinstance(split, str | None):
             raise ValueError("a photo needs `path` or `url`, and its `role` and `split` must be text")
     except ValueError as error:
-        shown = reprlib.repr(item) if data else json.dumps(item, default=reprlib.repr)
+        try:
+            shown = reprlib.repr(item) if data else json.dumps(item, default=reprlib.repr)
+        except (RecursionError, TypeError):
+            shown = reprlib.repr(item)
         return Reject("invalid_photo", str(error), where, product_id, shown)
     name = _path(path) if isinstance(path, str) else "in the table"
     return PhotoRef(root, name, role, split) if data is None else PhotoBytes(bytes(data), name, role, split)

@@ -59,7 +59,7 @@ class _Reading:
         self._row, self._where, self._decimal, self._usual_currency = row, where, decimal, currency
         self._currency_of_price: str | None = None
         self._levels_cut = False
-        self._id = str(row["id"])[:256] if row.get("id") is not None else None
+        self._id = str(row["id"])[:256] if isinstance(row.get("id"), str | int | float) else None
         self._notes: list[Reject] = []
         self._fields: dict[str, Any] = {"texts": {}, "attributes": {}}
 
@@ -118,7 +118,7 @@ class _Reading:
             else:
                 self._other(tidy(key), value)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            fault = f"{key[:80]}: {error} ({_shown(value)})"
+            fault = f"{key[:80]}: {error} ({shown(value)})"
             if key in NEEDED:
                 raise _Unusable(fault) from None
             self._note(f"{fault}; {_EMPTY}")
@@ -171,7 +171,7 @@ class _Reading:
                 if read := _values(values):
                     given[tidy(key)] = read
             except ValueError as error:
-                self._note(f"attributes.{key[:80]}: {error} ({_shown(values)}); {_EMPTY}")
+                self._note(f"attributes.{key[:80]}: {error} ({shown(values)}); {_EMPTY}")
         return given
 
     def _mapping(self, field: str, value: Any) -> dict[str, Any]:
@@ -275,11 +275,12 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, list | tuple | Mapping)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a sentence; long and deep ones are cut."""
     return reprlib.repr(value) if not isinstance(value, str) else repr(value[:80])
 
 
 def said(fault: Any) -> str:
     """A fault that pydantic found: `"price: Input should be greater than or equal to 0 (-1)"`."""
-    given = "" if fault["type"] == "missing" else f" ({_shown(fault['input'])})"
+    given = "" if fault["type"] == "missing" else f" ({shown(fault['input'])})"
     return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}{given}"

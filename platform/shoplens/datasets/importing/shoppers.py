@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from shoplens.datasets.importing.literals import literal
-from shoplens.datasets.importing.product import said
+from shoplens.datasets.importing.product import said, shown
 from shoplens.datasets.importing.rows import Row, read_rows
 from shoplens.datasets.importing.source import Reject
 from shoplens.datasets.importing.tidy import identifier, no_value, prose, tidy
@@ -84,7 +84,7 @@ def _read(model: type[M], row: Row, where: str, notes: list[Reject]) -> M | Reje
         try:
             fields[name] = _READ.get(name, _text)(row[name])
         except (ValueError, OverflowError, RecursionError) as error:
-            faults[name] = f"{name}: {error} ({row[name]!r:.80})"
+            faults[name] = f"{name}: {error} ({shown(row[name])})"
     while True:
         needed = [faults[name] for name, field in model.model_fields.items() if field.is_required() and name in faults]
         if needed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from decimal import Decimal
 from typing import Any
 
 _UNSEEN = dict.fromkeys(
@@ -45,11 +46,13 @@ def valid(text: str) -> str:
 
 
 def no_value(value: Any) -> bool:
-    """Whether an exporter means "no value": null, NaN, a blank text, or a text such as "nan" or "N/A"."""
+    """Whether an exporter means "no value": null, NaN, blank text, an empty list, or "nan" or "N/A"."""
     if isinstance(value, str):
         stripped = value.strip()
         return not stripped or stripped in _NO_VALUE
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, list | tuple | dict) and not value)
 
 
 def identifier(value: Any) -> str:
@@ -60,7 +63,8 @@ def identifier(value: Any) -> str:
     if isinstance(value, str):
         text = tidy(value)
         return whole[1] if (whole := _WHOLE.fullmatch(text)) else text
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    number = not isinstance(value, bool) and isinstance(value, int | float | Decimal)
+    if not number or not math.isfinite(value) or value != int(value):
         raise ValueError("an id is a text or a whole number")
     return str(int(value))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -72,7 +73,7 @@ def _together(family: list[tuple[str, Row]], columns: Columns) -> Iterator[Place
         except ValueError:
             number = -1
         if number < 0:
-            detail = f"stock: {given!r:.40} is no number of pieces; it does not count"
+            detail = f"stock: {reprlib.repr(given)} is no number of pieces; it does not count"
             yield at, Reject("field", detail, at, _key(product.get("id")))
         else:
             pieces.append(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ class Vocabulary:
     signs        and one of these
     fields       our field -> their columns, the preferred one first
     attributes   attribute -> their columns
-    closed       whether other columns are left out; in an open vocabulary they become texts and attributes
+    ignored      a pattern of columns that are left out; the others become texts and attributes
     """
 
     title: str
@@ -22,7 +23,11 @@ class Vocabulary:
     signs: tuple[str, ...] = ()
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    closed: bool = True
+    ignored: str = ".*"
+
+    def ignores(self, name: str) -> bool:
+        """Whether the column of this `folded` name is left out if it is no field and no attribute."""
+        return re.fullmatch(self.ignored, name) is not None
 
 
 GOOGLE = Vocabulary(
@@ -40,6 +45,12 @@ GOOGLE = Vocabulary(
         name: (name,)
         for name in ("brand", "gtin", "mpn", "color", "size", "material", "pattern", "gender", "age_group", "size_type")
     },
+    ignored=(
+        r".*link|condition|adult|.*shipping.*|tax.*|.*_date|sale_price.*|auto_pricing_min_price|cost_of_goods_sold|unit_pricing.*|"
+        r"installment|subscription_cost|loyalty.*|identifier_exists|multipack|is_bundle|certification|energy.*|.*energy.*|"
+        r"custom_label.*|promotion_id|product_(?:highlight|detail|length|width|height|weight)|(?:in|ex)cluded_destination|"
+        r".*_country|pause|ads_.*|.*handling_time|transit_time_label|return_policy_label|size_system|age|google_.*|fb_.*"
+    ),
 )
 SHOPIFY = Vocabulary(
     "Shopify",
@@ -105,6 +116,6 @@ PLAIN = Vocabulary(
     attributes={
         name: (name,) for name in ("brand", "gtin", "mpn", "color", "size", "material", "pattern", "gender", "age_group")
     },
-    closed=False,
+    ignored="(?!)",
 )  # fmt: skip
 FEEDS = (SHOPIFY, WOOCOMMERCE, GOOGLE)
