@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shoplens.datasets.importing.photo_lists import photos_of
@@ -216,3 +216,79 @@ def test_a_log_in_the_ways_of_other_tools(tmp_path: Path) -> None:
         ("invalid_row", "log.jsonl:4"),
         ("invalid_row", "log.jsonl:5"),
     ]
+
+
+VALUES = [
+    *[
+        None,
+        "",
+        math.nan,
+        math.inf,
+        -1,
+        7.0,
+        10**30,
+        True,
+        "x",
+        "\ud800",
+        "a\x00b",
+        "[",
+        "['a' 'b']",
+        [],
+        [[1]],
+        {"a": {"b": 1}},
+    ],
+    *["1,299.00 USD", " > ", "a > b", "C:\\a.jpg", "http://x/a.jpg,b.jpg", "data:image/png;base64,@", {"bytes": None}],
+    *[[None, "a", 5, {"path": "a.jpg"}, {"bytes": "xx"}], json.loads("[" * 200 + "]" * 200), "x" * 3000],
+]
+COLUMNS = [
+    *["id", "title", "name", "image", "images", "image.1", "price", "currency", "stock", "category", "category_path"],
+    *[
+        "catalog_id",
+        "attributes",
+        "texts",
+        "split",
+        "image_link",
+        "product_type",
+        "availability",
+        "Handle",
+        "Variant Price",
+    ],
+    *[
+        "Image Src",
+        "Option1 Name",
+        "Option1 Value",
+        "Regular price",
+        "Parent",
+        "SKU",
+        "Attribute 1 name",
+        "tags",
+        "\ud800",
+    ],
+    *[
+        "Attribute 1 value(s)",
+        "time",
+        "user_id",
+        "product_id",
+        "kind",
+        "position",
+        "kwds",
+        "product_ids",
+        "date",
+        "topic_id",
+    ],
+]
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(COLUMNS), st.sampled_from(VALUES), min_size=3), min_size=1, max_size=5))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_whatever_a_row_holds_the_import_goes_on(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    rows = [{"id": f"p{n}", "title": "x", **row} if n % 2 else row for n, row in enumerate(rows)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    for item in Table(str(path)):
+        if isinstance(item, SourceProduct):
+            item.product.to_json().encode()
+    shoppers = ShopperTables(str(path), str(path))
+    for row in [*shoppers.topic_rows(), *shoppers.interaction_rows({"p1"})]:
+        if isinstance(row, dict):
+            json.dumps(row, ensure_ascii=False).encode()

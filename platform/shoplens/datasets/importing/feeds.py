@@ -14,7 +14,7 @@ from shoplens.datasets.importing.html_text import text_of_html
 from shoplens.datasets.importing.literals import literal
 from shoplens.datasets.importing.photo_lists import PHOTO_FIELDS, listed
 from shoplens.datasets.importing.rows import Row
-from shoplens.datasets.importing.tidy import no_value, plain, tidy
+from shoplens.datasets.importing.tidy import no_value
 from shoplens.datasets.importing.vocabularies import FEEDS, PLAIN, WOOCOMMERCE, Vocabulary
 from shoplens.schema import Product
 
@@ -93,7 +93,7 @@ class Columns:
                 take(found, pair, 2)
                 options += [(found[0], found[1])] if len(found) == 2 else []
             elif metafield := _METAFIELD.fullmatch(names[name]):
-                take(attributes[tidy(metafield[1]).casefold()], [name])
+                take(attributes[metafield[1].casefold()], [name])
         unused = [column for column in free if _OF_PANDAS.fullmatch(column) or vocabulary.ignores(folded(column))]
         return cls(
             vocabulary,
@@ -173,7 +173,7 @@ class Columns:
             paths = [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", path)]
             ours["category_path"] = max(paths, key=lambda part: part.count(">"))
         available = ours.pop("availability", None)
-        if available is not None and folded(plain(available)) in _GONE:
+        if isinstance(available, str | int) and folded(str(available)) in _GONE:
             ours.setdefault("stock", 0)
 
     def _attributes(self, theirs: Row) -> dict[str, Any]:
@@ -183,9 +183,9 @@ class Columns:
                 attributes[key] = _commas(values[0]) if key == "tags" else values[0]
         for name, value in self.options:
             option, given = theirs.get(name), theirs.get(value)
-            if not no_value(option) and not no_value(given) and given != _NO_OPTION:
+            if isinstance(option, str) and not no_value(option) and not no_value(given) and given != _NO_OPTION:
                 several = self.vocabulary is WOOCOMMERCE
-                attributes[plain(option).casefold()] = _commas(given) if several else [given]
+                attributes[option.strip().casefold()] = _commas(given) if several else [given]
         return attributes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from shoplens.datasets.importing.feeds import Columns
@@ -59,8 +59,9 @@ def _together(family: list[tuple[str, Row]], columns: Columns) -> Iterator[Place
         ours = columns.row({**names, **{key: value for key, value in theirs.items() if not no_value(value)}})
         for field, seen in photos.items():
             seen += [photo for photo in ours.pop(field, []) if photo not in seen]
-        for key, value in ours.pop("attributes", {}).items():
-            attributes.setdefault(key, []).extend(value if isinstance(value, list) else [value])
+        if isinstance(ours.get("attributes"), Mapping):
+            for key, value in ours.pop("attributes").items():
+                attributes.setdefault(key, []).extend(value if isinstance(value, list) else [value])
         if "stock" in ours:
             stock.append((at, ours.pop("stock")))
         product = {**ours, **product}
