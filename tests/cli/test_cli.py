@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import inspect
+import io
 import json
 import os
 import re
@@ -9,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -18,7 +22,7 @@ from typer.testing import CliRunner, Result
 from shoplens import cli
 from shoplens.cli import dataset
 from shoplens.cluster.ports import free_port
-from shoplens.datasets.format import Dataset
+from shoplens.datasets.format import REJECTS, Dataset
 from shoplens.datasets.importing import SOURCES
 from shoplens.errors import ShoplensError
 from shoplens.registry.promotion import gates_of
@@ -148,6 +152,24 @@ def test_show(shop: Path) -> None:
     assert rows["kept out: unreadable"] == "1"
     for word in ("빨간 가방 0", "Fashion  5", "Bags  3", "Shoes  2"):
         assert word in result.output
+
+
+def test_rejects(shop: Path, tmp_path: Path) -> None:
+    result = invoke("dataset", "rejects", str(shop))
+    assert result.exit_code == 0
+    assert "kept out: unreadable  1\n  products.jsonl:6, p5, 5.png: " in result.output
+    table = invoke("dataset", "rejects", str(shop), "--csv", "--reason", "no_photo").output
+    [row] = csv.DictReader(io.StringIO(table))
+    assert (row["product_id"], row["reason"]) == ("p5", "no_photo")
+    rows = [{"source": f"a.csv:{n}", "product_id": "p", "reason": "field", "detail": f"price: {n}"} for n in range(5)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=REJECTS), tmp_path / "rejects.parquet")
+    few, every = (invoke("dataset", "rejects", str(tmp_path), *option).output for option in ([], ["--all"]))
+    assert (
+        "noted: field  5" in few and "a.csv:2, p: price: 2" in few and "... and 2 more" in few and "a.csv:3" not in few
+    )
+    assert "a.csv:4" in every
+    with pytest.raises(ShoplensError, match="has no rejects.parquet"):
+        invoke("dataset", "rejects", str(tmp_path / "nothing"))
 
 
 def test_contact_sheet(shop: Path, tmp_path: Path) -> None:

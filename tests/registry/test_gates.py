@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from shoplens.config import ConfigError, validate
 from shoplens.errors import ShoplensError
+from shoplens.evaluation import matching, tasks
+from shoplens.evaluation.embedded import EmbeddedSplit
 from shoplens.evaluation.results import Evaluation, Metric
-from shoplens.registry.gates import Gate, Gates, NotComparable, judge
+from shoplens.registry.gates import Gate, Gates, NotComparable, Verdict, judge
 from shoplens.statistics.bootstrap import paired_difference, ratio
 
 RECALL = "text_to_image/recall@10"
@@ -71,6 +73,42 @@ def test_nan_never_passes() -> None:
 def test_a_gate_on_what_was_not_measured_is_an_error_not_a_pass() -> None:
     with pytest.raises(ShoplensError, match=r"did you mean text_to_image/recall@10\?"):
         judge([Gate(metric="text_to_image/recal@10", at_least=0.1)], _evaluation([1.0, 0.0]), None)
+
+
+def test_a_gate_on_a_task_without_answers_leaves_the_decision_to_the_others() -> None:
+    """A shop without catalog ids, one photo a product: matching was asked for, and has nothing to find."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(6, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    split = EmbeddedSplit(
+        images=vectors,
+        samples=np.arange(6),
+        product=np.arange(6),
+        texts=[f"item {n}" for n in range(6)],
+        text_vectors=vectors,
+        catalog=np.arange(6),
+        category=None,
+        category_vectors=None,
+        category_paths=[],
+        attributes=[{}] * 6,
+    )
+    found = tasks.retrieve(split)
+    found.include(matching.match(split))
+    shop = found.evaluation()
+    asked, other = (
+        Gate(metric="matching/image/recall@1", at_least=0.1, max_drop=0.02),
+        Gate(metric=RECALL, at_least=0.5),
+    )
+    skipped, judged = judge([asked, other], shop, shop)
+    assert (skipped.judged, skipped.passed, skipped.value) == (False, True, None)
+    assert "not judged" in skipped.why and "catalog_id" in skipped.why
+    assert judged.judged and judged.passed
+    assert not judge([asked, Gate(metric=RECALL, at_least=1.1)], shop, None)[1].passed
+    assert Verdict.model_validate_json(skipped.model_dump_json()) == skipped
+    with pytest.raises(ShoplensError, match="not judged"):
+        judge([asked], shop, None)
+    with pytest.raises(ShoplensError, match="did not measure it"):
+        judge([Gate(metric="matching/images/recall@1", at_least=0.1)], shop, None)
 
 
 @pytest.mark.parametrize("theirs", [_evaluation([1.0, 0.0]), _evaluation([1.0, 0.0, 1.0], [0, 0, 1])])

@@ -90,10 +90,11 @@ def test_small_leaves_walk_up_to_their_parent() -> None:
         assert len(np.unique(category[batch, 0])) == 1
 
 
-def test_too_few_samples_and_no_categories_are_said() -> None:
+def test_too_few_samples_are_one_batch_and_no_categories_are_said() -> None:
     samples = table(10, 5, 2, 0)
-    with pytest.raises(ShoplensError, match="10 training photos do not fill one batch of 11"):
-        uniform_plan(samples, 11, 0, 0)
+    few = uniform_plan(samples, 11, 0, 0)
+    assert few.shape == (1, 10)
+    assert set(few[0]) == set(samples.sample)
     bare = Samples(samples.sample, samples.product, samples.catalog, np.full((10, 2), -1), samples.phash)
     with pytest.raises(ShoplensError, match="need products with a category"):
         category_plan(bare, 5, CategoryNegatives(), 0, 0)

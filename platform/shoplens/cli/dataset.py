@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +19,9 @@ from shoplens.errors import ShoplensError
 
 if TYPE_CHECKING:
     from shoplens.datasets.format import Dataset
+
+EXAMPLES = 3
+"""Rows of one reason that `rejects` shows"""
 
 app = typer.Typer(no_args_is_help=True, help="Creates datasets, imports them, and shows what they hold.")
 
@@ -35,6 +40,7 @@ class SourceKind(str, Enum):
     jsonl = "jsonl"
     parquet = "parquet"
     csv = "csv"
+    xml = "xml"
     webdataset = "webdataset"
 
 
@@ -128,6 +134,10 @@ def import_(
             help="Folder that relative photo paths start at. Default: the table's folder.", show_default=False
         ),
     ] = None,
+    currency: Annotated[
+        str | None,
+        typer.Option(help="Currency of prices that name none, such as KRW. For tables.", show_default=False),
+    ] = None,
     topics: Annotated[
         str | None,
         typer.Option(
@@ -157,15 +167,16 @@ def import_(
 ) -> None:
     """Imports a shop's products and photos as a dataset.
 
-    KIND is `jsonl`, `parquet` or `csv` for a table of your own, `webdataset` for shards of photos with captions or
-    JSON, or a public data set: `grocery`, `fashion`, `fashion_lowres`, `luma`, `clothing`.
+    KIND is `jsonl`, `parquet`, `csv` or `xml` for a table of your own, `webdataset` for shards of photos with captions
+    or JSON, or a public data set: `grocery`, `fashion`, `fashion_lowres`, `luma`, `clothing`.
 
     A table has one row per product. It needs `id`, `title`, and `image` or `images` (paths relative to the table, or
     URLs). It may have `catalog_id`, `description`, `category_path`, `category_id`, `attributes`, `price`, `currency`,
-    `seller`, `review_count`, `stock` (pieces) and `split`.
+    `seller`, `review_count`, `stock` (pieces) and `split`. Google Merchant feeds and exports of Shopify and WooCommerce
+    are read under their own names. If no row names a split, parts for `val` and `test` are drawn.
 
-    OUT/rejects.parquet lists every rejected product and photo with the reason. To resume an interrupted import, run
-    the same command again.
+    A bad optional field is left empty and noted. `shoplens dataset rejects OUT` shows notes, rejected products and
+    rejected photos, each with its reason. To resume an interrupted import, run the same command again.
 
     Example:
 
@@ -183,6 +194,7 @@ def import_(
         name=name,
         lowres=lowres,
         images=images,
+        currency=currency,
         topics=topics,
         interactions=interactions,
         photos_per_shard=photos_per_shard,
@@ -204,6 +216,7 @@ def show(
         shoplens dataset show data/demo
     """
     from shoplens.datasets.format import Dataset
+    from shoplens.datasets.rejects import NOTES
 
     dataset = Dataset(directory)
     manifest = dataset.manifest
@@ -217,8 +230,11 @@ def show(
     for split, photos in manifest.photos_by_split.items():
         counts.add_row(f"photos of {split}", f"{photos:,}")
     for reason, rejected in sorted(manifest.rejects_by_reason.items(), key=lambda item: -item[1]):
-        counts.add_row(Text(f"kept out: {reason}", style="yellow"), f"{rejected:,}")
+        what = "noted" if reason in NOTES else "kept out"
+        counts.add_row(Text(f"{what}: {reason}", style="yellow"), f"{rejected:,}")
     console.print(counts)
+    for sentence in manifest.provenance.get("read", []):
+        console.print(Text(sentence, style="dim"))
     console.print(_category_tree(dataset))
     for title in _examples(dataset, titles):
         console.print(Text(f"  {title}"))
@@ -241,6 +257,44 @@ def _examples(dataset: Dataset, number: int) -> list[str]:
     titles = dataset.table("products", ["title"])["title"]
     step = max(1, len(titles) // max(1, number))
     return [title.as_py() for title in titles[::step]][:number]
+
+
+@app.command()
+def rejects(
+    directory: Annotated[
+        str, typer.Argument(metavar="DIR", help="Folder (or URI) of a dataset, or the OUT.partial of an import.")
+    ],
+    reason: Annotated[
+        str | None, typer.Option(help="Show this reason only, such as missing_file.", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every row, not three of each reason.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print every row as CSV.")] = False,
+) -> None:
+    """Shows what an import kept out, and what it noted: counts by reason, each with sentences and their places.
+
+    Example:
+
+        shoplens dataset rejects data/shop --reason field --all
+    """
+    from shoplens.datasets.rejects import by_reason, read_rejects
+
+    rows = [row for row in read_rejects(directory) if reason in (None, row["reason"])]
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, ["source", "product_id", "image", "reason", "detail"])
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    for what, notes in (("kept out", False), ("noted", True)):
+        for found, number in by_reason(rows, notes):
+            console.print(Text(f"{what}: {found}  {number:,}", style="bold"))
+            of_reason = [row for row in rows if row["reason"] == found]
+            for row in of_reason if every else of_reason[:EXAMPLES]:
+                place = [row["source"], row["product_id"], row["image"]]
+                console.print(Text(f"  {', '.join(filter(None, place))}: {row['detail']}"))
+            if not every and number > EXAMPLES:
+                console.print(Text(f"  ... and {number - EXAMPLES:,} more: --reason {found} --all", style="dim"))
+    if not rows:
+        console.print("nothing was kept out")
 
 
 @app.command()

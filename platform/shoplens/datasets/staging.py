@@ -253,7 +253,9 @@ class Staging:
                 ", ".join(f"{count} {reason}" for reason, count in by_reason.most_common()) or "the source is empty"
             )
             self._fs.rm(f"{self.root}/fingerprint.json")
-            raise ShoplensError(f"no photo is left ({reasons}): see each reason in {self.root}/rejects.parquet")
+            raise ShoplensError(
+                f"no photo is left ({reasons}): see each sentence with: shoplens dataset rejects {self.root}"
+            )
 
         known: dict[str, str] = {}
         for path in self._fs.glob(f"{self.root}/parts/*.done"):

@@ -56,6 +56,8 @@ class Gates(Config):
 class Verdict(Config):
     """The outcome of a gate.
 
+    judged                 false if the split has no query of the gate's task; such a gate decides nothing
+    value                  the metric; None if it was not judged
     holder                 the metric of the version that holds the alias
     difference             candidate minus holder
     difference_low, _high  its paired 95 % interval
@@ -64,7 +66,8 @@ class Verdict(Config):
     gate: Gate
     passed: bool
     why: str
-    value: float
+    judged: bool = True
+    value: float | None
     low: float | None
     high: float | None
     holder: float | None = None
@@ -80,10 +83,30 @@ class NotComparable(ShoplensError):
 def judge(gates: Iterable[Gate], candidate: Evaluation, holder: Evaluation | None) -> list[Verdict]:
     """A verdict for each gate, in order. Without a holder `max_drop` passes.
 
-    Raises ShoplensError if a gate names a metric that was not measured, or has the wrong kind of bar. Raises
-    NotComparable if the evaluations were made over different queries.
+    A gate on a task that no query of the split can answer is not judged: in a shop without catalog ids, no listing has
+    another one of the same product to find.
+
+    Raises ShoplensError if a gate names a metric that was not measured, or has the wrong kind of bar, or if no gate can be
+    judged. Raises NotComparable if the evaluations were made over different queries.
     """
-    return [_verdict(gate, candidate, holder) for gate in gates]
+    verdicts = [_unanswerable(gate, candidate) or _verdict(gate, candidate, holder) for gate in gates]
+    if verdicts and not any(verdict.judged for verdict in verdicts):
+        raise ShoplensError("; ".join(f"{verdict.gate.metric}: {verdict.why}" for verdict in verdicts))
+    return verdicts
+
+
+def _unanswerable(gate: Gate, candidate: Evaluation) -> Verdict | None:
+    """The verdict on a gate whose task was asked for, and has no query with a right answer in the split."""
+    task = gate.metric.rpartition("/")[0]
+    if task not in candidate.about.get("queries_without_answer", {}):
+        return None
+    if any(name.startswith(f"{task}/") for name in candidate.metrics):
+        return None
+    why = (
+        "not judged: no product of the split has a second listing or a second photo to find; give listings of one product "
+        "the same catalog_id, or leave the gate out with a file of your own (--gates)"
+    )
+    return Verdict(gate=gate, passed=True, why=why, judged=False, value=None, low=None, high=None)
 
 
 def _verdict(gate: Gate, candidate: Evaluation, holder: Evaluation | None) -> Verdict:

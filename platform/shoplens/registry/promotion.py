@@ -71,7 +71,9 @@ class Decision(Config):
             forced = f", forced past {', '.join(self.failing)}" if self.gate == "forced" else ""
             head = f"{after} {would or 'is now '}{self.alias}, after {before}{forced}"
         marks = {True: "pass", False: "FAIL"}
-        return "\n".join([head, *(f"  {marks[v.passed]}  {v.gate.metric}: {v.why}" for v in self.verdicts)])
+        return "\n".join(
+            [head, *(f"  {marks[v.passed] if v.judged else 'skip'}  {v.gate.metric}: {v.why}" for v in self.verdicts)]
+        )
 
 
 class PromotionRefused(ShoplensError):

@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import os
-import random
 import subprocess
 import sys
 import tarfile
@@ -27,78 +26,17 @@ from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode, perceptual_hash
 from shoplens.datasets.importing import PhotoRules, import_dataset, summary
 from shoplens.datasets.importing.plan import locate, plan_import
-from shoplens.datasets.importing.rows import product_of
-from shoplens.datasets.importing.shards import reopen_repeated, write_shard
+from shoplens.datasets.importing.product import read_product
+from shoplens.datasets.importing.shards import write_shard
 from shoplens.datasets.importing.shoppers import ShopperTables
-from shoplens.datasets.importing.source import Reject, Source, webdataset_key
+from shoplens.datasets.importing.source import SourceProduct, webdataset_key
 from shoplens.datasets.importing.table import Table
 from shoplens.datasets.importing.tars import BrokenTar, members
 from shoplens.datasets.importing.webdataset import WebDataset
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
 from shoplens.schema import Product
-
-
-def jpeg(seed: int, side: int = 48) -> bytes:
-    buffer = io.BytesIO()
-    Image.frombytes("RGB", (4, 4), random.Random(seed).randbytes(48)).resize((side, side)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def write_table(folder: Path, rows: list[Any], name: str = "products.jsonl") -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
-    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return str(folder / name)
-
-
-def shop(folder: Path, products: int = 6, photos: int = 2) -> str:
-    """A small good shop; every photo its own file, split by product."""
-    (folder / "images").mkdir(parents=True)
-    rows = []
-    for p in range(products):
-        names = [f"images/{p}_{k}.jpg" for k in range(photos)]
-        for k, name in enumerate(names):
-            (folder / name).write_bytes(jpeg(100 * p + k))
-        rows.append(
-            {
-                "id": f"p{p}",
-                "catalog_id": f"c{p // 2}",
-                "name": f"상품 {p}",
-                "category_path": ["Clothing", ["Shirts", "Hats"][p % 2]],
-                "attributes": {"color": "red", "sizes": ["S", "M"], "year": 2020},
-                "price": 10.5,
-                "stock": 3 * p,
-                "images": names,
-                "split": ["train", "test"][p % 3 == 0],
-            }
-        )
-    return write_table(folder, rows)
-
-
-def run_here(
-    source: Source,
-    out: Path,
-    rules: PhotoRules | None = None,
-    per_shard: int = 1000,
-    seed: int = 0,
-    shoppers: ShopperTables = ShopperTables(),
-) -> Dataset:
-    """The same import without Ray, chunks in a random order."""
-    staging = Staging(str(out), {"test": seed})
-    staging.begin()
-    chunks = list(plan_import(source, staging, per_shard, shoppers=shoppers))
-    random.Random(seed).shuffle(chunks)
-    while waiting := [chunk for chunk in chunks if not staging.is_done(chunk)] or reopen_repeated(staging, chunks):
-        for chunk in waiting:
-            write_shard(staging, chunk, rules or PhotoRules())
-    return staging.finish(source.name, {})
-
-
-def rejects(dataset: Dataset) -> list[tuple[str, str, str | None, str | None]]:
-    rows = dataset.table("rejects").to_pylist()
-    assert all(row["detail"] for row in rows)
-    return [(row["reason"], row["source"], row["product_id"], row["image"]) for row in rows]
+from tests.datasets.importing.shops import jpeg, rejects, run_here, shop, write_table
 
 
 def test_a_good_table_is_imported_whole(tmp_path: Path, ray_local: None) -> None:
@@ -225,10 +163,15 @@ def test_every_bad_row_and_photo_is_listed_with_its_reason(tmp_path: Path) -> No
         for product, role in [
             ("p0", "photo"),
             ("p0", "photo"),
+            ("p5", "photo"),
+            ("p6", "photo"),
+            ("p7", "photo"),
             ("p8", "photo"),
             ("p9", "photo"),
             ("p9", "photo"),
             ("p12", "photo"),
+            ("p14", "photo"),
+            ("p15", "photo"),
             ("p18", "front"),
         ]
     ]
@@ -240,9 +183,9 @@ def test_every_bad_row_and_photo_is_listed_with_its_reason(tmp_path: Path) -> No
             ("malformed_row", "products.jsonl:3", None, None),
             ("duplicate_product", "products.jsonl:4", "p0", None),
             ("invalid_row", "products.jsonl:5", "p4", None),
-            ("invalid_row", "products.jsonl:6", "p5", None),
-            ("category", "products.jsonl:7", "p6", None),
-            ("category", "products.jsonl:8", "p7", None),
+            ("field", "products.jsonl:6", "p5", None),
+            ("field", "products.jsonl:7", "p6", None),
+            ("field", "products.jsonl:8", "p7", None),
             ("outside_source", "products.jsonl:9", "p8", "../secret.jpg"),
             ("outside_source", "products.jsonl:9", "p8", "/etc/passwd"),
             ("outside_source", "products.jsonl:9", "p8", "link.jpg"),
@@ -262,8 +205,8 @@ def test_every_bad_row_and_photo_is_listed_with_its_reason(tmp_path: Path) -> No
             ("invalid_photo", "products.jsonl:13", "p12", '{"role": "back"}'),
             ("invalid_photo", "products.jsonl:13", "p12", "other.jpg"),
             ("invalid_row", "products.jsonl:14", "p13", None),
-            ("invalid_row", "products.jsonl:15", "p14", None),
-            ("invalid_row", "products.jsonl:16", "p15", None),
+            ("field", "products.jsonl:15", "p14", None),
+            ("field", "products.jsonl:16", "p15", None),
             ("malformed_row", "products.jsonl:17", None, None),
             ("url_scheme", "products.jsonl:18", "p17", "file:///etc/passwd"),
             ("url_scheme", "products.jsonl:18", "p17", "ftp://example.com/a.jpg"),
@@ -274,9 +217,12 @@ def test_every_bad_row_and_photo_is_listed_with_its_reason(tmp_path: Path) -> No
     )
     assert dataset.manifest.rejects_by_reason == dict(Counter(sorted(reason for reason, *_ in rejects(dataset))))
     details = {row["source"]: row["detail"] for row in dataset.table("rejects").to_pylist()}
-    assert details["products.jsonl:5"] == "title: Field required"
-    assert details["products.jsonl:6"] == "price: Input should be greater than or equal to 0 (-1)"
+    assert details["products.jsonl:5"] == "title: Field required; the row has id, images"
+    assert details["products.jsonl:6"] == "price: a price is not below 0 (-1); the field is left empty"
+    assert "has two ids, 'a/b' and 'elsewhere'; 'a/b' is used" in details["products.jsonl:7"]
     assert "names two places" in details["products.jsonl:8"]
+    placed = dict(zip(*(dataset.products[column].to_pylist() for column in ("product_id", "category_id")), strict=True))
+    assert (placed["p6"], placed["p7"]) == ("a/b", "c")
 
 
 def test_the_same_photo_in_two_splits_of_a_product_is_taken_once(tmp_path: Path) -> None:
@@ -365,8 +311,8 @@ def test_the_same_shop_in_every_kind_of_table(tmp_path: Path, suffix: str) -> No
     assert run_here(Table(str(other)), tmp_path / "two").digest == expected.digest
 
 
-def test_fields_that_are_not_ours_are_kept(tmp_path: Path) -> None:
-    product = product_of(
+def test_fields_that_are_not_ours_are_kept() -> None:
+    read = read_product(
         {
             "id": 17,
             "name": "n",
@@ -384,7 +330,8 @@ def test_fields_that_are_not_ours_are_kept(tmp_path: Path) -> None:
         },
         "here",
     )
-    assert isinstance(product, Product)
+    assert isinstance(read, SourceProduct)
+    product = read.product
     assert (product.id, product.title, product.category_path) == ("17", "t", ("A", "B"))
     assert product.texts == {
         "ko": "글",
@@ -394,25 +341,7 @@ def test_fields_that_are_not_ours_are_kept(tmp_path: Path) -> None:
         "parts": '[{"x": 1}]',
     }
     assert product.attributes == {"tags": ("a", "b"), "year": ("2020",), "new": ("True",)}
-    broken = product_of({"id": "1", "title": "t", "attributes": 5}, "here")
-    assert isinstance(broken, Reject)
-    assert broken.detail == 'attributes is not an object: write it as {"key": "value"}'
-
-
-@pytest.mark.parametrize(("given", "stock"), [(0, 0), ("12", 12), (None, None), (7.0, 7)])
-def test_stock_is_in_pieces(given: Any, stock: int | None) -> None:
-    product = product_of({"id": "1", "title": "t", "stock": given}, "here")
-    assert isinstance(product, Product)
-    assert product.stock == stock
-    assert not product.attributes
-    assert not product.texts
-
-
-@pytest.mark.parametrize("given", [-1, 1.5, "some", 2**63, [3]])
-def test_what_is_no_number_of_pieces_is_rejected(given: Any) -> None:
-    product = product_of({"id": "1", "title": "t", "stock": given}, "here")
-    assert isinstance(product, Reject)
-    assert product.detail.startswith("stock: ")
+    assert read.notes == ()
 
 
 def test_topics_and_the_shoppers_log(tmp_path: Path) -> None:

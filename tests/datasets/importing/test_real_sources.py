@@ -11,12 +11,12 @@ from shoplens.datasets.importing.grocery import Grocery
 from shoplens.datasets.importing.luma import Luma
 from shoplens.datasets.importing.plan import plan_import, planned_photos
 from shoplens.datasets.importing.shards import PhotoRules, write_shard
-from shoplens.datasets.importing.source import PhotoRef, Source, SourceProduct
+from shoplens.datasets.importing.source import PhotoRef, Source, SourceProduct, Told
 from shoplens.datasets.staging import Staging
 
 
 def read(source: Source) -> list[SourceProduct]:
-    items = list(source)
+    items = [item for item in source if not isinstance(item, Told)]
     assert all(isinstance(item, SourceProduct) for item in items)
     return [item for item in items if isinstance(item, SourceProduct)]
 

@@ -1,13 +1,20 @@
 """Importers: they convert a catalog to the on-disk format, and list everything that they left out.
 
-Each row of `rejects` has a `reason` and a `detail`, which says what was wrong and what to do:
+Each row of `rejects` has a `reason` and a `detail`, which says what was wrong and what to do. Two reasons are notes; the
+product or event was kept:
+
+| reason | what was noted |
+| --- | --- |
+| field | an optional field that cannot be used was left empty, cut, or replaced; the detail names it |
+| quotes | a line whose quotes do not pair was read as it stands |
+
+The others name what was kept out:
 
 | reason | what was left out |
 | --- | --- |
-| malformed_row | a line that is not JSON or CSV, is not an object, or has another number of cells than the header |
-| invalid_row | a row that is not a valid product, topic or event; the detail names the field |
+| malformed_row | a line that is not JSON or CSV, is not an object, has another number of cells than the header, or is too long |
+| invalid_row | a product without a valid id or title, a topic or an event without a field that it needs |
 | duplicate_product, duplicate_image, duplicate_topic | an id that an earlier row has |
-| category | a product whose category path or id conflicts with an earlier product |
 | unknown_product | a photo or an event of a product that the source does not have |
 | no_photo | a product without a usable photo |
 | no_text | a WebDataset sample without text |

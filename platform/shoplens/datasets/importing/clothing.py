@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from shoplens.datasets.importing.rows import product_of, read_rows
+from shoplens.datasets.importing.product import read_product
+from shoplens.datasets.importing.rows import read_rows
 from shoplens.datasets.importing.source import PhotoRef, Reject, SourceProduct
 from shoplens.datasets.importing.table import table_in
 
@@ -35,8 +36,5 @@ class Clothing:
                 "category_path": ["Clothing", label],
                 "split": row.get("split"),
             }
-            product = product_of(fields, where)
-            if isinstance(product, Reject):
-                yield product
-            else:
-                yield SourceProduct(product, [PhotoRef(self.path, image)], where)
+            read = read_product(fields, where)
+            yield read if isinstance(read, Reject) else replace(read, photos=[PhotoRef(self.path, image)])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from shoplens.datasets.importing.rows import photos_of, product_of, read_rows
-from shoplens.datasets.importing.source import PhotoRef, Reject, SourceProduct
+from shoplens.datasets.importing.photo_lists import photos_of
+from shoplens.datasets.importing.product import read_product
+from shoplens.datasets.importing.rows import read_rows
+from shoplens.datasets.importing.source import PhotoBytes, PhotoRef, Reject, SourceProduct, Told
 from shoplens.datasets.importing.table import Table, table_in
 from shoplens.datasets.importing.tars import BrokenTar, members
 
@@ -38,20 +40,20 @@ class LowResolution:
                         places[shard][member.name] = (member.offset, member.length)
                 except BrokenTar as error:
                     yield Reject("broken_shard", str(error), where, image=shard)
-            product = product_of(row, where)
-            if isinstance(product, Reject):
-                yield product
+            read = read_product(row, where)
+            if isinstance(read, Reject):
+                yield read
                 continue
-            photos: list[PhotoRef | Reject] = []
+            photos: list[PhotoRef | PhotoBytes | Reject] = []
             for photo in photos_of(row, self.path, where):
                 if isinstance(photo, PhotoRef) and photo.path in places[shard]:
                     offset, length = places[shard][photo.path]
                     photo = PhotoRef(self.path, shard, photo.role, photo.split, None, offset, length)
                 elif isinstance(photo, PhotoRef):
                     detail = f"{shard} has no such member: correct the path, or add the photo to the tar"
-                    photo = Reject("missing_file", detail, where, product.id, photo.path)
+                    photo = Reject("missing_file", detail, where, read.product.id, photo.path)
                 photos.append(photo)
-            yield SourceProduct(product, photos, where)
+            yield replace(read, photos=photos)
 
 
 @dataclass
@@ -72,6 +74,6 @@ class Fashion:
     def inputs(self) -> list[str]:
         return [path for part in self.parts for path in part.inputs]
 
-    def __iter__(self) -> Iterator[SourceProduct | Reject]:
+    def __iter__(self) -> Iterator[SourceProduct | Reject | Told]:
         for part in self.parts:
             yield from part

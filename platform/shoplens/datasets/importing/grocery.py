@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from shoplens.datasets.importing.rows import product_of, read_rows
+from shoplens.datasets.importing.product import read_product
+from shoplens.datasets.importing.rows import read_rows
 from shoplens.datasets.importing.source import PhotoRef, Reject, SourceProduct
 from shoplens.datasets.importing.table import table_in
 
@@ -45,8 +46,8 @@ class Grocery:
             row.pop("iconic_image", None)
             if isinstance(row.get("attributes"), dict):
                 row["attributes"]["class_split"] = class_split
-            product = product_of(row, where)
-            yield product if isinstance(product, Reject) else SourceProduct(product, listed, where)
+            read = read_product(row, where)
+            yield read if isinstance(read, Reject) else replace(read, photos=listed)
         for product_id, left in photos.items():
             for photo in left:
                 if isinstance(photo, PhotoRef):

@@ -21,12 +21,13 @@ from shoplens.datasets.importing.clothing import Clothing
 from shoplens.datasets.importing.fashion import Fashion, LowResolution
 from shoplens.datasets.importing.grocery import Grocery
 from shoplens.datasets.importing.luma import Luma
-from shoplens.datasets.importing.plan import plan_import
+from shoplens.datasets.importing.plan import plan_import, told
 from shoplens.datasets.importing.shards import PhotoRules, reopen_repeated, write_shard
 from shoplens.datasets.importing.shoppers import ShopperTables
 from shoplens.datasets.importing.source import Source
 from shoplens.datasets.importing.table import Table, table_in
 from shoplens.datasets.importing.webdataset import WebDataset
+from shoplens.datasets.rejects import NOTES
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
 
@@ -39,9 +40,11 @@ SOURCES = (
     "jsonl",
     "parquet",
     "csv",
+    "xml",
     "webdataset",
 )
-"""Kinds of sources. `jsonl`, `parquet` and `csv` share one importer, which goes by the suffix of the file."""
+"""Kinds of sources. TABLES share one importer, which goes by the content of the file."""
+TABLES = ("jsonl", "parquet", "csv", "xml")
 
 
 def import_dataset(
@@ -52,6 +55,7 @@ def import_dataset(
     name: str | None = None,
     lowres: str | bool = False,
     images: str | None = None,
+    currency: str | None = None,
     topics: str | None = None,
     interactions: str | None = None,
     photos_per_shard: int = 1000,
@@ -67,6 +71,7 @@ def import_dataset(
     name                   name of the dataset
     lowres                 for `fashion`: the folder of the 60x80 photos, or True for `fashion_lowres` beside `src`
     images                 for tables: the folder of relative photo paths, if it is not the folder of the table
+    currency               for tables: the currency of prices that name none
     topics, interactions   tables of exhibitions and of the shoppers' log (`ShopperTables`)
     rules                  which photos are accepted, and from which hosts
 
@@ -79,10 +84,10 @@ def import_dataset(
     rules = rules or PhotoRules()
     if photos_per_shard < 1:
         raise ShoplensError(f"photos_per_shard is {photos_per_shard}: give at least 1")
-    opened = _open(source, src, name, lowres, images)
+    opened = _open(source, src, name, lowres, images, currency)
     shoppers = ShopperTables(*(path and _absolute(path) for path in (topics, interactions)))
     inputs = [*opened.inputs, *shoppers.inputs]
-    staging = Staging(out, _fingerprint(source, src, inputs, images, photos_per_shard, rules))
+    staging = Staging(out, _fingerprint(source, src, inputs, [images, currency], photos_per_shard, rules))
     staging.begin(overwrite)
     with _Bar(disable=not progress) as bar:
         chunks = plan_import(opened, staging, photos_per_shard, bar.rows, shoppers)
@@ -94,7 +99,8 @@ def import_dataset(
                     for chunk in _run(staging, waiting, rules):
                         bar.advance(chunks[chunk])
                     waiting = reopen_repeated(staging, chunks)
-    return staging.finish(name or opened.name, _provenance(source, src, inputs))
+    read = told(staging)
+    return staging.finish(name or opened.name, {**_provenance(source, src, inputs), "read": read})
 
 
 def summary(dataset: Dataset) -> str:
@@ -109,22 +115,30 @@ def summary(dataset: Dataset) -> str:
     ]
     if counts["topics"] or counts["interactions"]:
         lines.insert(1, f"{counts['topics']:,} topics, {counts['interactions']:,} events in the shoppers' log")
-    if counts["rejects"]:
-        lines.append(f"kept out: {counts['rejects']:,}, each with its reason in {dataset.path}/rejects.parquet")
-        by_count = sorted(manifest.rejects_by_reason.items(), key=lambda item: (-item[1], item[0]))
-        lines += [f"  {reason:<20} {count:>9,}" for reason, count in by_count]
-    else:
-        lines.append("kept out: nothing")
+    lines += manifest.provenance.get("read", [])
+    by_count = sorted(manifest.rejects_by_reason.items(), key=lambda item: (-item[1], item[0]))
+    for what, notes in (("kept out", False), ("noted", True)):
+        reasons = [(reason, count) for reason, count in by_count if (reason in NOTES) == notes]
+        if reasons or not notes:
+            total = sum(count for _, count in reasons)
+            lines.append(f"{what}: {total:,}" if total else f"{what}: nothing")
+        lines += [f"  {reason:<20} {count:>9,}" for reason, count in reasons]
+    if by_count:
+        lines.append(f"each with its sentence: shoplens dataset rejects {dataset.path}")
     train = "python -m workloads.train workloads/configs/eclip.yaml"
     lines.append(f"next: ray job submit --working-dir . -- {train} dataset={dataset.path}")
     return "\n".join(lines)
 
 
-def _open(source: str, src: str, name: str | None, lowres: str | bool, images: str | None) -> Source:
+def _open(
+    source: str, src: str, name: str | None, lowres: str | bool, images: str | None, currency: str | None
+) -> Source:
     if lowres and source != "fashion":
         raise ShoplensError(f"lowres is for the source fashion, not {source}: leave out lowres")
-    if images and source not in ("jsonl", "parquet", "csv"):
+    if images and source not in TABLES:
         raise ShoplensError(f"a folder of images is for tables, not for {source}: leave out images")
+    if currency and source not in TABLES:
+        raise ShoplensError(f"a currency is for tables, not for {source}: leave out currency")
     src = _absolute(src)
     images = _absolute(images) if images else None
     match source:
@@ -139,8 +153,8 @@ def _open(source: str, src: str, name: str | None, lowres: str | bool, images: s
             return Luma(src)
         case "clothing":
             return Clothing(src)
-        case "jsonl" | "parquet" | "csv":
-            return Table(src, images, name or "")
+        case "jsonl" | "parquet" | "csv" | "xml":
+            return Table(src, images, name or "", source, currency)
         case "webdataset":
             return WebDataset(src, name or "")
     raise ShoplensError(f"there is no importer {source!r}; choose one of {', '.join(SOURCES)}")
@@ -152,12 +166,17 @@ def _absolute(path: str) -> str:
 
 
 def _fingerprint(
-    source: str, src: str, inputs: Sequence[str], images: str | None, photos_per_shard: int, rules: PhotoRules
+    source: str,
+    src: str,
+    inputs: Sequence[str],
+    options: Sequence[str | None],
+    photos_per_shard: int,
+    rules: PhotoRules,
 ) -> dict[str, Any]:
     return {
         "source": source,
         "src": _absolute(src),
-        "images": images,
+        "options": list(options),
         "inputs": {path: _state(path) for path in inputs},
         "photos_per_shard": photos_per_shard,
         "rules": asdict(rules),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from shoplens.datasets.importing.rows import photos_of, product_of, read_rows
+from shoplens.datasets.importing.photo_lists import photos_of
+from shoplens.datasets.importing.product import read_product
+from shoplens.datasets.importing.rows import read_rows
 from shoplens.datasets.importing.source import PhotoRef, Reject, SourceProduct
 from shoplens.datasets.importing.table import table_in
 
@@ -47,14 +49,14 @@ class Luma:
             if isinstance(color, str) and isinstance(name, str) and color.casefold() not in name.casefold():
                 row["name"] = f"{name} {color}"
             row["currency"] = "USD"
-            product = product_of(row, where)
-            if isinstance(product, Reject):
-                yield product
+            read = read_product(row, where)
+            if isinstance(read, Reject):
+                yield read
                 continue
             photos = [
-                PhotoRef(photo.root, photo.path, views.get((product.id, photo.path), photo.role))
+                PhotoRef(photo.root, photo.path, views.get((read.product.id, photo.path), photo.role))
                 if isinstance(photo, PhotoRef)
                 else photo
                 for photo in photos_of(row, self.path, where)
             ]
-            yield SourceProduct(product, photos, where)
+            yield replace(read, photos=photos)

@@ -8,7 +8,7 @@ import os
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from shoplens.datasets.importing.shoppers import ShopperTables
-from shoplens.datasets.importing.source import PhotoRef, Reject, Source, SourceProduct, webdataset_key
+from shoplens.datasets.importing.source import PhotoBytes, PhotoRef, Reject, Source, SourceProduct, Told, webdataset_key
+from shoplens.datasets.importing.splits import DRAWN, catalog_key, draw_splits, split_name
 from shoplens.datasets.staging import Staging
-from shoplens.errors import ShoplensError
 from shoplens.schema import Product, Split, category_id_of
 
 PLANNED = pa.schema(
@@ -36,9 +36,13 @@ PLANNED = pa.schema(
         ("source", pa.string()),
     ]
 )
-"""One row a photo to be imported. `path` is as in the source; `uri` is `root` and `path` joined."""
+"""One row a photo to be imported. `path` is as in the source; `uri` is the file: `root` and `path` joined, or a file of
+the plan if the photo lies in a table."""
 
 _ROWS_A_PART = 10_000
+_BLOB = 64 * 2**20
+"""Bytes of photos from tables in one file of the plan, unless one photo has more"""
+_WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _split = TypeAdapter(Split)
 
 
@@ -51,34 +55,46 @@ def plan_import(
 ) -> dict[str, int]:
     """Writes the rows of all tables, the rejects and the photo chunks. Returns the number of photos in each chunk.
 
-    Rows are streamed; only the ids of products and photos stay in memory. A complete plan is not made again.
+    Rows are streamed; only the ids of products and photos stay in memory. A complete plan is not made again. If the
+    source names no split, parts for validation and test are drawn; the rows are then read twice.
 
     on_row   called with the number of rows read so far
     """
     done = f"{staging.root}/parts/plan/complete.json"
     if staging.fs.exists(done):
-        return dict(json.loads(staging.fs.cat_file(done)))
+        return dict(json.loads(staging.fs.cat_file(done))["chunks"])
     staging.fs.makedirs(f"{staging.root}/parts/plan", exist_ok=True)
+    drawn = draw_splits(source)
     plan = _Plan(staging, photos_per_shard)
-    check = _Check(source.repeats)
+    check = _Check(source.repeats, drawn)
     for rows, item in enumerate(source, 1):
-        plan.add(*check(item))
+        if isinstance(item, Told):
+            plan.told.append(item.sentence)
+        else:
+            plan.add(*check(item))
         on_row(rows)
+    if drawn:
+        plan.told.append(DRAWN)
     for row in shoppers.topic_rows():
         plan.add_row("topics", row)
     for row in shoppers.interaction_rows(check.products):
         plan.add_row("interactions", row)
     plan.close()
-    staging.fs.pipe_file(f"{done}.part", json.dumps(plan.chunks).encode())
+    staging.fs.pipe_file(f"{done}.part", json.dumps({"chunks": plan.chunks, "told": plan.told}).encode())
     staging.fs.mv(f"{done}.part", done)
     return plan.chunks
+
+
+def told(staging: Staging) -> list[str]:
+    """Sentences about how the source of a complete plan was read."""
+    return list(json.loads(staging.fs.cat_file(f"{staging.root}/parts/plan/complete.json"))["told"])
 
 
 class _Check:
     """Checks across rows: duplicate ids, and categories that do not form a tree."""
 
-    def __init__(self, repeats: bool) -> None:
-        self._repeats = repeats
+    def __init__(self, repeats: bool, drawn: Mapping[str, str] | None) -> None:
+        self._repeats, self._drawn = repeats, drawn or {}
         self.products: dict[str, int | None] = {}
         self._image_ids: set[str] = set()
         self._id_of_path: dict[tuple[str, ...], str] = {}
@@ -98,15 +114,15 @@ class _Check:
                 "an earlier product has this id; this one and its photos are left out: give each product its own id"
             )
             return None, [], [_reject_row(Reject("duplicate_product", detail, where, product.id))]
-        try:
-            product = self._placed(product)
-        except ShoplensError as error:
-            return None, [], [_reject_row(Reject("category", str(error), where, product.id))]
+        if split := self._drawn.get(catalog_key(product)):
+            product = product.model_copy(update={"split": split})
+        product, conflict = self._placed(product)
+        notes = [*item.notes, *([Reject("field", conflict, where, product.id)] if conflict else [])]
         self.products[product.id] = content
-        photos, rejects, product_json = [], [], product.to_json()
+        photos, rejects, product_json = [], [] if known else [_reject_row(note) for note in notes], product.to_json()
         key = webdataset_key(product.id)
         for number, photo in enumerate(item.photos):
-            if isinstance(photo, PhotoRef):
+            if not isinstance(photo, Reject):
                 row = self._photo(photo, product, photo.image_id or f"{key}_{number}", where)
                 if not isinstance(row, Reject):
                     photos.append({**row, "product_json": product_json})
@@ -115,26 +131,34 @@ class _Check:
             rejects.append({**_reject_row(photo), "product_id": product.id})
         return None if known else product, photos, rejects
 
-    def _placed(self, product: Product) -> Product:
-        """The product with its category id. Raises ShoplensError if its category conflicts with earlier ones."""
-        path = product.category_path
-        if not path:
-            return product
-        known = self._id_of_path.get(path)
-        category_id = product.category_id or known or category_id_of(path, self._path_of_id.keys())
-        if known is not None and known != category_id:
-            raise ShoplensError(f"category {' > '.join(path)} has two ids, {known!r} and {category_id!r}: keep one")
-        other = self._path_of_id.setdefault(category_id, path)
-        if other != path:
-            raise ShoplensError(
-                f"category id {category_id!r} names two places, {' > '.join(other)} and {' > '.join(path)}: "
-                "give each its own id"
-            )
-        self._id_of_path[path] = category_id
-        return product if product.category_id else product.model_copy(update={"category_id": category_id})
+    def _placed(self, product: Product) -> tuple[Product, str]:
+        """The product with the id of its category, and what is wrong with the id it gives, if anything.
 
-    def _photo(self, photo: PhotoRef, product: Product, image_id: str, where: str) -> dict[str, Any] | Reject:
-        split = photo.split or product.split
+        The path decides: it keeps the id that it had first. An id that another path has is replaced by one of the path.
+        """
+        path, given, conflict = product.category_path, product.category_id, ""
+        if not path:
+            return product, conflict
+        category_id = self._id_of_path.get(path)
+        if category_id is None:
+            other = self._path_of_id.get(given, path) if given else path
+            if other != path:
+                conflict = f"category_id: {given!r} names two places, {' > '.join(other)} and {' > '.join(path)}"
+            taken = self._path_of_id.keys()
+            category_id = given if given and not conflict else category_id_of(path, taken)
+        elif given and given != category_id:
+            conflict = f"category_id: category {' > '.join(path)} has two ids, {category_id!r} and {given!r}"
+        self._path_of_id[category_id] = path
+        self._id_of_path[path] = category_id
+        return (
+            product.model_copy(update={"category_id": category_id}),
+            conflict and f"{conflict}; {category_id!r} is used: give each category one id",
+        )
+
+    def _photo(
+        self, photo: PhotoRef | PhotoBytes, product: Product, image_id: str, where: str
+    ) -> dict[str, Any] | Reject:
+        split = split_name(photo.split) if photo.split else product.split
         try:
             _split.validate_python(split)
             photo.path.encode()
@@ -146,13 +170,9 @@ class _Check:
                 else "the path is not valid Unicode text: rename the file"
             )
             return Reject("invalid_photo", detail, where, product.id, photo.path)
-        if "://" in photo.path and not is_url(photo.path) and not photo.path.startswith(f"{photo.root}/"):
-            detail = "only http and https URLs, and paths in the source folder, are supported"
-            return Reject("url_scheme", detail, where, product.id, photo.path)
-        uri = locate(photo.root, photo.path)
-        if uri is None:
-            detail = "the path is empty or leads out of the source folder: move the photo into the folder"
-            return Reject("outside_source", detail, where, product.id, photo.path)
+        located = self._located(photo, product, where)
+        if isinstance(located, Reject):
+            return located
         if image_id in self._image_ids:
             detail = f"an earlier photo has the image id {image_id!r}: give each photo its own id"
             return Reject("duplicate_image", detail, where, product.id, photo.path)
@@ -162,13 +182,25 @@ class _Check:
             "product_id": product.id,
             "role": photo.role,
             "split": split,
-            "root": photo.root,
             "path": photo.path,
-            "uri": uri,
-            "offset": photo.offset,
-            "length": photo.length,
             "source": where,
+            **located,
         }
+
+    def _located(self, photo: PhotoRef | PhotoBytes, product: Product, where: str) -> dict[str, Any] | Reject:
+        if isinstance(photo, PhotoBytes):
+            return {"data": photo.data}
+        if "://" in photo.path and not is_url(photo.path) and not photo.path.startswith(f"{photo.root}/"):
+            detail = "only http and https URLs, and paths in the source folder, are supported"
+            return Reject("url_scheme", detail, where, product.id, photo.path)
+        if _WINDOWS_DRIVE.match(photo.path):
+            detail = "the path names a drive of Windows: write it relative to the folder of the photos"
+            return Reject("outside_source", detail, where, product.id, photo.path)
+        uri = locate(photo.root, photo.path)
+        if uri is None:
+            detail = "the path is empty or leads out of the source folder: move the photo into the folder"
+            return Reject("outside_source", detail, where, product.id, photo.path)
+        return {"root": photo.root, "uri": uri, "offset": photo.offset, "length": photo.length}
 
 
 class _Plan:
@@ -180,13 +212,19 @@ class _Plan:
         self._next: defaultdict[str, int] = defaultdict(int)
         self._rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self._parts = 0
+        self._blobs = 0
+        self._blob: list[bytes] = []
+        self._blob_size = 0
         self.chunks: dict[str, int] = {}
+        self.told: list[str] = []
 
     def add(self, product: Product | None, photos: Sequence[dict[str, Any]], rejects: Sequence[dict[str, Any]]) -> None:
         if product is not None:
             self._rows["products"].append(product_row(product))
         self._rows["rejects"].extend(rejects)
         for photo in photos:
+            if (data := photo.pop("data", None)) is not None:
+                photo |= self._kept(data)
             waiting = self._open[photo["split"]]
             waiting.append(photo)
             if len(waiting) == self._photos_per_shard:
@@ -203,7 +241,26 @@ class _Plan:
     def close(self) -> None:
         for split in sorted(split for split, waiting in self._open.items() if waiting):
             self._write_photos(split)
+        self._write_blob()
         self._write_rows_of(1)
+
+    def _kept(self, data: bytes) -> dict[str, Any]:
+        """The place of a photo that lies in a table, in a file of the plan."""
+        if self._blob_size + len(data) > _BLOB:
+            self._write_blob()
+        root, offset = f"{self._staging.root}/parts/plan", self._blob_size
+        self._blob.append(data)
+        self._blob_size += len(data)
+        uri = f"{root}/{self._blobs:06d}.photos"
+        if "://" in self._staging.out:
+            uri = self._staging.fs.unstrip_protocol(uri)
+        return {"root": root, "uri": uri, "offset": offset, "length": len(data)}
+
+    def _write_blob(self) -> None:
+        if self._blob:
+            path = f"{self._staging.root}/parts/plan/{self._blobs:06d}.photos"
+            self._staging.fs.pipe_file(path, b"".join(self._blob))
+            self._blobs, self._blob, self._blob_size = self._blobs + 1, [], 0
 
     def _write_photos(self, split: str) -> None:
         chunk = f"{split}-{self._next[split]:06d}"

@@ -1,247 +1,244 @@
-"""Rows of JSON lines, CSV or Parquet tables, read one by one and converted to products and photo references."""
+"""Rows of a table (JSON lines, a JSON array, CSV, Parquet or an XML feed), read one by one in bounded memory."""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any, cast
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import IO, Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
-from shoplens.datasets.importing.source import PhotoRef, Reject
+from shoplens.datasets.importing.delimited import CELL_AT_MOST, Broken, Unquoted, records
+from shoplens.datasets.importing.dialect import Dialect, dialect_of, open_table
+from shoplens.datasets.importing.source import Reject
+from shoplens.datasets.importing.xml_feed import items_of
 from shoplens.errors import ShoplensError
-from shoplens.schema import Product
 
 Row = dict[str, Any]
+Placed = tuple[str, Row | Reject]
+"""A row with its place, `products.jsonl:12`: the line, or in Parquet, XML and a JSON array the number of the row."""
+
+TEXT_ROW = CELL_AT_MOST
+"""Characters of one row of JSON or CSV."""
+PARQUET_ROW = 64 * 2**20
+"""Bytes of one row of Parquet, which may hold photos."""
+_BATCH = 64
+_BLOCK = 1 << 16
 
 
-def open_table(path: str) -> IO[bytes]:
-    """The table as a binary stream, unzipped if it ends in `.gz`. Raises ShoplensError if it cannot be opened."""
-    try:
-        file = fsspec.open(path, "rb").open()
-    except OSError as error:
-        raise ShoplensError(f"{path} cannot be read ({error.strerror or error}): check the path") from error
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file)
+class RowFile:
+    """The rows of one table. Its content decides how it is read; see `dialect_of`.
 
-
-def read_rows(path: str) -> Iterator[tuple[str, Row | Reject]]:
-    """Rows of a `.jsonl`, `.csv` (both optionally `.gz`) or `.parquet` file, each with its place: `products.jsonl:12`.
-
-    An unreadable line is yielded as a Reject. Raises ShoplensError if the whole file cannot be read.
+    An unreadable row is yielded as a Reject. Iterating raises ShoplensError if the whole file cannot be read.
     """
-    name = path.rstrip("/").rpartition("/")[2]
-    plain = name.removesuffix(".gz")
-    try:
-        if plain.endswith(".parquet"):
-            yield from _parquet(path, name)
-        elif plain.endswith(".csv"):
-            yield from _csv(path, name)
-        else:
-            yield from _json_lines(path, name)
-    except (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException) as error:
-        raise ShoplensError(f"{path} is cut short or damaged ({error}): create or download it again") from error
 
+    def __init__(self, path: str, asked: str | None = None) -> None:
+        self.path, self._asked = path, asked
+        self.name = path.rstrip("/").rpartition("/")[2]
+        self.columns: list[str] | None = None
+        """The header of CSV and Parquet, once the first row was read"""
 
-def _json_lines(path: str, name: str) -> Iterator[tuple[str, Row | Reject]]:
-    with open_table(path) as file:
-        for number, line in enumerate(file, 1):
-            where = f"{name}:{number}"
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield _malformed(where, f"the line is not JSON ({error}): write one JSON object a line")
-                continue
-            if isinstance(row, dict):
-                yield where, row
-            else:
-                yield _malformed(where, "the line is JSON but not an object: write one JSON object a line")
+    @cached_property
+    def dialect(self) -> Dialect:
+        with self._damage():
+            return dialect_of(self.path, self._asked)
 
+    def __iter__(self) -> Iterator[Placed]:
+        dialect = self.dialect
+        with self._damage():
+            match dialect.kind:
+                case "parquet":
+                    yield from self._parquet()
+                case "xml":
+                    with open_table(self.path) as file:
+                        yield from items_of(file, self.name)
+                case "csv":
+                    yield from self._csv(dialect)
+                case "jsonl":
+                    yield from self._json(dialect)
 
-def _csv(path: str, name: str) -> Iterator[tuple[str, Row | Reject]]:
-    with open_table(path) as file:
-        reader = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", errors="strict", newline=""))
-        while True:
-            where = f"{name}:{reader.line_num + 1}"
-            try:
-                row = next(reader)
-            except StopIteration:
+    def _damage(self) -> _Damage:
+        return _Damage(self.path)
+
+    def _text(self, dialect: Dialect) -> io.TextIOWrapper:
+        return io.TextIOWrapper(open_table(self.path), dialect.encoding, dialect.errors, newline="")
+
+    def _json(self, dialect: Dialect) -> Iterator[Placed]:
+        with self._text(dialect) as file:
+            start = file.read(_BLOCK).lstrip("\ufeff").lstrip()
+        with self._text(dialect) as file:
+            if start.startswith("["):
+                yield from _array(file, self.name)
                 return
-            except UnicodeDecodeError as error:
-                raise ShoplensError(f"{path} is not UTF-8 ({error}): save it as UTF-8") from error
-            except csv.Error as error:
-                yield _malformed(
-                    where, f"the line is not CSV ({error}): put quotes around cells with commas, quotes or line breaks"
-                )
-                continue
-            if None in row or None in row.values():
-                yield _malformed(
-                    where, "the line has more or fewer cells than the header: put quotes around cells with commas"
-                )
-            else:
-                yield where, {column: cell for column, cell in row.items() if cell.strip()}
+            for number, line in _lines(file):
+                where = f"{self.name}:{number}"
+                if line is None:
+                    yield _malformed(where, f"the line has more than {TEXT_ROW:,} characters: shorten its texts")
+                    continue
+                if number == 1:
+                    line = line.lstrip("\ufeff")
+                if line.strip():
+                    yield where, _object(line, where)
+
+    def _csv(self, dialect: Dialect) -> Iterator[Placed]:
+        with self._text(dialect) as file:
+            found = records((line for line in _lines(file) if line[0] > dialect.skip), dialect.delimiter)
+            header = next(found, (0, []))[1]
+            if isinstance(header, Broken):
+                raise ShoplensError(f"{self.path} has no readable header: {header}")
+            self.columns = columns = _names(header)
+            for number, cells in found:
+                where = f"{self.name}:{number}"
+                if isinstance(cells, Broken):
+                    yield _malformed(where, cells)
+                    continue
+                if isinstance(cells, Unquoted):
+                    detail = "a quote of the line is not closed, so the line was read as it stands: write it twice"
+                    yield where, Reject("quotes", detail, where)
+                yield where, {column: cell for column, cell in zip(columns, cells, strict=True) if cell.strip()}
+
+    def _parquet(self) -> Iterator[Placed]:
+        with open_table(self.path) as file, pq.ParquetFile(file) as table:
+            self.columns = list(table.schema_arrow.names)
+            number = 0
+            for group in range(table.num_row_groups):
+                meta = table.metadata.row_group(group)
+                for column in map(meta.column, range(meta.num_columns)):
+                    if column.total_uncompressed_size > PARQUET_ROW * max(1, column.num_values):
+                        where = f"{self.name}:{number + 1}"
+                        detail = f"the values of {column.path_in_schema} have more than {PARQUET_ROW:,} bytes each"
+                        yield _malformed(where, f"{detail}, so {meta.num_rows} rows are left out: shorten them")
+                        number += meta.num_rows
+                        break
+                else:
+                    average = meta.total_byte_size / max(1, meta.num_rows)
+                    rows = max(1, min(_BATCH, int(PARQUET_ROW / max(1, average))))
+                    for batch in table.iter_batches(batch_size=rows, row_groups=[group]):
+                        for where, row in _of_batch(batch, self.name, number):
+                            yield where, row
+                        number += batch.num_rows
+
+
+def read_rows(path: str, asked: str | None = None) -> Iterator[Placed]:
+    """The rows of `RowFile`."""
+    yield from RowFile(path, asked)
+
+
+class _Damage:
+    """Turns the errors of damaged files into one sentence."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UnicodeDecodeError):
+            raise ShoplensError(f"{self._path} is not {error.encoding} ({error.reason}): save it as UTF-8") from error
+        if isinstance(error, EOFError | gzip.BadGzipFile | zlib.error | pa.ArrowException):
+            raise ShoplensError(
+                f"{self._path} is cut short or damaged ({error}): create or download it again"
+            ) from error
+
+
+def _lines(file: IO[str]) -> Iterator[tuple[int, str | None]]:
+    """(number, line), None for a line beyond `TEXT_ROW`, of which no more than that is ever held."""
+    number = 0
+    while line := file.readline(TEXT_ROW + 1):
+        number += 1
+        if len(line) <= TEXT_ROW:
+            yield number, line
+            continue
+        while line and not line.endswith(("\n", "\r")):
+            line = file.readline(_BLOCK)
+        yield number, None
+
+
+def _names(header: Sequence[str]) -> list[str]:
+    """The names of columns. Empty and equal ones are named as pandas does: `Unnamed: 0`, `image.1`."""
+    names: list[str] = []
+    for n, cell in enumerate(header):
+        name = cell.strip().strip("\ufeff") or f"Unnamed: {n}"
+        names.append(name if name not in names else _another(name, names))
+    return names
+
+
+def _another(name: str, taken: Sequence[str] | Row) -> str:
+    n = 1
+    while f"{name}.{n}" in taken:
+        n += 1
+    return f"{name}.{n}"
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> Row:
+    """A JSON object in which no key hides an equal one: they become `image` and `image.1`."""
+    row = dict(pairs)
+    if len(row) == len(pairs):
+        return row
+    row = {}
+    for key, value in pairs:
+        row[key if key not in row else _another(key, row)] = value
+    return row
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_pairs)
+
+
+def _object(text: str, where: str) -> Row | Reject:
+    try:
+        row = _decoder.decode(text)
+    except (ValueError, RecursionError) as error:
+        return _malformed(where, f"the line is not JSON ({error}): write one JSON object a line")[1]
+    if isinstance(row, dict):
+        return row
+    return _malformed(where, "the line is JSON but not an object: write one JSON object a line")[1]
+
+
+def _array(file: IO[str], name: str) -> Iterator[Placed]:
+    """The objects of a JSON array, read in blocks."""
+    buffer, at, number = "", 0, 0
+    opened = False
+    while True:
+        while at < len(buffer) and (buffer[at] in " \t\r\n\ufeff," or (buffer[at] == "[" and not opened)):
+            opened = opened or buffer[at] == "["
+            at += 1
+        if buffer[at : at + 1] == "]":
+            return
+        where = f"{name}:{number + 1}"
+        try:
+            row, at = _decoder.raw_decode(buffer, at)
+        except (ValueError, RecursionError) as error:
+            more = file.read(max(_BLOCK, len(buffer) - at)) if isinstance(error, ValueError) else ""
+            buffer, at = buffer[at:] + more, 0
+            if not more or len(buffer) > 2 * TEXT_ROW:
+                detail = f"the array is not JSON from here on ({error}), so its rest is left out"
+                yield _malformed(where, f"{detail}: close it, or write one JSON object a line")
+                return
+            continue
+        number += 1
+        if isinstance(row, dict):
+            yield where, row
+        else:
+            yield _malformed(where, "the item of the array is not an object: write one JSON object a product")
+
+
+def _of_batch(batch: pa.RecordBatch, name: str, before: int) -> Iterator[Placed]:
+    if batch.nbytes <= PARQUET_ROW:
+        for number, row in enumerate(batch.to_pylist(), before + 1):
+            yield f"{name}:{number}", row
+        return
+    for n in range(batch.num_rows):
+        where, one = f"{name}:{before + n + 1}", batch.slice(n, 1)
+        if one.nbytes > PARQUET_ROW:
+            yield _malformed(where, f"the row has more than {PARQUET_ROW:,} bytes: shorten it")
+        else:
+            yield where, one.to_pylist()[0]
 
 
 def _malformed(where: str, detail: str) -> tuple[str, Reject]:
     return where, Reject("malformed_row", detail, where)
-
-
-def _parquet(path: str, name: str) -> Iterator[tuple[str, Row | Reject]]:
-    with open_table(path) as file, pq.ParquetFile(file) as table:
-        number = 0
-        for batch in table.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{name}:{number}", row
-
-
-_PLAIN = {
-    "id",
-    "catalog_id",
-    "description",
-    "category_id",
-    "price",
-    "currency",
-    "seller",
-    "review_count",
-    "stock",
-    "split",
-}
-_IDENTIFIERS = {"id", "catalog_id", "category_id"}
-_PHOTO_FIELDS = {"images", "image"}
-
-
-def product_of(row: Mapping[str, Any], where: str) -> Product | Reject:
-    """The product of a row, or a Reject that says why the row is not a product.
-
-    Known columns become the product's fields:
-
-    - `name` is the title if there is no `title`;
-    - `category_path` or `category` is a list or `"A > B > C"`;
-    - a `category_id` without a path is a category of the first level.
-
-    In other columns, text goes to `texts`; numbers, booleans and lists of values go to `attributes`; objects and lists
-    of objects go to `texts` as JSON.
-    """
-    fields: dict[str, Any] = {"texts": {}, "attributes": {}}
-    title, name = row.get("title"), row.get("name")
-    if title is None:
-        title, name = name, None
-    if title is not None:
-        fields["title"] = title.strip() if isinstance(title, str) else title
-    for key, value in {**row, "title": None, "name": name if name != title else None}.items():
-        if value is None or key in _PHOTO_FIELDS:
-            continue
-        if key in _PLAIN:
-            fields[key] = str(value) if key in _IDENTIFIERS and type(value) is int else value
-        elif key in ("category_path", "category"):
-            fields["category_path"] = _category_path(value)
-        elif key in ("attributes", "texts"):
-            mapping = _mapping(value)
-            if mapping is None:
-                return Reject("invalid_row", f'{key} is not an object: write it as {{"key": "value"}}', where, _id(row))
-            fields[key].update(mapping)
-        elif isinstance(value, bytes):
-            return Reject("invalid_row", f"{key} contains bytes: give photos as paths or URLs", where, _id(row))
-        elif isinstance(value, str):
-            if value.strip():
-                fields["texts"][key] = value
-        elif isinstance(value, Mapping) or (isinstance(value, list) and any(map(_is_nested, value))):
-            fields["texts"][key] = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
-        else:
-            fields["attributes"].setdefault(key, value)
-    if fields.get("category_id") and not fields.get("category_path"):
-        fields["category_path"] = (fields["category_id"],)
-    try:
-        product = Product.model_validate(fields)
-        product.to_json().encode()
-    except ValidationError as error:
-        return Reject("invalid_row", one_line(error), where, _id(row))
-    except UnicodeEncodeError:
-        return Reject(
-            "invalid_row", "a text is not valid Unicode (a lone surrogate): write it as UTF-8", where, _id(row)
-        )
-    return product
-
-
-def photos_of(row: Mapping[str, Any], root: str, where: str) -> list[PhotoRef | Reject]:
-    """The photos in `images` (or `image`): paths, URLs, or objects with `path` or `url`, `role` and `split`.
-
-    In a CSV cell several photos are separated by `|`, or the cell is a JSON list.
-    """
-    listed = row.get("images", row.get("image"))
-    if listed is None:
-        return []
-    if isinstance(listed, str):
-        listed = _json(listed) if listed.lstrip().startswith("[") else [p for p in listed.split("|") if p.strip()]
-    if not isinstance(listed, Sequence) or isinstance(listed, str):
-        listed = [listed]
-    return [_photo(item, root, where, _id(row)) for item in listed]
-
-
-def _photo(item: Any, root: str, where: str, product_id: str | None) -> PhotoRef | Reject:
-    if isinstance(item, str):
-        item = {"path": item}
-    if not isinstance(item, Mapping):
-        return Reject(
-            "invalid_photo",
-            "a photo is neither a path nor an object: write a path, a URL or an object with `path`",
-            where,
-            product_id,
-            repr(item),
-        )
-    path, role, split = item.get("path") or item.get("url"), item.get("role") or "photo", item.get("split")
-    if not isinstance(path, str) or not isinstance(role, str) or not isinstance(split, str | None):
-        detail = "a photo needs `path` or `url`, and its `role` and `split` must be text"
-        return Reject("invalid_photo", detail, where, product_id, json.dumps(item, default=str))
-    return PhotoRef(root, path.strip(), role, split)
-
-
-def _category_path(value: Any) -> Any:
-    if isinstance(value, str):
-        return tuple(name.strip() for name in value.split(">"))
-    return value
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, list | tuple | Mapping)
-
-
-def _mapping(value: Any) -> dict[Any, Any] | None:
-    """A dict from a JSON object, from JSON text in a CSV cell, or from the pairs of a Parquet map; else None."""
-    if isinstance(value, str):
-        value = _json(value)
-    if isinstance(value, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
-        value = dict(value)
-    return dict(value) if isinstance(value, Mapping) else None
-
-
-def _json(text: str) -> Any:
-    """The JSON value of a CSV cell, or the text itself, which validation then rejects."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _id(row: Mapping[str, Any]) -> str | None:
-    return str(row["id"]) if row.get("id") is not None else None
-
-
-def one_line(error: ValidationError) -> str:
-    """`"price: Input should be greater than or equal to 0 (-1); title: Field required"`."""
-    mistakes = []
-    for mistake in error.errors(include_url=False, include_context=False):
-        given = "" if mistake["type"] == "missing" else f" ({mistake['input']!r:.80})"
-        mistakes.append(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}{given}")
-    return "; ".join(mistakes)

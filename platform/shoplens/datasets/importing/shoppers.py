@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError
 
-from shoplens.datasets.importing.rows import Row, one_line, read_rows
+from shoplens.datasets.importing.literals import literal
+from shoplens.datasets.importing.product import said, shown
+from shoplens.datasets.importing.rows import Row, read_rows
 from shoplens.datasets.importing.source import Reject
+from shoplens.datasets.importing.tidy import identifier, no_value, prose, tidy
+from shoplens.datasets.importing.times import moment
 from shoplens.schema import Interaction, Topic
 
 M = TypeVar("M", bound=BaseModel)
@@ -21,8 +24,9 @@ M = TypeVar("M", bound=BaseModel)
 class ShopperTables:
     """Tables whose rows are `schema.Topic` (`id` or `topic_id`) and `schema.Interaction`. Other columns are ignored.
 
-    In a CSV cell, several keywords or products are separated by `|`. Ids may be integers, and times may be dates or
-    timestamps of the table.
+    In a CSV cell, several keywords or products are separated by `|`. Ids may be numbers. Times may be ISO 8601,
+    timestamps of the table, or seconds or milliseconds since 1970; they are kept in UTC. An optional field that is not
+    usable is left empty and noted.
     """
 
     topics: str | None = None
@@ -33,65 +37,97 @@ class ShopperTables:
         return [path for path in (self.topics, self.interactions) if path is not None]
 
     def topic_rows(self) -> Iterator[dict[str, Any] | Reject]:
-        """Rows of `topics.parquet`."""
+        """Rows of `topics.parquet`, and rejects and notes."""
         seen: set[str] = set()
         for where, row in read_rows(self.topics) if self.topics else ():
-            if not isinstance(row, Reject):
-                row = {**row, "id": row.get("id", row.get("topic_id"))}
-                for field in ("kwds", "product_ids"):
-                    if isinstance(row.get(field), str):
-                        row[field] = [part.strip() for part in row[field].split("|") if part.strip()]
-                    elif isinstance(row.get(field), list):
-                        row[field] = [_text(part) for part in row[field]]
-            topic = _read(Topic, row, where)
-            if isinstance(topic, Topic):
-                if topic.id in seen:
-                    yield Reject(
-                        "duplicate_topic",
-                        f"an earlier topic has the id {topic.id!r}: give each topic its own id",
-                        where,
-                    )
-                    continue
+            if isinstance(row, Reject):
+                yield row
+                continue
+            notes: list[Reject] = []
+            topic = _read(Topic, {**row, "id": row.get("id", row.get("topic_id"))}, where, notes)
+            if isinstance(topic, Reject):
+                yield topic
+            elif topic.id in seen:
+                detail = f"an earlier topic has the id {topic.id!r}: give each topic its own id"
+                yield Reject("duplicate_topic", detail, where)
+            else:
                 seen.add(topic.id)
+                yield from notes
                 columns = topic.model_dump()
                 yield {"topic_id": columns.pop("id"), **columns}
-            else:
-                yield topic
 
     def interaction_rows(self, products: Collection[str]) -> Iterator[dict[str, Any] | Reject]:
-        """Rows of `interactions.parquet`. Events of a product that is not in `products` are rejected."""
+        """Rows of `interactions.parquet`, and rejects and notes. Events of a product not in `products` are rejected."""
         for where, row in read_rows(self.interactions) if self.interactions else ():
-            event = _read(Interaction, row, where)
-            if isinstance(event, Interaction) and event.product_id not in products:
-                yield Reject(
-                    "unknown_product",
-                    "the source has no product with this id: add the product, or remove the event",
-                    where,
-                    event.product_id,
-                )
+            if isinstance(row, Reject):
+                yield row
+                continue
+            notes: list[Reject] = []
+            event = _read(Interaction, row, where, notes)
+            if isinstance(event, Reject):
+                yield event
+            elif event.product_id not in products:
+                detail = "the source has no product with this id: add the product, or remove the event"
+                yield Reject("unknown_product", detail, where, event.product_id)
             else:
-                yield event.model_dump() if isinstance(event, Interaction) else event
+                yield from notes
+                yield event.model_dump()
 
 
-def _read(model: type[M], row: Row | Reject, where: str) -> M | Reject:
-    if isinstance(row, Reject):
-        return row
-    fields = {name: row[name] for name in model.model_fields if row.get(name) is not None}
-    fields |= {name: _text(fields[name]) for name in _TEXTS & fields.keys()}
-    try:
-        found = model.model_validate(fields)
-        found.model_dump_json().encode()
-    except ValidationError as error:
-        return Reject("invalid_row", one_line(error), where)
-    except (UnicodeEncodeError, PydanticSerializationError):
-        return Reject("invalid_row", "a text is not valid Unicode (a lone surrogate): write it as UTF-8", where)
-    return found
-
-
-_TEXTS = {"id", "topic_id", "product_id", "user_id", "time", "date"}
+def _read(model: type[M], row: Row, where: str, notes: list[Reject]) -> M | Reject:
+    """The topic or event of a row. What is wrong with fields that it can be without is added to `notes`."""
+    fields: dict[str, Any] = {}
+    faults: dict[str, str] = {}
+    for name in model.model_fields:
+        if no_value(row.get(name)):
+            continue
+        try:
+            fields[name] = _READ.get(name, _text)(row[name])
+        except (ValueError, OverflowError, RecursionError) as error:
+            faults[name] = f"{name}: {error} ({shown(row[name])})"
+    while True:
+        needed = [faults[name] for name, field in model.model_fields.items() if field.is_required() and name in faults]
+        if needed:
+            return Reject("invalid_row", "; ".join(needed), where)
+        notes += [Reject("field", f"{fault}; the field is left empty", where) for fault in faults.values()]
+        try:
+            return model.model_validate(fields)
+        except ValidationError as error:
+            faults = {str(fault["loc"][0]): said(fault) for fault in error.errors(include_url=False)}
+        fields = {name: value for name, value in fields.items() if name not in faults}
 
 
 def _text(value: Any) -> Any:
-    if isinstance(value, datetime.date):  # a datetime is a date too
-        return value.isoformat()
-    return str(value) if type(value) is int else value
+    return prose(value) if isinstance(value, str) else value
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        parsed = literal(value) if value.lstrip().startswith("[") else value
+        value = parsed if isinstance(parsed, list) else value.split("|")
+    return [value] if not isinstance(value, list) else [part for part in value if not no_value(part)]
+
+
+def _keywords(value: Any) -> list[Any]:
+    return [tidy(word) if isinstance(word, str) else word for word in _listed(value)]
+
+
+def _date(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime.date) else tidy(str(value))
+
+
+def _kind(value: Any) -> str:
+    return tidy(str(value)).casefold()
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "id": identifier,
+    "topic_id": identifier,
+    "product_id": identifier,
+    "user_id": identifier,
+    "time": moment,
+    "date": _date,
+    "kind": _kind,
+    "kwds": _keywords,
+    "product_ids": lambda value: [identifier(part) for part in _listed(value)],
+}

@@ -28,6 +28,17 @@ class PhotoRef:
 
 
 @dataclass(frozen=True)
+class PhotoBytes:
+    """One photo that lies in the table itself. `path` is what the table calls it; the rest as in `PhotoRef`."""
+
+    data: bytes
+    path: str
+    role: str = "photo"
+    split: str | None = None
+    image_id: str | None = None
+
+
+@dataclass(frozen=True)
 class Reject:
     """An item that was left out. `reason` is a short code, `detail` a sentence, `where` a file and line."""
 
@@ -39,12 +50,24 @@ class Reject:
 
 
 @dataclass(frozen=True)
+class Told:
+    """A sentence about how a source was read, for the summary of the import."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
 class SourceProduct:
-    """One product of a source. `photos` includes rejects of photos that the source could not use."""
+    """One product of a source.
+
+    photos   includes rejects of photos that the source could not use
+    notes    fields that were left empty, with a reason of `datasets.rejects.NOTES`
+    """
 
     product: Product
-    photos: Sequence[PhotoRef | Reject]
+    photos: Sequence[PhotoRef | PhotoBytes | Reject]
     where: str
+    notes: Sequence[Reject] = ()
 
 
 class Source(Protocol):
@@ -62,7 +85,7 @@ class Source(Protocol):
     def repeats(self) -> bool:
         """Whether a product may occur several times, each time with some of its photos."""
 
-    def __iter__(self) -> Iterator[SourceProduct | Reject]: ...
+    def __iter__(self) -> Iterator[SourceProduct | Reject | Told]: ...
 
 
 def webdataset_key(identifier: str) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
 
-from shoplens.datasets.importing.rows import product_of
+from shoplens.datasets.importing.product import read_product
 from shoplens.datasets.importing.source import PhotoRef, Reject, SourceProduct, webdataset_key
 from shoplens.datasets.importing.tars import BrokenTar, Member, members
 from shoplens.errors import ShoplensError
@@ -152,13 +152,13 @@ def _product(shard: str, key: str, parts: list[Member], split: str | None) -> So
         row.setdefault("split", split)
     if row.get("title") is None and row.get("name") is None and "caption" in row:
         row["title"] = row.pop("caption")
-    product = product_of(row, where)
-    if isinstance(product, Reject):
-        return product
+    read = read_product(row, where)
+    if isinstance(read, Reject):
+        return read
     images = [(part, _stem(part)[len(key) + 1 :]) for part in parts if _is(part, _PHOTOS)]
     photos = [
         PhotoRef(root, name, role or "photo", split, webdataset_key(key + suffix), part.offset, part.length)
         for number, (part, role) in enumerate(images)
         for suffix in ["" if len(images) == 1 else f"_{number}"]
     ]
-    return SourceProduct(product, photos, where)
+    return replace(read, photos=photos)
