@@ -68,9 +68,10 @@ class DualEncoder(PhotoEncoder):
         """Token ids int64 [n, t], mask bool [n, t] and optional token types int64 [n, t] -> unit rows [n, dim]."""
         return functional.normalize(self.text(ids, mask, types).float(), dim=-1)
 
-    def forward(self, photos: Tensor, *texts: tuple[Tensor, Tensor]) -> Encoded:
-        """Photos as in `tower_rows`, and batches of texts (ids, mask) of any lengths, whose rows follow each other."""
-        return self.compared(self.encode_image(photos), torch.cat([self.encode_text(*text) for text in texts]))
+    def forward(self, photos: Tensor, ids: Tensor, mask: Tensor, *further: tuple[Tensor, Tensor]) -> Encoded:
+        """Photos as in `tower_rows` and texts; the rows of `further` texts (ids, mask) follow those of the first."""
+        texts = [self.encode_text(*text) for text in ((ids, mask), *further)]
+        return self.compared(self.encode_image(photos), torch.cat(texts))
 
     def compared(self, image: Tensor, text: Tensor) -> Encoded:
         """Clamps the logit scale, then returns it and the bias with the unit rows [n, dim]."""

@@ -262,8 +262,8 @@ class EclipRecipe(PhotoRecipe):
         return model
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        towers = {tower: tuple(batch[name] for name in names) for tower, names in self.towers.items()}
-        encoded = model(*towers.pop("image"), *towers.values())
+        pixels, text, *queries = (tuple(batch[name] for name in names) for names in self.towers.values())
+        encoded = model(*pixels, *text, *queries)
         text, *query = encoded.text.split(len(batch["ids"]))
         return self._compare(encoded._replace(text=text), batch, *query)
 
