@@ -43,8 +43,8 @@ def search(
     asked = _asked(queries, levels)
     right = _right(facts[split.product], queries.asks[asked])
     kept = right.sum(1) >= LEAST_RIGHT
+    found.about["queries_without_answer"] = {"search": int((~kept).sum())}
     asked, right = asked[kept], right[kept]
-    found.about["short_queries"] = len(asked)
     if not len(asked):
         return found
     texts = [queries.texts[row] for row in asked.tolist()]

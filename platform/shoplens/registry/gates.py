@@ -103,8 +103,8 @@ def _unanswerable(gate: Gate, candidate: Evaluation) -> Verdict | None:
     if any(name.startswith(f"{task}/") for name in candidate.metrics):
         return None
     why = (
-        "not judged: no product of the split has a second listing or a second photo to find; give listings of one product "
-        "the same catalog_id, or leave the gate out with a file of your own (--gates)"
+        "not judged: no query of the split has an answer to find; give products a category_path and listings of one "
+        "product the same catalog_id, add products, or leave the gate out with a file of your own (--gates)"
     )
     return Verdict(gate=gate, passed=True, why=why, judged=False, value=None, low=None, high=None)
 
