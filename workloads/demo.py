@@ -10,6 +10,7 @@ Example:
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -86,7 +87,8 @@ def type_in(command: str) -> str:
     """Prints the command, runs it, and returns what it prints. Raises ShoplensError if it fails."""
     print(f"\n$ {command}", flush=True)
     lines = []
-    with subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, text=True) as process:
+    quiet = {"RAY_LOGGER_LEVEL": "error", **os.environ}  # no notices of `ray job submit`
+    with subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, text=True, env=quiet) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)
             lines.append(line)
