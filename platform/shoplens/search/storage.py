@@ -7,11 +7,14 @@ A vector of d numbers takes 4d, 2d or d + 4 bytes. On 20,000 random unit vectors
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from shoplens.errors import ShoplensError
+
+if TYPE_CHECKING:
+    from shoplens.search.codes import Codes
 
 Storage = Literal["float32", "float16", "int8"]
 STORAGES: tuple[Storage, ...] = ("float32", "float16", "int8")
@@ -42,10 +45,15 @@ class Stored(NamedTuple):
 
 
 class Vectors:
-    """Stored vectors in one or more parts, concatenated; read as float32. Read-only, safe from many threads."""
+    """Stored vectors in one or more parts, concatenated; read as float32. Read-only, safe from many threads.
 
-    def __init__(self, *parts: Stored) -> None:
-        self.parts = parts
+    `codes` are their one-byte codes, if a search is to use them; `plain` the float32 array, if they are just that.
+    """
+
+    def __init__(self, *parts: Stored, codes: Codes | None = None) -> None:
+        self.parts, self.codes = parts, codes
+        alone = parts[0].codes
+        self.plain = alone if len(parts) == 1 and alone.dtype == np.float32 and alone.flags.c_contiguous else None
         self._ends = np.cumsum([part.shape[0] for part in parts])
 
     @property
@@ -54,6 +62,10 @@ class Vectors:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def followed_by(self, part: Stored) -> Vectors:
+        """These vectors and those of one more part."""
+        return Vectors(*self.parts, part, codes=self.codes and self.codes.followed_by(part))
 
     def block(self, start: int, end: int) -> np.ndarray:
         """float32 [end - start, d]: the vectors from `start` to `end`, which must lie in one part."""
