@@ -18,7 +18,6 @@ A vector takes d + 4 bytes beside its own. Vectors that are stored as int8 are t
 from __future__ import annotations
 
 import functools
-import math
 import threading
 import time
 from collections.abc import Sequence
@@ -76,7 +75,7 @@ class Codes:
     @functools.cached_property
     def usable(self) -> bool:
         """Whether this processor has exact and fast products of codes, and scores from codes stay within float32."""
-        return all(float(part.bounds.max(initial=0)) < _LONGEST for part in self.parts) and available()
+        return all(float(part.bounds.max(initial=0)) < _LONGEST for part in self.parts) and available(len(self.center))
 
     @functools.cached_property
     def tensors(self) -> list[tuple[Any, Any]]:
@@ -121,8 +120,7 @@ class CodedQueries:
 
         codes, scale, (length, residual) = self._codes.block(start, end)
         shape = len(self._queries), end - start
-        products = torch.from_numpy(workspace(np.int32, shape))
-        scores = products.view(torch.float32)
+        products, scores = (torch.from_numpy(workspace(what, shape)) for what in (np.int32, np.float32))
         torch._int_mm(self._queries, codes.T, out=products)
         torch.mul(products, scale, out=scores)
         return scores.numpy(), self._by_length * length + self._by_residual * residual + _TINY
@@ -152,35 +150,42 @@ def workspace(dtype: type, shape: tuple[int, int]) -> np.ndarray:
 
     New memory of some megabytes costs more than what is computed in it: the system clears each of its pages.
     """
-    held: dict[type, np.ndarray] = _held.__dict__
-    size = shape[0] * shape[1]
-    if dtype.__name__ not in held or held[dtype.__name__].size < size:
-        held[dtype.__name__] = np.empty(size, dtype)
-    return held[dtype.__name__][:size].reshape(shape)
+    held: dict[str, np.ndarray] = _held.__dict__
+    size, name = shape[0] * shape[1], dtype.__name__
+    if name not in held or held[name].size < size:
+        held[name] = np.empty(size, dtype)
+    return held[name][:size].reshape(shape)
 
 
 _held = threading.local()
 
 
 @functools.cache
-def available() -> bool:
-    """Whether products of int8 matrices are exact on this processor, and faster than those of float32.
+def available(dimension: int) -> bool:
+    """Whether products of int8 matrices are exact here, and faster than those of float32."""
+    if not exact(dimension):
+        return False
+    import torch
 
-    Processors without such instructions (AVX-512 VNNI and its like) add pairs in 16 bits, which overflows.
+    few, many = (torch.ones((n, dimension), dtype=torch.int8) for n in (8, 2048))
+    few_wide, many_wide = few.float(), many.float()
+    return _seconds(lambda: _product(few, many)) < _seconds(lambda: few_wide @ many_wide.T)
+
+
+@functools.cache
+def exact(dimension: int) -> bool:
+    """Whether products of int8 matrices are exact.
+
+    Processors without instructions for them (AVX-512 VNNI and its like) add pairs in 16 bits, which overflows. PyTorch's
+    products of one column are wrong.
     """
     import torch
 
     rng = np.random.default_rng(0)
-    few, many = (rng.choice(np.array([-127, 127], np.int8), size=(n, 128)) for n in (8, 2048))
+    few, many = (rng.choice(np.array([-127, 127], np.int8), size=(n, dimension)) for n in (8, 2048))
     few[0], many[0] = 127, 127
-    if not np.array_equal(
-        _product(*map(torch.from_numpy, (few, many))).numpy(), few.astype(np.int32) @ many.T.astype(np.int32)
-    ):
-        return False
-    wide = [torch.from_numpy(numbers).float() for numbers in (few, many)]
-    return _seconds(lambda: _product(torch.from_numpy(few), torch.from_numpy(many))) < _seconds(
-        lambda: wide[0] @ wide[1].T
-    )
+    products = _product(torch.from_numpy(few), torch.from_numpy(many)).numpy()
+    return np.array_equal(products, few.astype(np.int32) @ many.T.astype(np.int32))
 
 
 def _product(queries: Any, codes: Any) -> Any:
@@ -225,7 +230,7 @@ def _coded(stored: Stored, center: np.ndarray) -> Coded:
         pages = np.arange(0, len(vectors), PAGE)
         bounds[start // PAGE : start // PAGE + len(pages)] = np.maximum.reduceat(lengths, pages, axis=0)
     # The second term is the rounding of `left` itself.
-    return Coded(codes, scale, bounds * _UP + _EPSILON_64 * (bounds[:, :1] + np.linalg.norm(center)))
+    return Coded(codes, scale, bounds * _UP + _EPSILON_64 * (bounds[:, :1] + np.linalg.norm(center.astype(np.float64))))
 
 
 def _encoded(vectors: np.ndarray, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -33,14 +33,14 @@ _NEAREST = 20
 """The k at which the recall is measured."""
 _TRAINING_PHOTOS = 32
 """Photos a list from which centroids are trained, at most."""
-_PHOTOS = 128
-"""Photos of a list, on average; more in a category of over 260,000, where centroids would take too long."""
-_FEW_LISTS = 1500
+_PHOTOS = 64
+"""Photos of a list, on average; more in a category of over 65,000, where centroids would take too long."""
+_FEW_LISTS = 2500
 """So many centroids are compared one by one faster than through the graph."""
 _OVER_FETCH = 2
 """Over-fetch 2k candidates: int8 codes cannot separate close neighbours."""
 _EF_SEARCH = 64
-"""Breadth of the search for the nearest lists (HNSW `efSearch`): 64 misses almost none."""
+"""Least breadth of the search for the nearest lists (HNSW `efSearch`); 1.5 times the number of lists misses almost none."""
 _LEAST_ALLOWED = 0.1
 """If under 10 % of a range passes the filter, fall back to an exact scan."""
 
@@ -105,8 +105,7 @@ class InvertedLists:
             _centers(vectors, first, first + size, count, rng)
             for first, size, count in zip(categories[:-1].tolist(), sizes.tolist(), counts.tolist(), strict=True)
         ]
-        index = faiss.index_factory(dimension, f"IVF{counts.sum()}_HNSW32,SQ8", faiss.METRIC_INNER_PRODUCT)
-        faiss.downcast_index(index.quantizer).hnsw.efSearch = _EF_SEARCH
+        index = faiss.index_factory(dimension, f"IVF{counts.sum()}_HNSW16,SQ8", faiss.METRIC_INNER_PRODUCT)
         index.quantizer.add(np.concatenate(centroids))
         index.train(vectors.take(np.sort(rng.choice(n, min(n, _TRAINING_PHOTOS * index.nlist), replace=False))))
         before = np.cumsum(counts) - counts
@@ -152,31 +151,36 @@ class InvertedLists:
             int(np.searchsorted(self._rows[:, 0], last, side="left")),
         )
         within, count = self._rows[some], some.stop - some.start
-        outside = count > 0 and (within[0, 0] < first or within[-1, 1] > last)
+        cut = count > 0 and (within[0, 0] < first or within[-1, 1] > last)
+        selector = faiss.IDSelectorRange(first, last, True) if cut else None
         wanted = math.ceil(_OVER_FETCH * k / share)
-        parameters = faiss.SearchParametersIVF(
-            sel=faiss.IDSelectorRange(first, last, True) if outside else None,
-            nprobe=min(count, math.ceil(2 * codes * count / (last - first))),
-            max_codes=codes,
-        )
-        if count > _FEW_LISTS:
-            return self._index.search(queries, wanted, params=parameters)[1]
-        return self._search(queries, wanted, some, parameters)
+        if count <= _FEW_LISTS:
+            lists = min(count, math.ceil(codes * count / (last - first)))
+            return self._search(queries, wanted, some, faiss.SearchParametersIVF(sel=selector, nprobe=lists))
+        lists = math.ceil(codes * self._index.nlist / (last - first))
+        parameters = faiss.SearchParametersIVF(nprobe=min(lists, self._index.nlist))
+        if last - first < self._index.ntotal:
+            selector = faiss.IDSelectorRange(first, last, True)
+            parameters = faiss.SearchParametersIVF(
+                sel=selector, nprobe=min(2 * lists, self._index.nlist), max_codes=codes
+            )
+        graph = faiss.SearchParametersHNSW(efSearch=max(_EF_SEARCH, 3 * parameters.nprobe // 2))
+        parameters.quantizer_params = graph
+        return self._index.search(queries, wanted, params=parameters)[1]
 
     def _search(self, queries: np.ndarray, k: int, some: slice, parameters: Any) -> np.ndarray:
         """int64 [m, k]: photos of the nearest of some lists; -1 for none."""
         import faiss
 
-        lists = parameters.nprobe
-        near = queries @ self._centroids[some].T
-        nearest = np.argpartition(near, near.shape[1] - lists, axis=1)[:, -lists:]
-        nearest = np.take_along_axis(nearest, np.argsort(-np.take_along_axis(near, nearest, axis=1), axis=1), axis=1)
-        scores = np.take_along_axis(near, nearest, axis=1)
-        nearest += some.start
+        m, lists = len(queries), parameters.nprobe
         queries = np.ascontiguousarray(queries)
-        found, distances = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+        near = queries @ self._centroids[some].T
+        nearest = np.argpartition(near, near.shape[1] - lists, axis=1)[:, near.shape[1] - lists :]
+        scores = near[np.arange(m)[:, None], nearest]
+        nearest = nearest + some.start
+        found, distances = np.empty((m, k), np.int64), np.empty((m, k), np.float32)
         pointers = [faiss.swig_ptr(array) for array in (nearest, scores, distances, found)]
-        self._index.search_preassigned_c(len(queries), faiss.swig_ptr(queries), k, *pointers, False, parameters)
+        self._index.search_preassigned_c(m, faiss.swig_ptr(queries), k, *pointers, False, parameters)
         return found
 
     def nearest(self, gallery: Gallery, queries: np.ndarray, k: int, ranges: Sequence[Range]) -> TopK | None:

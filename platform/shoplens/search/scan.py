@@ -25,8 +25,8 @@ _FOLD = 8
 """Groups for each of the k results when many scores are searched for a lower bound of the k-th best."""
 _KEPT = 8
 """Candidates for each of the k results before the candidates of all blocks are pruned together."""
-_FEW = 1000
-"""Fewer products are searched without codes: what codes save is less than what their candidates cost."""
+_FEW, _FEW_OF_MANY = 2000, 16_000
+"""Fewer products are searched without codes, by one query and by many: the candidates that codes leave cost more then."""
 _TELLING, _TELLING_ONE = 8, 2
 """Codes tell products apart if they leave at most one in so many: of many queries, and of one."""
 _EPSILON, _TINY = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)
@@ -126,11 +126,10 @@ class _Search:
         m = len(self.queries)
         bound = np.full(m, _LOWEST, dtype=np.float32)
         part = _Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-        few = sum(high - low for low, high, _ in blocks) < 2 * _FEW
+        few = sum(high - low for low, high, _ in blocks) < _FEW_OF_MANY
         for number, block in enumerate(blocks):
-            more = None if few else self._by_codes(block, bound)
-            more, bound = more or self._by_floats(block, bound)
-            if len(blocks) == 1 and few:
+            more, bound = (None if few else self._by_codes(block, bound)) or self._by_floats(block, bound)
+            if len(blocks) == 1:
                 return more
             part = _Candidates(*(np.concatenate(columns) for columns in zip(part, more, strict=True)))
             if len(part.score) > _KEPT * m * self.k or number == len(blocks) - 1:
@@ -147,9 +146,9 @@ class _Search:
             if len(near) * _TELLING_ONE <= n:
                 product = near + block.low
                 scores = _exact(self.gallery, self.queries, np.zeros_like(product), product)[1]
-                return product[
-                    scores >= max(np.partition(scores, len(scores) - k)[len(scores) - k] - rounding, _LOWEST)
-                ]
+                if (found := len(product)) > k:
+                    product = product[scores >= np.partition(scores, found - k)[found - k] - rounding]
+                return product
         scores = self._scores(block)[0]
         least = _LOWEST
         if n > k:
@@ -172,16 +171,18 @@ class _Search:
             return None
         m, k = len(bound), self.k
         scores, error = self._coded_scores(self.coded, block)
-        kth = np.full(m, float(_LOWEST))
+        least = self.coded.at_most(bound - self.rounding) - error
         many = np.arange(m)
         if bound.min() > _LOWEST:
-            flat, query, column = _at_least(scores, _below(self.coded.at_most(bound - self.rounding) - error))
-            (many,) = (np.bincount(query, minlength=m) > _FOLD * k).nonzero()
+            reached = np.greater_equal(scores, _below(least)[:, None], out=workspace(np.bool_, scores.shape))
+            (many,) = (np.count_nonzero(reached, axis=1) > _FOLD * k).nonzero()
         if len(many):
             some = scores if len(many) == m else scores[many]
+            kth = np.full(m, float(_LOWEST))
             kth[many] = np.maximum(_lower_bound(some, k) - error[many], _LOWEST)
+            least = np.maximum(least, kth - error)
             bound = np.maximum(bound, _below(self.coded.inner_products(kth) - self.rounding))
-            flat, query, column = _at_least(scores, _below(self.coded.at_most(bound - self.rounding) - error))
+        _, query, column = _at_least(scores, _below(least))
         if len(query) * _TELLING > scores.size:
             return None
         product = column + block.low
@@ -192,9 +193,11 @@ class _Search:
     def _scores(self, block: Range) -> np.ndarray:
         """float32 [m, products of the block], -inf where excluded."""
         first, last = int(self.gallery.start[block.low]), int(self.gallery.start[block.high])
+        vectors = self.gallery.vectors.block(first, last)
+        if len(self.queries) == 1:
+            return self._of_products(self.queries @ vectors.T, block)
         scores = workspace(np.float32, (len(self.queries), last - first))
-        np.matmul(self.queries, self.gallery.vectors.block(first, last).T, out=scores)
-        return self._of_products(scores, block)
+        return self._of_products(np.matmul(self.queries, vectors.T, out=scores), block)
 
     def _coded_scores(self, coded: CodedQueries, block: Range) -> tuple[np.ndarray, np.ndarray]:
         """The same from codes, in their unit, and their error [m]."""
@@ -329,32 +332,33 @@ def _sums(vectors: Vectors, queries: np.ndarray, query: np.ndarray, rows: np.nda
 
     Each is summed by itself, so its bits depend on nothing else.
     """
-    if queries.dtype == np.float32 and vectors.plain is not None:
-        return _sums_in_place(vectors.plain, queries, query, rows)
     m, dimension = queries.shape
     step = max(1, _NUMBERS_AT_ONCE // dimension)
+    if queries.dtype == np.float32 and vectors.plain is not None:
+        return _sums_in_place(vectors.plain, queries, query, rows)
+    if m == 1 and len(rows) <= step:
+        return np.vecdot(_read(vectors, rows, queries.dtype), queries)
     first = np.searchsorted(query, np.arange(m + 1))
     most = int(np.diff(first).max())
+    sums = []
     if 1 < most * m <= 2 * len(rows) and most <= step:
         at = query, np.arange(len(rows)) - first[query]
         table = np.zeros((m, most), dtype=np.int64)
         table[at] = rows
         step //= most
-        sums = [
-            np.vecdot(_read(vectors, table[some : some + step], queries.dtype), queries[some : some + step, None])
-            for some in range(0, m, step)
-        ]
+        for some in range(0, m, step):
+            read = _read(vectors, table[some : some + step].ravel(), queries.dtype).reshape(-1, most, dimension)
+            sums.append(np.vecdot(read, queries[some : some + step, None]))
         return np.concatenate(sums)[at]
-    sums = []
     for some in range(0, len(rows), step):
         with_ = queries if m == 1 else queries.take(query[some : some + step], axis=0)
         sums.append(np.vecdot(_read(vectors, rows[some : some + step], queries.dtype), with_))
-    return sums[0] if len(sums) == 1 else np.concatenate([np.empty(0, queries.dtype), *sums])
+    return np.concatenate([np.empty(0, queries.dtype), *sums])
 
 
 def _read(vectors: Vectors, rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """[*rows.shape, d]"""
-    return vectors.take(rows.ravel()).reshape(*rows.shape, -1).astype(dtype, copy=False)
+    """[r, d]"""
+    return (vectors.take(rows) if vectors.plain is None else vectors.plain.take(rows, axis=0)).astype(dtype, copy=False)
 
 
 def _sums_in_place(vectors: np.ndarray, queries: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
