@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shoplens.search.codes import CodedQueries, workspace
+from shoplens.search.codes import CodedQueries, Codes, workspace
 from shoplens.search.storage import Vectors
 
 _SCORES_AT_ONCE = 1 << 19
@@ -119,7 +119,9 @@ class _Search:
     @cached_property
     def coded(self) -> CodedQueries | None:
         codes = self.gallery.vectors.codes
-        return None if codes is None or not codes.usable else CodedQueries(codes, self.wide, self.lengths)
+        if not isinstance(codes, Codes) or not codes.usable:
+            return None
+        return CodedQueries(codes, self.wide, self.lengths)
 
     def candidates(self, blocks: Sequence[Range]) -> _Candidates:
         """Those of all blocks, in the order of queries."""

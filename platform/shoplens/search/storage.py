@@ -7,14 +7,11 @@ A vector of d numbers takes 4d, 2d or d + 4 bytes. On 20,000 random unit vectors
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from shoplens.errors import ShoplensError
-
-if TYPE_CHECKING:
-    from shoplens.search.codes import Codes
 
 Storage = Literal["float32", "float16", "int8"]
 STORAGES: tuple[Storage, ...] = ("float32", "float16", "int8")
@@ -44,13 +41,19 @@ class Stored(NamedTuple):
         return Stored(self.codes.take(rows, axis=0), None if self.scale is None else self.scale.take(rows))
 
 
+class Coding(Protocol):
+    """What is kept of vectors for a faster search (`codes.Codes`)."""
+
+    def followed_by(self, stored: Stored) -> Coding: ...
+
+
 class Vectors:
     """Stored vectors in one or more parts, concatenated; read as float32. Read-only, safe from many threads.
 
     `codes` are their one-byte codes, if a search is to use them; `plain` the float32 array, if they are just that.
     """
 
-    def __init__(self, *parts: Stored, codes: Codes | None = None) -> None:
+    def __init__(self, *parts: Stored, codes: Coding | None = None) -> None:
         self.parts, self.codes = parts, codes
         alone = parts[0].codes
         self.plain = alone if len(parts) == 1 and alone.dtype == np.float32 and alone.flags.c_contiguous else None
