@@ -103,6 +103,7 @@ class ShoplensLists(Shoplens):
     """shoplens with inverted lists for large ranges."""
 
     efforts = tuple(K * power for power in POWERS)
+
     def build(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path) -> None:
         from shoplens.search.inverted_lists import Approximate
 
