@@ -50,7 +50,7 @@ class Shoplens:
     """shoplens: exact search of the category's slice."""
 
     efforts = (0,)
-    modules: tuple[str, ...] = ("shoplens.search.index",)
+    modules: tuple[str, ...] = ("shoplens.search.index", "torch", "faiss")
     package = "numpy"
 
     def build(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path) -> None:
@@ -103,7 +103,6 @@ class ShoplensLists(Shoplens):
     """shoplens with inverted lists for large ranges."""
 
     efforts = tuple(K * power for power in POWERS)
-    modules = ("shoplens.search.index", "faiss")
 
     def build(self, vectors: np.ndarray, leaf: np.ndarray, folder: Path) -> None:
         from shoplens.search.inverted_lists import Approximate

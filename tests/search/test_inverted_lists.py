@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from shoplens.errors import ShoplensError
-from shoplens.search import deltas, rings
+from shoplens.search import deltas, inverted_lists, rings
 from shoplens.search.deltas import Changes
-from shoplens.search.files import INVERTED_LISTS
+from shoplens.search.files import INVERTED_LISTS, LIST_ROWS
 from shoplens.search.index import Index
 from shoplens.search.inverted_lists import Approximate
 from shoplens.search.items import ITEMS
@@ -171,3 +172,31 @@ def test_lists_are_part_of_the_index(tmp_path: Path) -> None:
     vectors, items = _shop(300, 1)
     assert Index.build(tmp_path / "lists", vectors, items, TREE, {}).inverted_lists is None
     assert not damaged.exists()
+
+
+def test_lists_of_an_earlier_version_are_searched(tmp_path: Path) -> None:
+    """They do not say which category a list belongs to."""
+    exact, index = _pair(tmp_path, 2_000, 2, Approximate(least=1, recall=0.99), "float32")
+    told = json.loads((tmp_path / "lists/index.json").read_text())
+    del told["sha256"][LIST_ROWS]
+    (tmp_path / "lists/index.json").write_text(json.dumps(told))
+    (tmp_path / "lists" / LIST_ROWS).unlink()
+    earlier = Index.load(tmp_path / "lists")
+    low, high = index.slices("a/b")[0]
+    for ranges in ([Range(low, high)], [Range(0, 2_000)]):
+        want, *others = (of.nearest(_others(50), 20, ranges).products for of in (exact, index, earlier))
+        for found in others:
+            assert (want[:, :, None] == found[:, None, :]).any(axis=2).mean() >= 0.9
+            assert ((found >= ranges[0].low) & (found < ranges[0].high)).all()
+
+
+@pytest.mark.parametrize("few", [0, 10_000])
+def test_a_range_reads_lists_of_its_own(tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the graph of all centroids and by comparison with those of the range."""
+    monkeypatch.setattr(inverted_lists, "_FEW_LISTS", few)
+    exact, index = _pair(tmp_path, 6_000, 2, Approximate(least=1, recall=0.98), "float32")
+    low, high = index.slices("a")[0]
+    for ranges in ([Range(low, high)], [Range(low + 17, high - 301)], [Range(0, len(index.products))]):
+        want, found = (of.nearest(_others(100), 20, ranges).products for of in (exact, index))
+        assert (want[:, :, None] == found[:, None, :]).any(axis=2).mean() >= 0.9
+        assert ((found >= ranges[0].low) & (found < ranges[0].high)).all()

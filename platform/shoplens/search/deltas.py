@@ -26,7 +26,7 @@ from shoplens.search import files
 from shoplens.search.index import Index
 from shoplens.search.items import ITEMS, category_ranges, conform, depth_first
 from shoplens.search.products import Products, run_starts
-from shoplens.search.storage import Vectors, check_range, encode, longest
+from shoplens.search.storage import check_range, encode, longest
 
 DELTA = pa.schema([("what", pa.string()), *ITEMS, ("vector", pa.list_(pa.float32()))])
 """One row a change, applied in this order. `what` is `remove`, `add` (one row a photo), `price` or `stock`. Deltas of
@@ -255,7 +255,7 @@ def _with_changes(base: Index, tables: Sequence[pa.Table], snapshot: str) -> Ind
     rank[np.argsort(order, kind="stable")] = np.arange(len(products))
     added = encode(vectors, base.storage)
     return Index(
-        Vectors(*base.vectors.parts, added),
+        base.vectors.followed_by(added),
         whole,
         products,
         slices,

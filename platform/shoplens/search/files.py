@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shoplens.errors import ShoplensError
 from shoplens.schema import CategoryTree
+from shoplens.search.codes import Coded, Codes
 from shoplens.search.inverted_lists import Approximate, InvertedLists
 from shoplens.search.items import category_ranges
 from shoplens.search.products import run_starts
@@ -27,6 +29,8 @@ FORMAT_VERSION = 2
 FILES = ("vectors.npy", "items.parquet", "categories.parquet")
 SCALES = "scales.npy"
 """Present if the vectors are int8."""
+CODES = ("codes.npy", "code_scales.npy", "code_bounds.npy", "code_center.npy")
+"""Present if the vectors have one-byte codes of their own. Indexes of earlier versions are coded when they are read."""
 CATEGORIES = pa.schema(
     [
         ("category_id", pa.string()),
@@ -42,6 +46,8 @@ AKIN_FILE = "akin.parquet"
 """Present if similar categories were learned."""
 INVERTED_LISTS = "lists.faiss"
 """Present if large ranges are searched approximately."""
+LIST_ROWS = "list_rows.npy"
+"""Present if each inverted list holds photos of one category. Those of earlier versions do not."""
 
 
 class Contents(NamedTuple):
@@ -69,20 +75,24 @@ def read(folder: str | os.PathLike[str], *, verify: bool = True) -> Contents:
         summary = json.loads((folder / "index.json").read_text())
         if summary["format_version"] != FORMAT_VERSION:
             raise ShoplensError(f"{folder} is of index format {summary['format_version']}: build the index again")
-        names = _names(summary["storage"], AKIN_FILE in summary["sha256"], "approximate" in summary)
+        names = summary["sha256"]
         if verify:
-            for name in names:
-                if sha256_of(folder / name) != summary["sha256"][name]:
+            for name, digest in names.items():
+                if sha256_of(folder / name) != digest:
                     raise ShoplensError(f"{folder}/{name} is damaged: build the index again")
         vectors = _read_vectors(folder, summary["storage"])
         items, categories = (pq.read_table(folder / name).combine_chunks() for name in FILES[1:])
         nodes, counts = categories.to_pylist(), summary["counts"]
-        akin = (pq.read_table(folder / AKIN_FILE) if AKIN_FILE in names else AKIN.empty_table()).to_pydict()
+        similar = (pq.read_table(folder / AKIN_FILE) if AKIN_FILE in names else AKIN.empty_table()).to_pydict()
         codes = vectors.parts[0].codes
         if codes.shape != (counts["photos"], summary["dimension"]) or codes.dtype != summary["storage"]:
             raise ShoplensError(f"{folder}/vectors.npy does not belong to index.json: build the index again")
+        lists = None
+        if INVERTED_LISTS in names:
+            rows = np.load(folder / LIST_ROWS, allow_pickle=False) if LIST_ROWS in names else None
+            lists = InvertedLists(folder / INVERTED_LISTS, summary["approximate"], rows)
         return Contents(
-            vectors,
+            Vectors(*vectors.parts, codes=_read_codes(folder, vectors, CODES[0] in names)),
             items,
             CategoryTree.of((row["path"], row["category_id"]) for row in nodes),
             {None: ((0, counts["products"]),)}
@@ -91,8 +101,8 @@ def read(folder: str | os.PathLike[str], *, verify: bool = True) -> Contents:
             summary["storage"],
             summary["longest"],
             sha256_of(folder / "index.json")[:16],
-            dict(zip(akin["category_id"], akin["akin"], strict=True)),
-            InvertedLists(folder / INVERTED_LISTS, summary["approximate"]) if INVERTED_LISTS in names else None,
+            dict(zip(similar["category_id"], similar["akin"], strict=True)),
+            lists,
         )
     except FileNotFoundError as error:
         raise ShoplensError(
@@ -135,10 +145,16 @@ def write(
         if similar_categories:
             columns = [list(similar_categories), [*similar_categories.values()]]
             pq.write_table(pa.table(columns, schema=AKIN), aside / AKIN_FILE, compression="zstd")
+        vectors = _read_vectors(aside, storage)
+        codes = Codes.of(vectors)
+        vectors = Vectors(*vectors.parts, codes=codes)
+        if storage != "int8":
+            _write_codes(aside, codes)
         lists = None
         if approximate is not None:
-            lists = InvertedLists.build(aside / INVERTED_LISTS, _read_vectors(aside, storage), greatest, approximate)
-        names = _names(storage, bool(similar_categories), lists is not None)
+            path, categories = aside / INVERTED_LISTS, _category_starts(items)
+            lists, rows = InvertedLists.build(path, vectors, greatest, approximate, categories)
+            np.save(aside / LIST_ROWS, rows)
         summary = {
             "format_version": FORMAT_VERSION,
             "dimension": dimension,
@@ -146,8 +162,9 @@ def write(
             "longest": greatest,
             "counts": {"photos": items.num_rows, "products": len(starts)},
             "about": dict(about),
-            "sha256": {name: sha256_of(aside / name) for name in names},
-        } | ({} if lists is None else {"approximate": lists.parameters})
+            "sha256": {path.name: sha256_of(path) for path in sorted(aside.iterdir())},
+        }
+        summary |= {} if lists is None else {"approximate": lists.parameters}
         (aside / "index.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False))
         _move(aside, folder)
     finally:
@@ -162,8 +179,9 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _names(storage: str, akin: bool, lists: bool) -> tuple[str, ...]:
-    return (*FILES, *[SCALES] * (storage == "int8"), *[AKIN_FILE] * akin, *[INVERTED_LISTS] * lists)
+def _category_starts(items: pa.Table) -> np.ndarray:
+    """int64: the rows where the photos of each category begin, and their number."""
+    return np.append(run_starts(pc.fill_null(items["category_id"], "")), items.num_rows)
 
 
 def _slice(first: int, length: int) -> tuple[tuple[int, int], ...]:
@@ -178,7 +196,19 @@ def _category_table(items: pa.Table, starts: np.ndarray, tree: CategoryTree) -> 
 
 def _read_vectors(folder: Path, storage: str) -> Vectors:
     names = (FILES[0], *[SCALES] * (storage == "int8"))
-    return Vectors(Stored(*(np.asarray(np.load(folder / n, mmap_mode="r", allow_pickle=False)) for n in names)))
+    return Vectors(Stored(*(np.asarray(np.load(folder / n, mmap_mode="c", allow_pickle=False)) for n in names)))
+
+
+def _read_codes(folder: Path, vectors: Vectors, stored: bool) -> Codes:
+    if not stored:
+        return Codes.of(vectors)
+    *part, center = (np.asarray(np.load(folder / name, mmap_mode="c", allow_pickle=False)) for name in CODES)
+    return Codes([Coded(*part)], center)
+
+
+def _write_codes(folder: Path, codes: Codes) -> None:
+    for name, array in zip(CODES, (*codes.parts[0], codes.center), strict=True):
+        np.save(folder / name, array)
 
 
 def _write_vectors(folder: Path, stored: Callable[[slice], Stored], shape: tuple[int, int], storage: Storage) -> float:

@@ -7,7 +7,7 @@ A vector of d numbers takes 4d, 2d or d + 4 bytes. On 20,000 random unit vectors
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -41,11 +41,22 @@ class Stored(NamedTuple):
         return Stored(self.codes.take(rows, axis=0), None if self.scale is None else self.scale.take(rows))
 
 
-class Vectors:
-    """Stored vectors in one or more parts, concatenated; read as float32. Read-only, safe from many threads."""
+class Coding(Protocol):
+    """What is kept of vectors for a faster search (`codes.Codes`)."""
 
-    def __init__(self, *parts: Stored) -> None:
-        self.parts = parts
+    def followed_by(self, stored: Stored) -> Coding: ...
+
+
+class Vectors:
+    """Stored vectors in one or more parts, concatenated; read as float32. Read-only, safe from many threads.
+
+    `codes` are their one-byte codes, if a search is to use them; `plain` the float32 array, if they are just that.
+    """
+
+    def __init__(self, *parts: Stored, codes: Coding | None = None) -> None:
+        self.parts, self.codes = parts, codes
+        alone = parts[0].codes
+        self.plain = alone if len(parts) == 1 and alone.dtype == np.float32 and alone.flags.c_contiguous else None
         self._ends = np.cumsum([part.shape[0] for part in parts])
 
     @property
@@ -54,6 +65,10 @@ class Vectors:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def followed_by(self, part: Stored) -> Vectors:
+        """These vectors and those of one more part."""
+        return Vectors(*self.parts, part, codes=self.codes and self.codes.followed_by(part))
 
     def block(self, start: int, end: int) -> np.ndarray:
         """float32 [end - start, d]: the vectors from `start` to `end`, which must lie in one part."""
