@@ -25,7 +25,7 @@ _FOLD = 8
 """Groups for each of the k results when many scores are searched for a lower bound of the k-th best."""
 _KEPT = 8
 """Candidates for each of the k results before the candidates of all blocks are pruned together."""
-_FEW, _FEW_OF_MANY = 2000, 16_000
+_FEW, _FEW_OF_MANY = 3000, 16_000
 """Fewer products are searched without codes, by one query and by many: the candidates that codes leave cost more then."""
 _TELLING, _TELLING_ONE = 8, 2
 """Codes tell products apart if they leave at most one in so many: of many queries, and of one."""
