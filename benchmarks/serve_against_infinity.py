@@ -46,7 +46,6 @@ from shoplens.cluster.ports import free_port
 
 KINDS = ("texts", "photos")
 NAME = "clip"
-LEAST_COSINE = 0.9995
 START_S = 300
 BATCH = 32
 
@@ -73,7 +72,7 @@ def main() -> None:
     arguments.add_argument("--bare", nargs=2, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.bare:
-        as_bare_model(Path(options.bare[0]), json.loads(options.bare[1]))
+        as_bare_model(Path(options.bare[0]), options.bare[1])
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -104,21 +103,20 @@ def main() -> None:
 
 
 def write_inputs(folder: Path, count: int, side: int) -> None:
-    """`texts.json` with English titles of a synthetic shop, and photos of another as JPEGs in `photos`."""
+    """`texts.json` with English titles of a synthetic shop, and photos of it as JPEGs in `photos`."""
     from shoplens.datasets.format import Dataset
     from shoplens.synthetic import SyntheticShop, synthesize
+    from shoplens.synthetic.titles import clean_titles
 
-    def shop(name: str, **options: int) -> Dataset:
-        synthesize(folder / name, SyntheticShop.of(seed=7, **options), name=name, progress=False)
-        return Dataset(str(folder / name))
-
-    titles = shop("titles", products=8 * count, image_size=48).texts(("title",))
-    english = list(dict.fromkeys(title for title in titles if title.isascii()))
-    (folder / "texts.json").write_text(json.dumps(english[:count]))
-    photos = shop("shop", products=count, image_size=side)
+    designs = SyntheticShop.of(products=8 * count, seed=7).catalogue
+    titles = dict.fromkeys(clean_titles(designs.design(place))["title_en"] for place in range(designs.catalogs))
+    (folder / "texts.json").write_text(json.dumps(list(titles)[:count]))
+    made = SyntheticShop.of(products=count, seed=7, image_size=side)
+    synthesize(folder / "shop", made, name="shop", progress=False)
+    shop = Dataset(str(folder / "shop"))
     (folder / "photos").mkdir()
-    for number in range(min(count, photos.images.num_rows)):
-        (folder / "photos" / f"{number:04}.jpg").write_bytes(photos.read_image(number))
+    for number in range(min(count, shop.images.num_rows)):
+        (folder / "photos" / f"{number:04}.jpg").write_bytes(shop.read_image(number))
 
 
 def read_texts(folder: Path) -> list[str]:
@@ -214,8 +212,8 @@ def shoplens_body(kind: str, given: str) -> Any:
 
 
 @contextmanager
-def shoplens(folder: Path) -> Iterator[tuple[Side, dict[str, str]]]:
-    """The server, and the precision of each capability."""
+def shoplens(folder: Path) -> Iterator[tuple[Side, str]]:
+    """The server, and the precision that it chose."""
     from shoplens.cluster import lifecycle
     from shoplens.cluster.file import Cluster
     from shoplens.registry import versions
@@ -226,7 +224,7 @@ def shoplens(folder: Path) -> Iterator[tuple[Side, dict[str, str]]]:
     tree["ray"] |= {"dashboard_port": free_port(), "gcs_port": free_port()}
     tree["mlflow"]["port"] = free_port()
     tree["serve"]["http_options"]["port"] = free_port()
-    tree["serve"]["applications"][0]["args"] |= {"search": False, "page": False, "poll_s": 1}
+    tree["serve"]["applications"][0]["args"] |= {"search": False, "page": False}
     (folder / "cluster.yaml").write_text(yaml.safe_dump(tree))
     cluster = Cluster.load(folder / "cluster.yaml")
     try:
@@ -238,7 +236,7 @@ def shoplens(folder: Path) -> Iterator[tuple[Side, dict[str, str]]]:
         log = Path(cluster.storage_path)
         wait_until(f"{cluster.endpoint}/healthz", lambda answer: answer["models"].get(NAME) is not None, log)
         [row] = httpx.get(f"{cluster.endpoint}/v1/models").json()["data"]
-        yield Side(f"{cluster.endpoint}/v1/embeddings", shoplens_body), row.get("precision") or {}
+        yield Side(f"{cluster.endpoint}/v1/embeddings", shoplens_body), row["precision"]
     finally:
         lifecycle.down(cluster)
 
@@ -257,9 +255,9 @@ def wait_until(url: str, ready: Any, log: Path, process: subprocess.Popen[bytes]
 
 
 @contextmanager
-def bare_model(folder: Path, precision: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that answers a line with a kind by its rate, inputs a second."""
-    command = [sys.executable, __file__, "--bare", str(folder), json.dumps(precision)]
+def bare_model(folder: Path, precision: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that answers a line of kind and seconds by the rate, inputs a second."""
+    command = [sys.executable, __file__, "--bare", str(folder), precision]
     process = subprocess.Popen(
         command,
         text=True,
@@ -274,18 +272,24 @@ def bare_model(folder: Path, precision: Mapping[str, str]) -> Iterator[subproces
         process.wait()
 
 
-def as_bare_model(folder: Path, precision: Mapping[str, str]) -> None:
-    from shoplens.packages.model import PackagedModel
+def as_bare_model(folder: Path, precision: Any) -> None:
+    from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_TEXT
+    from shoplens.packages.embedder import Embedder
+    from shoplens.packages.precision import converted
 
-    model: Any = PackagedModel.load(folder / "package")
+    model = Embedder.load(folder / "package")
+    runner = converted(model, precision)
     photos = [model.preprocess(Image.open(io.BytesIO(data)).convert("RGB")) for data in read_photos(folder)[:BATCH]]
-    inputs = {"photos": photos, "texts": read_texts(folder)[:BATCH]}
+    asked: dict[str, tuple[Any, list[Any]]] = {
+        "photos": (EMBED_IMAGE, photos),
+        "texts": (EMBED_TEXT, read_texts(folder)[:BATCH]),
+    }
     for line in sys.stdin:
         kind, seconds = line.split()
-        [capability] = [can for can in model.can if can.takes == (kind[:-1].replace("photo", "image"),)]
+        runner.call(*asked[kind])
         began, batches = time.perf_counter(), 0
         while time.perf_counter() - began < float(seconds):
-            capability.call(model, inputs[kind])
+            runner.call(*asked[kind])
             batches += 1
         print(batches * BATCH / (time.perf_counter() - began), flush=True)
 
@@ -390,7 +394,29 @@ def summary(sides: Mapping[str, Side], bare: Mapping[str, list[float]]) -> dict[
 
 
 def table(result: Mapping[str, Any]) -> str:
-    return ""
+    lines = [
+        "# Embedding server",
+        "",
+        f"`{result['command']}` on {result['machine']['cpus']} cores: CLIP ViT-B/32 with random weights, shoplens in "
+        f"{result['precision']}, {result['versions']['peer']} as it starts by itself. Inputs a second, medians over "
+        "turns; a ratio is the median over turns that follow each other.",
+        "",
+        "| inputs | clients | shoplens | infinity-emb | ratio | of the bare model |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {cell['kind']} | {cell['clients']} | {cell['shoplens']:.1f} | {cell['infinity']:.1f} | "
+        f"**{cell['ratio']:.2f}** | {cell['of_bare']:.2f} |"
+        for cell in result["cells"]
+    ]
+    bare = ", ".join(f"{rate:.1f} {kind}" for kind, rate in result["bare"].items())
+    lines += ["", f"The bare model in batches of {BATCH}: {bare} a second.", "", "Least cosine to float32:", ""]
+    lines += ["| | texts | photos |", "| --- | --- | --- |"]
+    lines += [
+        f"| {name} | {found['texts']:.6f} | {found['photos']:.6f} |" for name, found in result["least_cosine"].items()
+    ]
+    loads = ", ".join(f"{load:.1f}" for load in result["machine"]["load_average"])
+    return "\n".join([*lines, "", f"Load average of the machine at the end (1, 5, 15 minutes): {loads}.", ""])
 
 
 if __name__ == "__main__":
