@@ -27,8 +27,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +38,7 @@ from typing import Any
 import aiohttp
 import httpx
 import numpy as np
+import psutil
 import yaml
 from peers import INFINITY, environment
 from PIL import Image
@@ -52,12 +53,26 @@ BATCH = 32
 
 @dataclass
 class Side:
-    """A running server, and the body of a request for one input."""
+    """A running server, the body of a request for one input, and the server's processes.
+
+    `rates` are answers a second, `seconds` the processor time of the server's processes for an answer, by cell and turn.
+    """
 
     url: str
     body: Any
+    processes: Callable[[], Iterable[psutil.Process]]
+    seconds: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     rates: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     cosine: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 1.0))
+
+    def processor_seconds(self) -> float:
+        """Time that the server's processes have used so far."""
+        used = 0.0
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                used += times.user + times.system
+        return used
 
 
 def main() -> None:
@@ -65,7 +80,7 @@ def main() -> None:
     arguments.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128])
     arguments.add_argument("--turns", type=int, default=3, help="turns of each side in each cell")
     arguments.add_argument("--seconds", type=float, default=4, help="least length of a turn, seconds")
-    arguments.add_argument("--inputs", type=int, default=256, help="distinct texts and photos")
+    arguments.add_argument("--inputs", type=int, default=128, help="distinct texts and photos")
     arguments.add_argument("--photo", type=int, default=512, help="width and height of a photo, pixels")
     arguments.add_argument("--infinity", nargs="*", default=[], help="further options of infinity-emb")
     arguments.add_argument("--out", type=Path, help="the result is written to OUT.json and OUT.md")
@@ -87,11 +102,11 @@ def main() -> None:
             bare_model(folder, precision) as bare,
         ):
             sides = {"shoplens": ours, "infinity": theirs}
-            rates = compare(sides, bare, folder, truth, options)
+            alone = compare(sides, bare, folder, truth, options)
     result = {
         "command": " ".join(["python", *sys.argv]),
         "precision": precision,
-        **summary(sides, rates),
+        **summary(sides, alone),
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "load_average": os.getloadavg()},
         "versions": {name: version(name) for name in ("torch", "transformers", "ray", "Pillow")}
         | {"peer": INFINITY[0]},
@@ -153,6 +168,7 @@ def float32_vectors(folder: Path) -> dict[str, np.ndarray]:
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
     checkpoint = folder / "checkpoint"
+    torch.set_num_threads(1)  # a busy machine costs one thread its share, two threads far more
     model = CLIPModel.from_pretrained(checkpoint).eval()
     tokenizer, processor = CLIPTokenizer.from_pretrained(checkpoint), CLIPImageProcessorPil.from_pretrained(checkpoint)
     photos = [Image.open(io.BytesIO(data)).convert("RGB") for data in read_photos(folder)]
@@ -197,7 +213,7 @@ def infinity(python: Path, folder: Path, options: Sequence[str]) -> Iterator[Sid
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until(f"{url}/health", lambda answer: True, folder / "infinity.log", server)
-            yield Side(f"{url}/embeddings", infinity_body)
+            yield Side(f"{url}/embeddings", infinity_body, lambda: family([server.pid]))
         finally:
             server.terminate()
             server.wait()
@@ -216,6 +232,7 @@ def shoplens(folder: Path) -> Iterator[tuple[Side, str]]:
     """The server, and the precision that it chose."""
     from shoplens.cluster import lifecycle
     from shoplens.cluster.file import Cluster
+    from shoplens.cluster.state import State
     from shoplens.registry import versions
     from shoplens.registry.runs import client
 
@@ -236,9 +253,16 @@ def shoplens(folder: Path) -> Iterator[tuple[Side, str]]:
         log = Path(cluster.storage_path)
         wait_until(f"{cluster.endpoint}/healthz", lambda answer: answer["models"].get(NAME) is not None, log)
         [row] = httpx.get(f"{cluster.endpoint}/v1/models").json()["data"]
-        yield Side(f"{cluster.endpoint}/v1/embeddings", shoplens_body), row["precision"]
+        roots = [started.pid for started in State.read(cluster).processes.values()]
+        yield Side(f"{cluster.endpoint}/v1/embeddings", shoplens_body, lambda: family(roots)), row["precision"]
     finally:
         lifecycle.down(cluster)
+
+
+def family(roots: Iterable[int]) -> list[psutil.Process]:
+    """The processes and their descendants."""
+    found = [psutil.Process(root) for root in roots]
+    return [*found, *(child for root in found for child in root.children(recursive=True))]
 
 
 def wait_until(url: str, ready: Any, log: Path, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -287,11 +311,13 @@ def as_bare_model(folder: Path, precision: Any) -> None:
     for line in sys.stdin:
         kind, seconds = line.split()
         runner.call(*asked[kind])
-        began, batches = time.perf_counter(), 0
+        began, used, batches = time.perf_counter(), time.process_time(), 0
         while time.perf_counter() - began < float(seconds):
             runner.call(*asked[kind])
             batches += 1
-        print(batches * BATCH / (time.perf_counter() - began), flush=True)
+        print(
+            batches * BATCH / (time.perf_counter() - began), (time.process_time() - used) / batches / BATCH, flush=True
+        )
 
 
 def compare(
@@ -300,8 +326,8 @@ def compare(
     folder: Path,
     truth: Mapping[str, np.ndarray],
     options: argparse.Namespace,
-) -> dict[str, list[float]]:
-    """Fills in the rates and cosines of both sides; the bare model's rates by kind."""
+) -> Side:
+    """Fills in the rates and cosines of both sides; the bare model's, in the cells of 0 clients."""
     photos = ["data:image/jpeg;base64," + base64.b64encode(data).decode() for data in read_photos(folder)]
     inputs = {"texts": read_texts(folder), "photos": photos}
     bodies = {
@@ -312,29 +338,39 @@ def compare(
     for name, side in sides.items():
         for kind in KINDS:
             asyncio.run(rate(side, kind, bodies[name, kind][:64], truth[kind], 16, 0))
-    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    alone = Side("", None, list)
     for turn in range(options.turns):
         for kind in KINDS:
             assert bare.stdin is not None and bare.stdout is not None
             bare.stdin.write(f"{kind} {options.seconds}\n")
             bare.stdin.flush()
-            rates[kind].append(float(bare.stdout.readline()))
+            found, used = map(float, bare.stdout.readline().split())
+            alone.rates.setdefault((kind, 0), []).append(found)
+            alone.seconds.setdefault((kind, 0), []).append(used)
             for clients in options.clients:
                 order = list(sides.items())[:: 1 if turn % 2 == 0 else -1]
                 for name, side in order:
-                    found = asyncio.run(rate(side, kind, bodies[name, kind], truth[kind], clients, options.seconds))
+                    found, used = asyncio.run(
+                        rate(side, kind, bodies[name, kind], truth[kind], clients, options.seconds)
+                    )
                     side.rates.setdefault((kind, clients), []).append(found)
-                latest = {name: round(side.rates[kind, clients][-1], 1) for name, side in sides.items()}
-                print(kind, clients, {**latest, "bare": round(rates[kind][-1], 1)}, file=sys.stderr, flush=True)
-    return rates
+                    side.seconds.setdefault((kind, clients), []).append(used)
+                latest = {
+                    name: (round(side.rates[kind, clients][-1], 1), round(side.seconds[kind, clients][-1], 4))
+                    for name, side in sides.items()
+                }
+                print(kind, clients, latest, file=sys.stderr, flush=True)
+            print(kind, "bare", alone.rates[kind, 0][-1], alone.seconds[kind, 0][-1], file=sys.stderr, flush=True)
+    return alone
 
 
 async def rate(
     side: Side, kind: str, bodies: Sequence[bytes], truth: np.ndarray, clients: int, seconds: float
-) -> float:
-    """Answers a second while `clients` ask: from the first answer of every client on, for `seconds` and two of each.
+) -> tuple[float, float]:
+    """Answers a second while `clients` ask, and processor seconds of the server for an answer.
 
-    Keeps the least cosine of an answer in `side`.
+    The rate is that from the first answer of every client on, for `seconds` and two answers of each. Keeps the least
+    cosine of an answer in `side`.
     """
     done: list[tuple[float, int, bytes]] = []
     places = iter(range(10**9))
@@ -355,13 +391,15 @@ async def rate(
             done.append((time.perf_counter(), place, content))
 
     timeout = aiohttp.ClientTimeout(total=None)
+    used = side.processor_seconds()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
         await asyncio.gather(*(client(session) for _ in range(clients)))
+    used = (side.processor_seconds() - used) / len(done)
     rows = np.array([json.loads(content)["data"][0]["embedding"] for _, _, content in done[: 2 * len(bodies)]])
     cosines = (rows * truth[[place for _, place, _ in done[: 2 * len(bodies)]]]).sum(1)
     side.cosine[kind] = min(side.cosine[kind], float(cosines.min()))
     whole = done[clients - 1 : len(done) - clients + 1]  # while every client is at work
-    return (len(whole) - 1) / (whole[-1][0] - whole[0][0])
+    return (len(whole) - 1) / (whole[-1][0] - whole[0][0]), used
 
 
 HEADERS = {"Content-Type": "application/json"}
@@ -375,22 +413,37 @@ print(json.dumps([vocabulary, sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_rank
 """
 
 
-def summary(sides: Mapping[str, Side], bare: Mapping[str, list[float]]) -> dict[str, Any]:
+def summary(sides: Mapping[str, Side], alone: Side) -> dict[str, Any]:
     ours, theirs = sides["shoplens"], sides["infinity"]
-    cells = [
-        {
-            "kind": kind,
-            "clients": clients,
-            "shoplens": median(found),
-            "infinity": median(theirs.rates[kind, clients]),
-            "ratio": median(mine / other for mine, other in zip(found, theirs.rates[kind, clients], strict=True)),
-            "of_bare": median(mine / alone for mine, alone in zip(found, bare[kind], strict=True)),
-            "turns": {"shoplens": found, "infinity": theirs.rates[kind, clients]},
-        }
-        for (kind, clients), found in ours.rates.items()
-    ]
-    cosines = {name: side.cosine for name, side in sides.items()}
-    return {"cells": cells, "bare": {kind: median(found) for kind, found in bare.items()}, "least_cosine": cosines}
+    cells = []
+    for (kind, clients), rates in ours.rates.items():
+        cell, bare = (kind, clients), (kind, 0)
+        cells.append(
+            {
+                "kind": kind,
+                "clients": clients,
+                "rate": {"shoplens": median(rates), "infinity": median(theirs.rates[cell])},
+                "ratio": middle(rates, theirs.rates[cell]),
+                "of_bare": middle(rates, alone.rates[bare]),
+                "processor_seconds": {"shoplens": median(ours.seconds[cell]), "infinity": median(theirs.seconds[cell])},
+                "processor_ratio": middle(theirs.seconds[cell], ours.seconds[cell]),
+                "processor_of_bare": middle(alone.seconds[bare], ours.seconds[cell]),
+                "turns": {"shoplens": rates, "infinity": theirs.rates[cell]},
+            }
+        )
+    return {
+        "cells": cells,
+        "bare": {
+            kind: {"rate": median(alone.rates[kind, 0]), "processor_seconds": median(alone.seconds[kind, 0])}
+            for kind in KINDS
+        },
+        "least_cosine": {name: side.cosine for name, side in sides.items()},
+    }
+
+
+def middle(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median of the ratios, turn by turn."""
+    return median(one / other for one, other in zip(above, below, strict=True))
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -398,19 +451,26 @@ def table(result: Mapping[str, Any]) -> str:
         "# Embedding server",
         "",
         f"`{result['command']}` on {result['machine']['cpus']} cores: CLIP ViT-B/32 with random weights, shoplens in "
-        f"{result['precision']}, {result['versions']['peer']} as it starts by itself. Inputs a second, medians over "
-        "turns; a ratio is the median over turns that follow each other.",
+        f"{result['precision']}, {result['versions']['peer']} as it starts by itself. Inputs a second and "
+        "milliseconds of processor time that the server's processes use for one, medians over turns; a ratio is the median "
+        "over turns that follow each other. Processor time depends less on what else the machine does.",
         "",
-        "| inputs | clients | shoplens | infinity-emb | ratio | of the bare model |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| inputs | clients | shoplens | infinity-emb | ratio | of the bare model | ms of processor: shoplens | "
+        "infinity-emb | ratio | of the bare model |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {cell['kind']} | {cell['clients']} | {cell['shoplens']:.1f} | {cell['infinity']:.1f} | "
-        f"**{cell['ratio']:.2f}** | {cell['of_bare']:.2f} |"
+        f"| {cell['kind']} | {cell['clients']} | {cell['rate']['shoplens']:.1f} | {cell['rate']['infinity']:.1f} | "
+        f"**{cell['ratio']:.2f}** | {cell['of_bare']:.2f} | {1e3 * cell['processor_seconds']['shoplens']:.1f} | "
+        f"{1e3 * cell['processor_seconds']['infinity']:.1f} | **{cell['processor_ratio']:.2f}** | "
+        f"{cell['processor_of_bare']:.2f} |"
         for cell in result["cells"]
     ]
-    bare = ", ".join(f"{rate:.1f} {kind}" for kind, rate in result["bare"].items())
-    lines += ["", f"The bare model in batches of {BATCH}: {bare} a second.", "", "Least cosine to float32:", ""]
+    bare = ", ".join(
+        f"{found['rate']:.1f} {kind} a second, {1e3 * found['processor_seconds']:.1f} ms of processor for one"
+        for kind, found in result["bare"].items()
+    )
+    lines += ["", f"The bare model in batches of {BATCH}: {bare}.", "", "Least cosine to float32:", ""]
     lines += ["| | texts | photos |", "| --- | --- | --- |"]
     lines += [
         f"| {name} | {found['texts']:.6f} | {found['photos']:.6f} |" for name, found in result["least_cosine"].items()

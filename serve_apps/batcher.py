@@ -32,7 +32,8 @@ class _Asked(Generic[Item, Result]):
 class Batcher(Generic[Item, Result]):
     """Gathers items into batches for `run`, which computes one result for each item in a thread of `executor`.
 
-    Equal items that wait or are being computed at the same time are computed once. A batch that raises is split into
+    Items of one `key` that wait or are being computed at the same time are computed once; without `key`, no two items
+    are equal. A batch that raises is split into
     halves and run again, until each faulty item is alone. A faulty item gets the exception, the others get their
     results. Items whose caller has gone are left out. Use it from one event loop.
     """
@@ -44,8 +45,10 @@ class Batcher(Generic[Item, Result]):
         *,
         max_size: int,
         wait_s: float = 0.0,
+        key: Callable[[Item], Hashable] | None = None,
     ) -> None:
         self._run, self._executor = run, executor
+        self._key = key or (lambda item: object())
         self._max_size, self._wait_s = max_size, wait_s
         self._waiting: deque[_Asked[Item, Result]] = deque()
         self._in_flight: dict[Hashable, _Asked[Item, Result]] = {}
@@ -71,7 +74,7 @@ class Batcher(Generic[Item, Result]):
                 future.cancel()
 
     def _ask(self, item: Item, future: asyncio.Future[Result]) -> None:
-        key = identity(item)
+        key = self._key(item)
         same = self._in_flight.get(key)
         if same is not None:
             same.futures.append(future)

@@ -16,7 +16,7 @@ import ray
 import torch
 from ray.serve.handle import DeploymentHandle
 
-from serve_apps.batcher import Batcher
+from serve_apps.batcher import Batcher, identity
 from serve_apps.encoded import Fault, Prepared, lacks
 from serve_apps.settings import Batching, Settings
 from serve_apps.versions import Versions
@@ -53,6 +53,7 @@ class Model:
                 compute,
                 max_size=batching.images if "image" in capability.takes else batching.texts,
                 wait_s=batching.wait_s,
+                key=identity,
             )
             for capability in loaded.can
             if capability.call is not None

@@ -58,7 +58,7 @@ def test_what_arrives_while_the_model_is_busy_is_computed_together() -> None:
         square.hold.clear()
         requests = [asyncio.create_task(batcher.submit([i])) for i in range(40)]
         await asyncio.sleep(0.05)
-        late = [asyncio.create_task(batcher.submit([i])) for i in range(100, 120)]
+        late = [asyncio.create_task(batcher.submit([i])) for i in range(20)]
         await asyncio.sleep(0.05)
         square.hold.set()
         await asyncio.gather(*requests, *late)
@@ -95,7 +95,7 @@ def test_equal_items_in_flight_are_computed_once_for_everyone() -> None:
     square = Square()
 
     async def main(pool: ThreadPoolExecutor) -> None:
-        batcher = Batcher(square, pool, max_size=8)
+        batcher = Batcher(square, pool, max_size=8, key=identity)
         square.hold.clear()
         first = asyncio.create_task(batcher.submit([3, 4, 3]))
         await asyncio.sleep(0.02)
