@@ -17,6 +17,22 @@ ENVIRONMENTS = Path(os.environ.get("SHOPLENS_PEERS", Path(__file__).parents[1] /
 
 OPEN_CLIP = ("open_clip_torch==3.3.0", "ftfy", "regex", "wcwidth")
 OPEN_CLIP_TRAINING = (*OPEN_CLIP, "braceexpand")
+INFINITY = (
+    "infinity-emb==0.0.78",
+    "transformers==4.57.6",
+    "huggingface_hub==0.36.2",
+    "tokenizers==0.22.2",
+    "sentence-transformers==3.4.1",
+    "typer==0.12.5",
+    "click==8.1.8",
+    "orjson==3.13.0",
+    "prometheus-fastapi-instrumentator==8.1.0",
+    "posthog==7.91.1",
+    "backoff==2.2.1",
+    "distro==1.9.0",
+    *OPEN_CLIP,
+)
+"""infinity-emb with the libraries that it needs in other versions than shoplens. open_clip brings CLIP's vocabulary."""
 SMALL_TOWERS = {
     "embed_dim": 192,
     "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 192, "layers": 6, "head_width": 64},

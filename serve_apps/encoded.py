@@ -9,6 +9,7 @@ from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.evaluation.heads.extractor import Extractor
 from shoplens.packages import capabilities
 from shoplens.packages.capabilities import Capability
+from shoplens.packages.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Prepared:
     cosine_scale       factor for cosines before a softmax over candidates
     extractor          the model's attribute heads, if the package has any
     attribute_prompt   template that turns `{key}` and `{value}` into a text, for keys without a head
+    precision          number format that the model computes in
     """
 
     capabilities: tuple[str, ...]
@@ -36,6 +38,7 @@ class Prepared:
     cosine_scale: float
     extractor: Extractor | None
     attribute_prompt: str
+    precision: Precision = "float32"
 
     def can(self, capability: Capability[Any, Any]) -> bool:
         return capability.name in self.capabilities

@@ -11,17 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
+import ray
 import torch
 from ray.serve.handle import DeploymentHandle
 
-from serve_apps.batcher import Batcher
+from serve_apps.batcher import Batcher, identity
 from serve_apps.encoded import Fault, Prepared, lacks
 from serve_apps.settings import Batching, Settings
 from serve_apps.versions import Versions
 from shoplens.errors import ShoplensError
 from shoplens.packages import capabilities
-from shoplens.packages.check import check
 from shoplens.packages.model import PackagedModel
+from shoplens.packages.precision import Precision, Runner, choose
 from shoplens.registry import versions as packages
 
 log = logging.getLogger("ray.serve")
@@ -34,16 +36,24 @@ class Model:
     """A loaded version with one queue for each of its capabilities. All queues share one compute thread."""
 
     def __init__(
-        self, loaded: PackagedModel, batching: Batching, compute: ThreadPoolExecutor, prepared: Prepared | None = None
+        self,
+        loaded: PackagedModel,
+        batching: Batching,
+        compute: ThreadPoolExecutor,
+        prepared: Prepared | None = None,
+        runner: Runner | None = None,
     ) -> None:
+        """`runner` is what computes; None: `loaded` in float32."""
         self.loaded = loaded
+        runner = runner or Runner(loaded, "float32")
         self.prepared = prepared
         self._queues: dict[str, Batcher[Any, Any]] = {
             capability.name: Batcher(
-                partial(capability.call, loaded),
+                partial(runner.call, capability),
                 compute,
                 max_size=batching.images if "image" in capability.takes else batching.texts,
                 wait_s=batching.wait_s,
+                key=identity,
             )
             for capability in loaded.can
             if capability.call is not None
@@ -79,7 +89,12 @@ def _fault(error: BaseException) -> Fault:
     return Fault(f"the model cannot encode it ({type(error).__name__})")
 
 
-def prepared(folder: Path, loaded: PackagedModel) -> Prepared:
+def cores(reserved: float) -> int:
+    """Threads for a model: the CPUs that Ray reserves for the process, or all cores if it reserves less than one."""
+    return int(reserved) or int(joblib.cpu_count(only_physical_cores=True))
+
+
+def prepared(folder: Path, loaded: PackagedModel, precision: Precision = "float32") -> Prepared:
     """The facts of a loaded package that a Gateway needs."""
     evaluation = json.loads((folder / "config.json").read_text()).get("evaluation", {})
     return Prepared(
@@ -89,6 +104,7 @@ def prepared(folder: Path, loaded: PackagedModel) -> Prepared:
         loaded.cosine_scale,
         loaded.extractor,
         evaluation.get("attribute_prompt", "{value}"),
+        precision,
     )
 
 
@@ -101,8 +117,8 @@ class Encoder:
         self._device = settings.device
         if self._device == "auto":
             self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        if settings.torch_threads is not None:
-            torch.set_num_threads(settings.torch_threads)
+        reserved = ray.get_runtime_context().get_assigned_resources() if ray.is_initialized() else {}
+        torch.set_num_threads(settings.torch_threads or cores(reserved.get("CPU", 0)))
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._models: Versions[str, Model] = Versions(self._load, settings.versions_kept)
         self._active: dict[str, str] = {}
@@ -120,15 +136,15 @@ class Encoder:
             log.exception("the Encoder starts without a model; the rollout will load it")
 
     async def _load(self, version: str) -> Model:
-        loaded, prepared = await asyncio.to_thread(self._load_blocking, version)
-        return Model(loaded, self._settings.batching, self._compute, prepared)
+        runner, prepared = await asyncio.to_thread(self._load_blocking, version)
+        return Model(runner.model, self._settings.batching, self._compute, prepared, runner)
 
-    def _load_blocking(self, version: str) -> tuple[PackagedModel, Prepared]:
+    def _load_blocking(self, version: str) -> tuple[Runner, Prepared]:
         folder = packages.download(packages.resolve(version), self._settings.cache_dir())
         loaded = PackagedModel.load(folder).to(self._device)
-        check(loaded)
-        log.info("loaded %s on %s", version, self._device)
-        return loaded, prepared(folder, loaded)
+        runner = choose(loaded, self._settings.precision, self._settings.least_cosine)
+        log.info("loaded %s on %s in %s, %d threads", version, self._device, runner.precision, torch.get_num_threads())
+        return runner, prepared(folder, runner.model, runner.precision)
 
     async def prepare(self, version: str) -> Prepared:
         """Loads `version` beside the others and checks it. Raises ShoplensError if it is not fit to serve."""

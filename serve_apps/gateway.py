@@ -7,7 +7,8 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from serve_apps import references
 from serve_apps.catalogue import Catalogue
 from serve_apps.encoded import Fault, Prepared, lacks
 from serve_apps.event_writer import EventWriter
+from serve_apps.gathering import Gatherer
 from serve_apps.http.errors import ApiError, not_found, unavailable
 from serve_apps.photos import Photos
 from serve_apps.references import Reference
@@ -46,6 +48,8 @@ class Served:
     release: Release
     model: Prepared
     catalogue: Catalogue | None
+    calls: dict[str, Gatherer[Any, Any]] = field(default_factory=dict, compare=False, repr=False)
+    """What gathers the calls of the model, by capability."""
 
     @property
     def version(self) -> str:
@@ -255,31 +259,41 @@ class Gateway:
         found = await self._rollout.models.remote()
         if isinstance(found, Missing):
             raise unavailable("registry_unavailable", f"models cannot be listed: {found.reason}")
-        loaded = {served.version: list(served.model.capabilities) for served in self._versions}
-        return [{**row, "capabilities": loaded.get(row["id"], row["capabilities"])} for row in found]
+        loaded = {
+            served.version: {"capabilities": list(served.model.capabilities), "precision": served.model.precision}
+            for served in self._versions
+        }
+        return [{"precision": None, **row, **loaded.get(row["id"], {})} for row in found]
 
     async def call(
         self, served: Served, capability: Capability[Item, Result], items: Sequence[Item]
     ) -> list[Result | Fault]:
         """One result or Fault for each item. Raises ApiError 503 if the model does not answer in time."""
-        results: list[Result | Fault] = []
-        for start in range(0, len(items), AT_ONCE):
-            part: Any = items[start : start + AT_ONCE]
-            if capability.takes == ("image",):
-                part = np.stack(part)
-            results += await self._asked(served.version, capability.name, part)
-        return results
+        gatherer = served.calls.get(capability.name)
+        if gatherer is None:
+            gatherer = served.calls[capability.name] = Gatherer(
+                partial(self._asked, served.version, capability),
+                at_once=self.settings.batching.calls,
+                max_size=AT_ONCE,
+            )
+        deadline = self.settings.limits.deadline_s
+        parts = [items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE)]
+        try:
+            return [result for part in parts for result in await asyncio.wait_for(gatherer.submit(part), deadline)]
+        except asyncio.TimeoutError:
+            raise unavailable("deadline", f"the model did not answer within {deadline:g} s") from None
 
-    async def _asked(self, version: str, capability: str, items: Any) -> list[Any]:
+    async def _asked(self, version: str, capability: Capability[Any, Any], items: list[Any]) -> list[Any]:
         """Asks a second time if the replica at work was lost."""
+        asked: Any = np.stack(items) if capability.takes == ("image",) else items
         deadline = self.settings.limits.deadline_s
         for last in (False, True):
-            response = self._encoder.call.remote(version, capability, items)
+            response = self._encoder.call.remote(version, capability.name, asked)
             try:
                 return await asyncio.wait_for(response, deadline)
             except asyncio.TimeoutError:
                 response.cancel()
-                raise unavailable("deadline", f"the model did not answer within {deadline:g} s") from None
+                raise
             except RayActorError:
                 if last:
                     raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -43,6 +43,11 @@ class Batching(Config):
 
     images: Positive = Field(default=32, description="largest batch of items with a photo")
     texts: Positive = Field(default=128, description="largest batch of items without a photo")
+    calls: Positive = Field(
+        default=4,
+        description="most calls of the Encoder that a Gateway has open for one capability of a model; what arrives "
+        "meanwhile shares the next call. Give more where there are more replicas of the Encoder than of the Gateway",
+    )
     wait_s: float = Field(
         default=0.002, ge=0, description="longest time that the first item of a batch waits for others, seconds"
     )
@@ -88,7 +93,24 @@ class Settings(Config):
     private_hosts: bool = Field(False, description="let `image_hosts` resolve to private addresses")
     decode_threads: Positive = Field(2, description="threads of a Gateway that decode photos")
     device: str = Field("auto", description="torch device of the Encoder; `auto` takes a GPU if there is one")
-    torch_threads: Positive | None = Field(None, description="CPU threads of the model; None: Ray decides")
+    torch_threads: Positive | None = Field(
+        None,
+        description="CPU threads of the model; None: the CPUs that Ray reserves for a replica of the Encoder if that is "
+        "one or more, else the processor's cores",
+    )
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        "auto",
+        description="number format that the models compute in. `auto` measures them at load and takes the fastest one "
+        "whose answers stay within `least_cosine`; models under ten million weights stay in float32. An index holds "
+        "float32 vectors whatever is set here",
+    )
+    least_cosine: float = Field(
+        0.9995,
+        ge=0.9,
+        le=1,
+        description="least cosine of an answer in the precision that `auto` takes to the answer in float32. It is "
+        "measured on sample inputs, which must leave half of the distance",
+    )
     cache: str | None = Field(None, description="folder for downloaded packages; None: SHOPLENS_STORAGE/cache")
     same_product: SameProduct = Field(
         SameProduct(), description="rule by which /v1/similar takes listings for one product"

@@ -22,6 +22,9 @@ class ModelRow(BaseModel):
     capabilities: list[str] = Field(
         description="names of what the version can do", examples=[["embed_image", "embed_text"]]
     )
+    precision: str | None = Field(
+        description="number format that the loaded version computes in; null: it is not loaded", examples=["bfloat16"]
+    )
 
 
 class ModelsAnswer(BaseModel):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
@@ -16,7 +19,7 @@ from shoplens.datasets.tokenizers import tokenize, train_tokenizer
 from shoplens.errors import ShoplensError
 from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig
 from shoplens.nn.towers import ImageTowerConfig, TextTowerConfig
-from shoplens.packages.embedder import Embedder
+from shoplens.packages.embedder import PADDING, Embedder, by_length
 
 TEXTS = ["빨간 원피스 리본", "Black boots, size 240", "머그컵 350ml", "★특가★ denim 치마", "a"]
 BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -60,6 +63,18 @@ def test_batches_and_neighbours_do_not_change_a_vector(embedder: Embedder) -> No
     np.testing.assert_allclose(embedder.encode_texts(TEXTS, batch_size=3), alone, atol=1e-5)
     assert embedder.encode_texts([]).shape == (0, 24)
     assert embedder.encode_images(np.empty((0, 3, 32, 32), np.uint8)).shape == (0, 24)
+
+
+@given(st.lists(st.integers(1, 77), max_size=80), st.integers(1, 40))
+def test_texts_of_like_length_share_a_batch(tokens: list[int], size: int) -> None:
+    batches = list(by_length(tokens, size))
+    assert sorted(place for batch in batches for place in batch) == list(range(len(tokens)))
+    for batch in batches:
+        lengths = [tokens[place] for place in batch]
+        assert len(batch) <= size and len(batch) * max(lengths) - sum(lengths) <= PADDING
+    for batch, following in pairwise(batches):
+        grown = [tokens[place] for place in (*batch, following[0])]
+        assert len(batch) == size or len(grown) * max(grown) - sum(grown) > PADDING, "no batch ends before it must"
 
 
 def test_a_pretrained_tower_by_local_path_survives_the_package(tmp_path: Path) -> None:

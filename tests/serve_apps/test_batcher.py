@@ -8,10 +8,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_apps.batcher import Batcher
+from serve_apps.batcher import Batcher, identity
+from shoplens.packages.capabilities import PhotoText
 
 
 class Square:
@@ -87,6 +89,46 @@ def test_an_item_whose_caller_has_gone_is_not_computed() -> None:
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(main(pool))
     assert square.sizes == [1, 1]
+
+
+def test_equal_items_in_flight_are_computed_once_for_everyone() -> None:
+    square = Square()
+
+    async def main(pool: ThreadPoolExecutor) -> None:
+        batcher = Batcher(square, pool, max_size=8, key=identity)
+        square.hold.clear()
+        first = asyncio.create_task(batcher.submit([3, 4, 3]))
+        await asyncio.sleep(0.02)
+        gone = asyncio.create_task(batcher.submit([4, 5]))
+        stays = asyncio.create_task(batcher.submit([5, -1]))
+        other = asyncio.create_task(batcher.submit([-1, 4]))
+        await asyncio.sleep(0.02)
+        gone.cancel()
+        await asyncio.sleep(0)
+        square.hold.set()
+        assert await first == [9, 16, 9]
+        assert (await stays)[0] == 25
+        assert isinstance((await stays)[1], ValueError) and isinstance((await other)[0], ValueError)
+        assert (await other)[1] == 16
+        assert await batcher.submit([3]) == [9]
+
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.run(main(pool))
+    assert square.sizes == [2, 2, 1, 1, 1], "once more after the answer: nothing is kept"
+
+
+def test_photos_are_equal_by_their_pixels_and_pairs_by_both_parts() -> None:
+    pixels = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+    other = pixels.copy()
+    other[0, 0, 0] += 1
+    assert identity(pixels) == identity(pixels.copy()) != identity(other)
+    assert identity(pixels) != identity(pixels.reshape(3, 2, 8))
+    assert (
+        identity(PhotoText(pixels, "a")) == identity(PhotoText(pixels.copy(), "a")) != identity(PhotoText(pixels, "b"))
+    )
+    assert identity("1") != identity(1)
+    one, equal = ["a"], ["a"]
+    assert identity(one) != identity(equal), "what cannot be hashed is computed"
 
 
 def test_it_goes_on_after_a_batch_of_faults() -> None:

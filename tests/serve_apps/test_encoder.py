@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import pytest
 
 from serve_apps import encoder
 from serve_apps.encoded import Fault
-from serve_apps.encoder import Encoder, Model, prepared
+from serve_apps.encoder import Encoder, Model, cores, prepared
 from serve_apps.settings import Batching, Settings
 from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
@@ -128,6 +129,11 @@ def test_a_model_that_reads_photos_alone_is_served_and_refuses_texts(tmp_path: P
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(main(pool))
+
+
+def test_the_model_has_the_cpus_that_ray_reserves_or_all_cores() -> None:
+    assert cores(3.0) == 3
+    assert 1 <= cores(0.1) == cores(0) <= len(os.sched_getaffinity(0))
 
 
 def test_health_tells_a_stuck_model_from_a_busy_one(monkeypatch: pytest.MonkeyPatch) -> None:

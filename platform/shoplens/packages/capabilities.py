@@ -26,7 +26,18 @@ Column = Literal["text", "image", "topic"]
 Answer = Literal["vector", "query", "attributes", "text"]
 
 PROBE = "shoplens 상품"
-"""The text that health checks and the check of a new version encode."""
+"""The text that health checks encode."""
+PROBES = (
+    PROBE,
+    "red dress",
+    "여성 플로럴 원피스 무료배송",
+    "navy canvas backpack 20L, water-resistant, two side pockets",
+    "[특가] 스테인리스 프라이팬 28cm 인덕션 겸용 + 뒤집개 증정",
+    "a photo of white running shoes, size 240, on white ground: breathable mesh, rubber sole, free returns in 30 days",
+    "머그컵",
+    "LG-1092 / hoodie / cotton / BEST 1+1 ★",
+)
+"""The texts that a new version is checked with."""
 
 
 class PhotoText(NamedTuple):
@@ -113,12 +124,20 @@ class Capability(Generic[Item, Result]):
 
 
 def _pixels(model: TakesImages) -> list[np.ndarray]:
+    """Two textures, and fields of random colours on grounds from black to white, the same every time."""
     side, grey = model.preprocessing.size, np.arange(256, dtype=np.uint8)
-    return [np.resize(grey[::step], (3, side, side)) for step in (1, 3)]
+    photos = [np.resize(grey[::step], (3, side, side)) for step in (1, 3)]
+    rng = np.random.default_rng(0)
+    for fields, ground in ((2, 0), (3, 128), (5, 255), (7, 255), (12, 240), (16, 200)):
+        colours = rng.integers(0, 256, (3, fields, fields), dtype=np.uint8)
+        colours[:, rng.random((fields, fields)) < 0.4] = ground
+        rows = np.arange(side) * fields // side
+        photos.append(colours[:, rows][:, :, rows])
+    return photos
 
 
 def _texts(_: object) -> list[str]:
-    return [PROBE, f"{PROBE} 2"]
+    return list(PROBES)
 
 
 def _finite(vectors: np.ndarray) -> np.ndarray:

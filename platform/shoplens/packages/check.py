@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,23 @@ from shoplens.errors import ShoplensError
 from shoplens.packages.capabilities import Capability
 from shoplens.packages.model import PackagedModel
 
+Call = Callable[[Capability[Any, Any], Sequence[Any]], Sequence[Any]]
 
-def check(model: PackagedModel) -> None:
-    """Raises ShoplensError if a capability fails, gives no unit vectors, or answers differently in a batch and alone."""
+
+def check(model: PackagedModel, call: Call | None = None) -> None:
+    """Raises ShoplensError if a capability fails, gives no unit vectors, or answers differently in a batch and alone.
+
+    call   how a capability is called; None: by its own call
+    """
     for capability in model.can:
         if capability.call is None:
             continue
-        samples = capability.samples(model)
+        samples = capability.samples(model)[:2]
         try:
-            together, alone = capability.call(model, samples), capability.call(model, samples[:1])
+            together, alone = (
+                call(capability, items) if call is not None else capability.call(model, items)
+                for items in (samples, samples[:1])
+            )
         except AttributeError as error:
             raise ShoplensError(
                 f"the package declares {capability} ({capability.title}), and cannot do it: {error}"
@@ -31,15 +40,15 @@ def check(model: PackagedModel) -> None:
             if not all(isinstance(text, str) for text in together):
                 raise ShoplensError(f"the package answers {capability} with something other than text")
             continue
-        vectors = np.stack([_vector(capability, result) for result in together])
+        vectors = np.stack([vector_of(capability, result) for result in together])
         if vectors.shape != (len(samples), model.dim) or not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
             raise ShoplensError(f"the package does not answer {capability} with unit vectors of {model.dim} numbers")
-        if float(vectors[0] @ _vector(capability, alone[0])) < 0.999:
+        if float(vectors[0] @ vector_of(capability, alone[0])) < 0.999:
             raise ShoplensError(f"the package answers {capability} differently in a batch and alone")
 
 
-def _vector(capability: Capability[Any, Any], result: Any) -> np.ndarray:
-    """float32 [d] of one result."""
+def vector_of(capability: Capability[Any, Any], result: Any) -> np.ndarray:
+    """float32 [d] of one result of a capability that gives vectors or queries."""
     if capability.gives == "query":
         return np.asarray(result.query[0])
     return np.asarray(getattr(result, "vector", result))

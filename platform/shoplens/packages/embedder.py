@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,9 @@ from shoplens.nn.dual_encoder import DualEncoder, DualEncoderConfig
 from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_TEXT, Capability
 from shoplens.packages.model import read_file
 from shoplens.packages.photo_embedder import PhotoEmbedder, read_preprocessing
+
+PADDING = 64
+"""Most tokens of padding in a batch of texts. To split a batch further costs more than its padding."""
 
 
 class Embedder(PhotoEmbedder):
@@ -47,11 +50,10 @@ class Embedder(PhotoEmbedder):
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
-        """Texts, cut at the model's longest, -> float32 unit rows [n, dim]."""
+        """Texts, cut at the model's longest, -> float32 unit rows [n, dim]. Texts of like length share a batch."""
         vectors = np.empty((len(texts), self.dim), np.float32)
-        by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(texts), batch_size):
-            chosen = by_length[start : start + batch_size]
+        padded = (self.tokenizer.padding or {}).get("length")
+        for chosen in by_length([padded] * len(texts) if padded else self.count_tokens(texts), batch_size):
             ids, mask = tokenize(self.tokenizer, [texts[i] for i in chosen])
             encoded = self.model.encode_text(
                 torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
@@ -87,3 +89,17 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     """Tokens of each text, padding left out."""
     return [sum(encoding.attention_mask) for encoding in tokenizer.encode_batch(list(texts))]
+
+
+def by_length(tokens: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Places of texts, in batches of like length: none is padded by more than `PADDING` tokens in all."""
+    batch: list[int] = []
+    padding = 0
+    for place in sorted(range(len(tokens)), key=tokens.__getitem__):
+        padding += len(batch) * (tokens[place] - tokens[batch[-1]]) if batch else 0
+        if len(batch) == batch_size or padding > PADDING:
+            yield batch
+            batch, padding = [], 0
+        batch.append(place)
+    if batch:
+        yield batch
