@@ -33,9 +33,9 @@ class Batcher(Generic[Item, Result]):
     """Gathers items into batches for `run`, which computes one result for each item in a thread of `executor`.
 
     Items of one `key` that wait or are being computed at the same time are computed once; without `key`, no two items
-    are equal. A batch that raises is split into
-    halves and run again, until each faulty item is alone. A faulty item gets the exception, the others get their
-    results. Items whose caller has gone are left out. Use it from one event loop.
+    are equal. A batch that raises is split into halves and run again, until each faulty item is alone. A faulty item
+    gets the exception, the others get their results. Items whose caller has gone are left out. Use it from one event
+    loop.
     """
 
     def __init__(

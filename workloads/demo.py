@@ -32,8 +32,11 @@ TEXTS = "training_texts=[[title_ko],[title_en],[category]]"
 """Clean names beside sellers' noisy titles."""
 VIEWS = "model.locked=[image.trunk] photo_views=2 augmentation.crop=0.75 augmentation.brightness=0.1"
 """CLIK and the similar model learn on the vectors of the locked trunk that e-CLIP has computed."""
-FURTHER = {"clik": 4, "similar": 10}
-"""The models that start from the first one, and their epochs."""
+FURTHER = {
+    "clik": "training.epochs=6 batches.matching=10 batches.groups=4",  # the shop has 20 topics to learn from
+    "similar": "training.epochs=10",
+}
+"""The models that start from the first one, and their settings."""
 READY_S = 180
 
 
@@ -73,8 +76,8 @@ def main(
     version = train("eclip_locked" if pretrained else "eclip", "eclip", TEXTS)
     type_in(f"{submit} python -m workloads.evaluate --model eclip/{version} dataset={shop} split=test")
     publish("eclip", version)
-    for name, epochs in FURTHER.items():
-        publish(name, train(name, name, f"{VIEWS} training.epochs={epochs} evaluation.split=test"))
+    for name, settings in FURTHER.items():
+        publish(name, train(name, name, f"{VIEWS} {settings} evaluation.split=test"))
     show_calls(cluster.endpoint)
     print(
         f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. The page: {cluster.endpoint}/"

@@ -35,7 +35,9 @@ def test_precision_and_ndcg_of_random_scores() -> None:
     said = ["mugs", "머그"]
     if ((facts == [0, 2]).all(1)).sum() >= 3:
         said += ["red mugs", "빨간 머그"]
-    assert len(found.outcomes["search/precision@10"]) == len(said), "neither a query for nothing there, nor one without a category"
+    assert len(found.outcomes["search/precision@10"]) == len(said), (
+        "neither a query for nothing there, nor one without a category"
+    )
     for place, text in enumerate(said):
         ask = asks[texts.index(text)]
         right = ((ask == ANY) | (facts == ask)).all(1)
