@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from shoplens.recipes.eclip import EclipRecipe
-from shoplens.training import loop
+from shoplens.training import loop, trunk_vectors
 from shoplens.training.batches import MicroBatches
 from shoplens.training.ray import checkpoints
 from shoplens.training.ray.trainer import TrainingFailed, Workers, train
@@ -137,11 +137,16 @@ def test_two_workers_in_streams_have_the_loss_curve_of_one(
     assert summary["steps"] == 15 and summary["train/samples_per_second"] > 0
 
 
-def test_a_dataloader_feeds_the_same_batches(
-    undisturbed: tuple[dict[str, torch.Tensor], np.ndarray], ray_local: None, small_recipe: MakeRecipe, tmp_path: Path
+def test_a_dataloader_feeds_the_vectors_of_a_locked_trunk(
+    ray_local: None, small_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
-    model, _ = train(small_recipe(*MINED, "training.feed=loader"), name="loader", storage=tmp_path)
-    assert_bitwise_equal(undisturbed[0], weights(model))
+    settings = ("model.locked=[image.trunk]", "photo_views=2", "training.epochs=2")
+    recipe = small_recipe(*settings, "training.feed=loader")
+    model, _ = train(recipe, name="loader", storage=tmp_path)
+    alone = small_recipe(*settings)
+    alone.trunk_file = trunk_vectors.compute(alone, tmp_path / "alone")
+    assert recipe.trunk_file is not None and recipe.trunk_file.name == alone.trunk_file.name
+    assert_bitwise_equal(in_this_process(alone, tmp_path / "curves")[0], weights(model))
 
 
 def test_a_diverging_run_fails_with_a_reason(ray_local: None, small_recipe: MakeRecipe, tmp_path: Path) -> None:
