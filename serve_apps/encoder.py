@@ -94,6 +94,13 @@ def cores(reserved: float) -> int:
     return int(reserved) or int(joblib.cpu_count(only_physical_cores=True))
 
 
+def _reserved_cpus() -> float:
+    """CPUs that Ray reserves for this actor; 0 outside of one."""
+    if not ray.is_initialized() or ray.get_runtime_context().get_actor_id() is None:
+        return 0
+    return float(ray.get_runtime_context().get_assigned_resources().get("CPU", 0))
+
+
 def prepared(folder: Path, loaded: PackagedModel, precision: Precision = "float32") -> Prepared:
     """The facts of a loaded package that a Gateway needs."""
     evaluation = json.loads((folder / "config.json").read_text()).get("evaluation", {})
@@ -117,8 +124,7 @@ class Encoder:
         self._device = settings.device
         if self._device == "auto":
             self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        reserved = ray.get_runtime_context().get_assigned_resources() if ray.is_initialized() else {}
-        torch.set_num_threads(settings.torch_threads or cores(reserved.get("CPU", 0)))
+        torch.set_num_threads(settings.torch_threads or cores(_reserved_cpus()))
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._models: Versions[str, Model] = Versions(self._load, settings.versions_kept)
         self._active: dict[str, str] = {}
