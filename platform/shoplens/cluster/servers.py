@@ -112,6 +112,7 @@ def _ray_environment(cluster: Cluster, temp_dir: Path) -> dict[str, str]:
         "RAY_API_SERVER_ADDRESS": cluster.dashboard,
         "RAY_AUTH_MODE": "disabled",
         "RAY_worker_niceness": "0",  # Ray's 15 makes every other process of the machine go before an answer
+        "RAY_DEDUP_LOGS_SKIP_REGEX": "PYTHON worker processes have been started",  # a raylet tells it every driver
         **loopback.head_environment(),
         # Training workers, replicas and Ray Data share few cores: torch's threads must sleep at a barrier, not spin.
         "OMP_WAIT_POLICY": "PASSIVE",
