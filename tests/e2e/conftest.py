@@ -73,6 +73,7 @@ class Platform:
             "SHOPLENS_CLUSTER": str(self.cluster.file),
             "RAY_API_SERVER_ADDRESS": self.cluster.dashboard,
             "COLUMNS": "200",
+            "RAY_DEDUP_LOGS": "1",  # as a user has it
         }
         ran = subprocess.run(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900
