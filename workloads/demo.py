@@ -59,7 +59,8 @@ def main(
     submit = f"ray job submit --address {cluster.dashboard} --working-dir . --"
 
     def train(config: str, name: str, settings: str) -> int:
-        job = f"python -m workloads.train workloads/configs/{config}.yaml dataset={shop} {settings}"
+        judged = "evaluation.split=test"  # the split that promotion asks for, so that it need not judge again
+        job = f"python -m workloads.train workloads/configs/{config}.yaml dataset={shop} {settings} {judged}"
         return trained(f"{submit} {job}", name)
 
     def publish(name: str, version: int) -> None:
@@ -73,11 +74,9 @@ def main(
             "\nThe pretrained image tower is not installed (pip install 'shoplens[pretrained]'): the tower starts from "
             "random weights, and the search finds less."
         )
-    version = train("eclip_locked" if pretrained else "eclip", "eclip", TEXTS)
-    type_in(f"{submit} python -m workloads.evaluate --model eclip/{version} dataset={shop} split=test")
-    publish("eclip", version)
+    publish("eclip", train("eclip_locked" if pretrained else "eclip", "eclip", TEXTS))
     for name, settings in FURTHER.items():
-        publish(name, train(name, name, f"{VIEWS} {settings} evaluation.split=test"))
+        publish(name, train(name, name, f"{VIEWS} {settings}"))
     show_calls(cluster.endpoint)
     print(
         f"\nDone in {(time.monotonic() - began) / 60:.1f} minutes. The page: {cluster.endpoint}/"
