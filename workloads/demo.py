@@ -142,7 +142,7 @@ def show_calls(endpoint: str) -> None:
 
 def summary(answer: dict) -> str:
     """The answer as JSON, its vectors cut to four numbers."""
-    for item in answer["data"]:
+    for item in answer.get("data", ()):  # a ranking has `results`
         if "embedding" in item:
             head = ", ".join(f"{value:.3f}" for value in item["embedding"][:4])
             item["embedding"] = f"[{head}, ... {len(item['embedding'])} numbers]"
