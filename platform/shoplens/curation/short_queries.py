@@ -84,10 +84,6 @@ class Facts:
     def levels(self) -> int:
         return sum(key.startswith(f"{CATEGORY} ") for key in self.keys)
 
-    def asking(self, **asked: int) -> np.ndarray:
-        """int64 [keys]: the codes of some keys, ANY elsewhere."""
-        return np.array([asked.get(key, ANY) for key in self.keys])
-
 
 @dataclass(frozen=True)
 class ShortQueries:
@@ -105,12 +101,20 @@ class ShortQueries:
         return np.unique(self.asks != ANY, axis=0, return_inverse=True)[1].ravel()
 
     def right_for(self, facts: np.ndarray) -> np.ndarray:
-        """Texts that are right for a product with facts [keys]: positions, int64."""
-        return np.flatnonzero(((self.asks == ANY) | (self.asks == facts)).all(1))
+        """Whether each product with facts [p, keys] has all that each text asks for: bool [texts, p]."""
+        right = np.ones((len(self.asks), len(facts)), bool)
+        for key in range(facts.shape[1]):
+            asked = self.asks[:, key, None]
+            right &= (asked == ANY) | (facts[:, key] == asked)
+        return right
+
+    def keep(self, rows: np.ndarray) -> ShortQueries:
+        """The texts at these positions, int64."""
+        return ShortQueries(tuple(self.texts[row] for row in rows.tolist()), self.asks[rows])
 
     def draw(self, facts: np.ndarray, rng: np.random.Generator) -> int:
         """A text that is right for a product, each kind of text equally often; ANY if there is none."""
-        right = self.right_for(facts)
+        right = np.flatnonzero(self.right_for(facts[None])[:, 0])
         if not len(right):
             return ANY
         kinds = self.kind[right]

@@ -40,14 +40,14 @@ def search(
     The precision divides by the places that can be right: by 3 if 3 photos of the split have what the query asks for.
     """
     found = Findings(titles={"search": TITLE})
-    asked = _asked(queries, levels)
-    right = _right(facts[split.product], queries.asks[asked])
+    asked = queries.keep(_asked(queries, levels))
+    right = asked.right_for(facts[split.product])
     kept = right.sum(1) >= LEAST_RIGHT
     found.about["queries_without_answer"] = {"search": int((~kept).sum())}
-    asked, right = asked[kept], right[kept]
+    asked, right = asked.keep(np.flatnonzero(kept)), right[kept]
     if not len(asked):
         return found
-    texts = [queries.texts[row] for row in asked.tolist()]
+    texts = asked.texts
     scores = encode(texts) @ split.images.T
     first = np.argsort(-scores, axis=1, kind="stable")[:, :PLACES]
     hits = np.take_along_axis(right, first, 1).astype(np.float64)
@@ -56,7 +56,7 @@ def search(
     precision = hits.sum(1) / most
     gain = 1 / np.log2(np.arange(2, PLACES + 2))
     ndcg = hits @ gain[: hits.shape[1]] / np.cumsum(gain)[most - 1]
-    group = np.unique(queries.asks[asked], axis=0, return_inverse=True)[1].ravel()
+    group = np.unique(asked.asks, axis=0, return_inverse=True)[1].ravel()
     chance = n_right / right.shape[1] * np.minimum(PLACES, right.shape[1]) / most
 
     def add(name: str, title: str, outcomes: np.ndarray, rows: np.ndarray, headline: bool = False) -> None:
@@ -87,12 +87,3 @@ def _asked(queries: ShortQueries, levels: int) -> np.ndarray:
             rows = np.sort(np.random.default_rng(0).choice(rows, MOST, replace=False))
         chosen.append(rows)
     return np.concatenate(chosen)
-
-
-def _right(facts: np.ndarray, asks: np.ndarray) -> np.ndarray:
-    """bool [queries, photos]"""
-    right = np.ones((len(asks), len(facts)), bool)
-    for key in range(asks.shape[1]):
-        asked = asks[:, key, None]
-        right &= (asked == ANY) | (facts[:, key] == asked)
-    return right
