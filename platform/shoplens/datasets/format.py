@@ -18,9 +18,9 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shoplens.datasets.parquet import read_parquet
 from shoplens.errors import ShoplensError
 from shoplens.schema import CategoryTree
 
@@ -180,7 +180,7 @@ class Dataset:
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A table, or the given columns of it. A column of `TABLES` that the file lacks is null."""
         with self._fs.open(f"{self._root}/{name}.parquet") as file:
-            return pq.read_table(file, columns=list(columns) if columns else None, schema=TABLES.get(name))
+            return read_parquet(file, columns, TABLES.get(name))
 
     @cached_property
     def products(self) -> pa.Table:

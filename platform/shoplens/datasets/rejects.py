@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 import fsspec
-import pyarrow.parquet as pq
 
+from shoplens.datasets.parquet import read_parquet
 from shoplens.errors import ShoplensError
 
 NOTES = frozenset({"field", "quotes"})
@@ -18,7 +18,7 @@ def read_rejects(folder: str) -> list[dict[str, Any]]:
     """The rows of `datasets.format.REJECTS`. Raises ShoplensError if the folder has none."""
     try:
         with fsspec.open(f"{folder.rstrip('/')}/rejects.parquet", "rb") as file:
-            rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+            rows: list[dict[str, Any]] = read_parquet(file).to_pylist()
     except (FileNotFoundError, NotADirectoryError):
         raise ShoplensError(
             f"{folder} has no rejects.parquet: give the folder of a dataset, or the OUT.partial of an import"

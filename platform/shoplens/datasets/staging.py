@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shoplens.datasets.format import FORMAT_VERSION, TABLES, Dataset, Manifest
+from shoplens.datasets.parquet import read_parquet
 from shoplens.errors import ShoplensError
 from shoplens.schema import CategoryTree
 
@@ -149,7 +150,7 @@ class Staging:
     def chunk_rows(self, chunk: str, table: str, columns: Sequence[str]) -> list[dict[str, Any]]:
         """The rows that a finished chunk contributes to `table`."""
         with self._fs.open(f"{self.root}/parts/{chunk}.{table}.parquet", "rb") as file:
-            rows: list[dict[str, Any]] = pq.read_table(file, columns=list(columns)).to_pylist()
+            rows: list[dict[str, Any]] = read_parquet(file, columns).to_pylist()
         return rows
 
     def shard(self, name: str) -> Shard:
@@ -182,7 +183,7 @@ class Staging:
     def _parts(self, name: str) -> Iterator[pa.Table]:
         for path in sorted(self._fs.glob(f"{self.root}/parts/*.{name}.parquet")):
             with self._fs.open(path) as file:
-                yield pq.read_table(file)
+                yield read_parquet(file)
 
     def _merge(self, name: str, parts: Iterable[pa.Table], schema: pa.Schema | None = None) -> int:
         rows = 0

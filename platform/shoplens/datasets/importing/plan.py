@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from shoplens.datasets.importing.shoppers import ShopperTables
 from shoplens.datasets.importing.source import PhotoBytes, PhotoRef, Reject, Source, SourceProduct, Told, webdataset_key
 from shoplens.datasets.importing.splits import DRAWN, catalog_key, draw_splits, split_name
+from shoplens.datasets.parquet import read_parquet
 from shoplens.datasets.staging import Staging
 from shoplens.schema import Product, Split, category_id_of
 
@@ -282,7 +283,7 @@ class _Plan:
 def planned_photos(staging: Staging, chunk: str) -> Iterator[dict[str, Any]]:
     """The rows of PLANNED of one chunk, in the order of its shard."""
     with staging.fs.open(f"{staging.root}/parts/plan/{chunk}.parquet", "rb") as file:
-        yield from pq.read_table(file).to_pylist()
+        yield from read_parquet(file).to_pylist()
 
 
 _URL = re.compile(r"https?://|//[^/\\]+\.[^/\\]+/", re.IGNORECASE)

@@ -118,7 +118,7 @@ class RowFile:
                 else:
                     average = meta.total_byte_size / max(1, meta.num_rows)
                     rows = max(1, min(_BATCH, int(PARQUET_ROW / max(1, average))))
-                    for batch in table.iter_batches(batch_size=rows, row_groups=[group]):
+                    for batch in table.iter_batches(batch_size=rows, row_groups=[group], use_threads=False):
                         for where, row in _of_batch(batch, self.name, number):
                             yield where, row
                         number += batch.num_rows
