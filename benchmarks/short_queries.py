@@ -3,8 +3,8 @@
     python benchmarks/short_queries.py SHOP --model eclip@champion        # a registered model (MLFLOW_TRACKING_URI)
     python benchmarks/short_queries.py OUT --seeds 7 8 9                  # trains as `make demo` does, a shop each
 
-Queries are the names of every leaf category in English and Korean, the further Korean words for it, and colour with name,
-where at least 3 photos are right. They come from the vocabulary that the shop was drawn with, not from its titles. A
+Queries are the names of every leaf category in English and Korean, the further Korean words for it, and a colour or a
+pattern with the name, where at least 3 photos are right. They come from the vocabulary that the shop was drawn with, not from its titles. A
 query's precision is that of its first 10 photos, or of as many as can be right. Photos: all of the shop, and those of the
 splits val and test, which no model was trained on.
 
@@ -41,29 +41,37 @@ class Query(NamedTuple):
     text: str
     language: str
     category: str
-    colour: str | None
+    attribute: str | None = None
+    value: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return "thing" if self.attribute is None else f"{self.attribute} and thing"
 
 
 def queries(shop: Any) -> Iterator[Query]:
     from shoplens.synthetic.departments import LEAVES_OF_SHOP
-    from shoplens.synthetic.vocabulary import COLOURS
+    from shoplens.synthetic.vocabulary import COLOURS, PATTERNS
 
     id_of = {node.path: node.id for node in shop.categories}
+    values = {"colour": {name: colour.word for name, colour in COLOURS.items()}, "pattern": PATTERNS}
     for leaf in LEAVES_OF_SHOP:
         names = {"en": [leaf.words.en], "ko": [leaf.words.korean], "ko, further words": leaf.words.ko[1:]}
-        for language, words in names.items():
-            for word in words:
-                yield Query(word, language, id_of[leaf.path], None)
-        for name, colour in COLOURS.items():
-            yield Query(f"{colour.word.en} {leaf.words.en}", "en", id_of[leaf.path], name)
-            yield Query(f"{colour.word.ko[-1]} {leaf.words.korean}", "ko", id_of[leaf.path], name)
+        for language, spoken in names.items():
+            for word in spoken:
+                yield Query(word, language, id_of[leaf.path])
+        for attribute, words in values.items():
+            for value, word in words.items():
+                yield Query(f"{word.en} {leaf.words.en}", "en", id_of[leaf.path], attribute, value)
+                yield Query(f"{word.ko[-1]} {leaf.words.korean}", "ko", id_of[leaf.path], attribute, value)
 
 
 def table(shop: Any, photos: np.ndarray, encode: Callable[[Sequence[str]], np.ndarray]) -> list[dict[str, Any]]:
     """Mean precision by photos, language and kind of query."""
     products = shop.products.select(["category_id", "attributes"]).to_pylist()
     category = np.array([products[row]["category_id"] for row in shop.product_row])
-    colour = np.array([dict(products[row]["attributes"])["colour"][0] for row in shop.product_row])
+    own = [dict(products[row]["attributes"]) for row in shop.product_row]
+    values = {attribute: np.array([each[attribute][0] for each in own]) for attribute in ("colour", "pattern")}
     held_out = np.array(shop.images["split"].to_pylist()) != "train"
     asked = list(queries(shop))
     vectors = encode([query.text for query in asked])
@@ -72,13 +80,12 @@ def table(shop: Any, photos: np.ndarray, encode: Callable[[Sequence[str]], np.nd
         scores = vectors @ photos[rows].T
         for query, row in zip(asked, scores, strict=True):
             right = category[rows] == query.category
-            if query.colour is not None:
-                right &= colour[rows] == query.colour
+            if query.attribute is not None:
+                right &= values[query.attribute][rows] == query.value
             if right.sum() >= LEAST_RIGHT:
                 places = min(PLACES, right.sum())
-                kind = "thing" if query.colour is None else "colour and thing"
                 first = right[np.argsort(-row, kind="stable")[:PLACES]]
-                found.setdefault((name, query.language, kind), []).append(first.sum() / places)
+                found.setdefault((name, query.language, query.kind), []).append(first.sum() / places)
     return [
         {
             "photos": key[0],
