@@ -39,7 +39,7 @@ import aiohttp
 import httpx
 import numpy as np
 import psutil
-import yaml
+from own_platform import own_platform
 from peers import INFINITY, environment
 from PIL import Image
 
@@ -230,22 +230,11 @@ def shoplens_body(kind: str, given: str) -> Any:
 @contextmanager
 def shoplens(folder: Path) -> Iterator[tuple[Side, str]]:
     """The server, and the precision that it chose."""
-    from shoplens.cluster import lifecycle
-    from shoplens.cluster.file import Cluster
     from shoplens.cluster.state import State
     from shoplens.registry import versions
     from shoplens.registry.runs import client
 
-    tree = yaml.safe_load((Path(__file__).parents[1] / "clusters/local.yaml").read_text())
-    tree |= {"name": "serve-benchmark", "storage": str(folder / "storage")}
-    tree["ray"] |= {"dashboard_port": free_port(), "gcs_port": free_port()}
-    tree["mlflow"]["port"] = free_port()
-    tree["serve"]["http_options"]["port"] = free_port()
-    tree["serve"]["applications"][0]["args"] |= {"search": False, "page": False}
-    (folder / "cluster.yaml").write_text(yaml.safe_dump(tree))
-    cluster = Cluster.load(folder / "cluster.yaml")
-    try:
-        lifecycle.up(cluster)
+    with own_platform(folder, "serve-benchmark", search=False, page=False) as cluster:
         registry = client(cluster.mlflow_uri)
         run = registry.create_run(registry.create_experiment(NAME))
         made = versions.register(run.info.run_id, NAME, folder / "package", tracking_uri=cluster.mlflow_uri)
@@ -255,8 +244,6 @@ def shoplens(folder: Path) -> Iterator[tuple[Side, str]]:
         [row] = httpx.get(f"{cluster.endpoint}/v1/models").json()["data"]
         roots = [started.pid for started in State.read(cluster).processes.values()]
         yield Side(f"{cluster.endpoint}/v1/embeddings", shoplens_body, lambda: family(roots)), row["precision"]
-    finally:
-        lifecycle.down(cluster)
 
 
 def family(roots: Iterable[int]) -> list[psutil.Process]:

@@ -39,7 +39,11 @@ def main(
     from shoplens.registry import runs
     from shoplens.registry import versions as packages
     from shoplens.registry.evaluations import store_evaluation
+    from shoplens.training.parts import Parts
     from shoplens.training.ray.trainer import Workers, train
+
+    parts = Parts()
+    parts.end("imports")
 
     if "=" in config:
         raise ShoplensError("name the configuration first: workloads/configs/eclip.yaml")
@@ -47,6 +51,7 @@ def main(
     if not tree.get("dataset"):
         raise ShoplensError("which dataset? Add dataset=DIR (an absolute path, or a URI that the cluster reaches)")
     connect()
+    parts.end("connection")
     model, start = tree.get("model"), None
     if isinstance(model, dict) and str(model.get("start_from")).startswith("models:/"):
         start = packages.resolve(model["start_from"])
@@ -70,6 +75,7 @@ def main(
         f"{recipe.training.epochs} epochs, {recipe.timeline.total} steps, {resources.count} worker(s)",
         flush=True,
     )
+    parts.end("recipe and run")
     try:
         if not resume:
             first = recipe.collate(recipe.plan(0)[0], 0)
@@ -81,22 +87,29 @@ def main(
             storage=storage() / "runs",
             workers=resources,
             open_curves=functools.partial(runs.MetricLog, run_id),
+            parts=parts,
         )
         for key, value in summary.items():
             runs.client().log_metric(run_id, f"summary/{key.removeprefix('train/')}", value)
         package = storage() / "packages" / run_id
         shutil.rmtree(package, ignore_errors=True)
         recipe.save(model, package)
+        parts.end("package")
         split = chosen["evaluation"]["split"]
         evaluation, report = recipes.evaluate(package, recipe.dataset, split, f"run {run_id}")
+        parts.end("evaluation")
         version = packages.resolve(f"{chosen['name']}/{packages.register(run_id, chosen['name'], package)}")
         store_evaluation(version, evaluation, report)
+        parts.end("registration")
+        for part, seconds in parts.seconds.items():
+            runs.client().log_metric(run_id, f"seconds/{part.replace(' ', '_')}", seconds)
     except BaseException:
         runs.finish(run_id, "FAILED")
         print(f"the run can go on: add --resume {run_id}", flush=True)
         raise
     runs.finish(run_id)
     print(table(evaluation))
+    print(f"parts: {parts}")
     print(f"registered {version}. Next: shoplens promote {version.name} {version.version} --alias champion", flush=True)
 
 

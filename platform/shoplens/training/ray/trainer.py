@@ -25,10 +25,11 @@ from torch import nn
 from shoplens.errors import ShoplensError
 from shoplens.recipes.base import PhotoRecipe, Recipe
 from shoplens.training import state, trunk_vectors
+from shoplens.training.parts import Parts
 from shoplens.training.ray import checkpoints, worker
 from shoplens.training.ray.feed import PlanConfig, segments, steps_of
 from shoplens.training.ray.progress import shown
-from shoplens.training.ray.worker import OpenCurves, Run
+from shoplens.training.ray.worker import OpenCurves, Run, Trained
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,17 @@ def train(
     storage: str | Path,
     workers: Workers | None = None,
     open_curves: OpenCurves | None = None,
+    parts: Parts | None = None,
 ) -> tuple[nn.Module, dict[str, float]]:
     """Trains `recipe` and returns the model, on the CPU, with the summary of `loop.train`.
 
     name     identifies the run; a run with the same name continues from its last checkpoint
     storage  folder that every node sees; checkpoints go to `storage/name`
+    parts    receives how long each part takes
 
     Raises TrainingFailed if workers failed more often than `training.max_failures`.
     """
-    workers = workers or Workers()
+    workers, parts = workers or Workers(), parts or Parts()
     config = recipe.training
     for size in (config.batch_size, *config.batch_sizes.values()):
         if size % workers.count:
@@ -69,6 +72,7 @@ def train(
     checkpoints.sweep(run_folder)
     if isinstance(recipe, PhotoRecipe) and recipe.config.photo_views is not None:
         recipe.trunk_file = _trunk_vectors(recipe, run_folder.parent / "trunk_vectors", workers)
+        parts.end("trunk vectors")
 
     def steps_done() -> int:
         checkpoint = checkpoints.latest(run_folder)
@@ -108,8 +112,11 @@ def train(
         raise TrainingFailed(f"training ended without a checkpoint in {run_folder}")
     model = recipe.build()
     model.load_state_dict(torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)["model"])
-    summary = result.return_value if isinstance(result.return_value, dict) else {}
-    return model, summary
+    trained: Trained | None = result.return_value  # None where all steps were done before
+    for part, ended in trained.times.items() if trained else ():
+        parts.end(part, ended)
+    parts.end("end of workers")
+    return model, trained.summary if trained else {}
 
 
 def _trunk_vectors(recipe: PhotoRecipe, folder: Path, workers: Workers) -> Path:

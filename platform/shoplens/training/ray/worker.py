@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -34,8 +35,21 @@ class Run:
     open_curves: OpenCurves | None = None
 
 
-def train(settings: dict[str, Run]) -> dict[str, float]:
-    """What TorchTrainer runs on each worker; returns rank 0's summary of `loop.train`."""
+@dataclass(frozen=True)
+class Trained:
+    """What rank 0 returns.
+
+    summary   that of `loop.train`
+    times     part -> when it ended, in seconds since the epoch
+    """
+
+    summary: dict[str, float]
+    times: dict[str, float]
+
+
+def train(settings: dict[str, Run]) -> Trained:
+    """What TorchTrainer runs on each worker."""
+    times = {"start of workers": time.time()}
     for chatty in ("ray.data", "ray.train", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     run = settings["run"]
@@ -55,6 +69,8 @@ def train(settings: dict[str, Run]) -> dict[str, float]:
         batches = functools.partial(feed.arriving, run.recipe, config.prefetch)
 
     def progress(step: int, samples_per_second: float) -> None:
+        times.setdefault("first step", time.time())
+        times["further steps"] = time.time()
         run.progress.set.remote(step, samples_per_second)
 
     opened = run.open_curves() if rank == 0 and run.open_curves is not None else nullcontext()
@@ -68,4 +84,4 @@ def train(settings: dict[str, Run]) -> dict[str, float]:
             curves=curves,
             progress=progress if rank == 0 else None,
         )
-    return summary
+    return Trained(summary, times)
