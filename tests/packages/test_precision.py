@@ -21,7 +21,7 @@ from shoplens.packages import precision
 from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_TEXT, PROBES
 from shoplens.packages.embedder import Embedder
 from shoplens.packages.precision import Runner, choose, converted
-from tests.packages.test_embedder import BERT, TEXTS, VIT
+from tests.packages.conftest import BERT, TEXTS, VIT
 
 
 @pytest.fixture(scope="module")

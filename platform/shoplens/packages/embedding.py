@@ -1,8 +1,12 @@
-"""Photos and texts of a dataset -> vectors, as a Ray Data job with a package's model."""
+"""Photos and texts of a dataset -> vectors by a package's model. Many photos are a Ray Data job."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,8 @@ from shoplens.packages.photo_embedder import read_preprocessing
 
 ROWS = 128
 """Photos a block: read and decoded by one task, encoded in one call."""
+FEW = 4096
+"""So few photos are encoded in the calling process: the start of others would take as long."""
 
 Columns = dict[str, np.ndarray]
 Encode = Callable[[Any, Columns], np.ndarray]
@@ -41,19 +47,21 @@ def embed_photos(
 ) -> np.ndarray:
     """Vectors of the photos `samples` (int64 [n]) in their order: float32 [n, d], unit rows unless `encode` differs.
 
-    Decoding runs in tasks beside `models` actors that hold the model. `progress` is called with the number of photos
-    that are done.
+    Decoding runs in tasks beside `models` actors that hold the model; of at most `FEW` photos in threads of this
+    process beside the model, unless a GPU is asked for. `progress` is called with the number of photos that are done.
     """
+    preprocessing = read_preprocessing(Path(package))
+    if len(samples) <= FEW and not use_gpu:
+        return _embed_here(dataset, samples, preprocessing, _Encoder(str(package), encode), progress)
     import ray.data
     from ray.data import ActorPoolStrategy, ExecutionOptions
 
     places = np.stack([samples, np.arange(len(samples))], 1)
     rows = ray.data.from_numpy(np.array_split(places, max(1, -(-len(places) // ROWS))))
     rows.context.execution_options = ExecutionOptions(preserve_order=True)
-    preprocessing = read_preprocessing(Path(package))
     vectors = rows.map_batches(_read, fn_args=(dataset, preprocessing), batch_size=ROWS, num_cpus=0.5).map_batches(
         _Encoder,
-        fn_constructor_args=(str(package), encode),
+        fn_constructor_args=(str(package), encode, max(1, (os.cpu_count() or 1) // models)),
         batch_size=ROWS,
         compute=ActorPoolStrategy(size=models),
         num_cpus=1,
@@ -112,16 +120,46 @@ class _WithTexts:
         return np.asarray(model.encode_images_with_texts(columns["pixels"], texts))
 
 
+def _embed_here(
+    dataset: Dataset,
+    samples: np.ndarray,
+    preprocessing: Preprocessing,
+    encoder: _Encoder,
+    progress: Callable[[int], None] | None,
+) -> np.ndarray:
+    """`embed_photos` in this process: the next block is decoded while one is encoded."""
+    blocks = np.split(np.stack([samples, np.arange(len(samples))], 1), range(ROWS, len(samples), ROWS))
+    parts: list[np.ndarray] = []
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        read = partial(_pixels, dataset, preprocessing)
+        following = threads.map(read, blocks[0][:, 0].tolist())
+        for block, after in zip_longest(blocks, blocks[1:], fillvalue=blocks[0][:0]):
+            pixels = np.stack(list(following))
+            following = threads.map(read, after[:, 0].tolist())
+            parts.append(encoder({"pixels": pixels, "row": block[:, 1]})["vector"])
+            if progress is not None:
+                progress(sum(map(len, parts)))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _pixels(dataset: Dataset, preprocessing: Preprocessing, sample: int) -> np.ndarray:
+    """uint8 [3, s, s]."""
+    return preprocessing(decode(dataset.read_image(sample), draft=preprocessing.draft).image)
+
+
 def _read(batch: Columns, dataset: Dataset, preprocessing: Preprocessing) -> Columns:
     samples, row = batch["data"].T
-    pixels = [preprocessing(decode(dataset.read_image(int(s)), draft=preprocessing.draft).image) for s in samples]
-    return {"pixels": np.stack(pixels), "row": row}
+    return {"pixels": np.stack([_pixels(dataset, preprocessing, int(s)) for s in samples]), "row": row}
 
 
 class _Encoder:
-    def __init__(self, package: str, encode: Encode) -> None:
+    """`threads`: what torch computes with; Ray gives an actor one. None: as this process does."""
+
+    def __init__(self, package: str, encode: Encode, threads: int | None = None) -> None:
         import torch
 
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._model = PackagedModel.load(package).to("cuda" if torch.cuda.is_available() else "cpu")
         self._encode = encode
 
