@@ -8,7 +8,7 @@ pattern with the name, where at least 3 photos are right. They come from the voc
 query's precision is that of its first 10 photos, or of as many as can be right. Photos: all of the shop, and those of the
 splits val and test, which no model was trained on.
 
-With --seeds, OUT receives the shops and `short_queries.json`; --without says what each part of the training gives.
+With --seeds, OUT receives the shops and `short_queries_PRODUCTS.json`; --without says what each part of the training gives.
 Duration with one seed of 2,000 products on 2 cores: about 4 minutes.
 """
 
@@ -164,13 +164,14 @@ def main() -> None:
             rows, seconds = trained(options.folder, seed, options.products, [*WITHOUT[without], *options.settings])
             runs.append(rows)
             results.append({"without": without, "seed": seed, "seconds": seconds, "table": rows})
+            print(f"\nwithout {without}, seed {seed}, {seconds:.0f} s:\n\n{markdown(rows)}", flush=True)
+            about = {"products": options.products, "settings": options.settings, "results": results}
+            (options.folder / f"short_queries_{options.products}.json").write_text(json.dumps(about, indent=1))
         means = [
             {**rows[0], "precision": statistics.mean(row["precision"] for row in rows)}
             for rows in zip(*runs, strict=True)
         ]
         print(f"\nwithout {without}, {len(runs)} seed(s), mean:\n\n{markdown(means)}", flush=True)
-    about = {"products": options.products, "settings": options.settings, "results": results}
-    (options.folder / "short_queries.json").write_text(json.dumps(about, indent=1))
 
 
 if __name__ == "__main__":

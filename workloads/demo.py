@@ -30,7 +30,9 @@ PRODUCTS = 2000
 TRUNK = "tf_efficientnet_lite0"
 TEXTS = "training_texts=[[title_ko],[title_en],[category]]"
 """Clean names beside sellers' noisy titles."""
-VIEWS = "model.locked=[image.trunk] photo_views=2 augmentation.crop=0.75 augmentation.brightness=0.1"
+VIEWS = (
+    "model.locked=[image.trunk] photo_views=2 augmentation.crop=0.75 augmentation.brightness=0.1 training.feed=thread"
+)
 """CLIK and the similar model learn on the vectors of the locked trunk that e-CLIP has computed."""
 FURTHER = {
     "clik": "training.epochs=6 batches.matching=10 batches.groups=4",  # the shop has 20 topics to learn from

@@ -43,9 +43,10 @@ class TrainingConfig(Config):
     keep_checkpoints: int = Field(2, ge=1, description="Number of checkpoints to keep. Older ones are deleted.")
     log_every: int = Field(5, ge=1, description="Steps between points of the curves in MLflow.")
     max_failures: int = Field(3, ge=0, description="Restarts after a lost worker before the run fails.")
-    feed: Literal["ray", "loader"] = Field(
+    feed: Literal["ray", "loader", "thread"] = Field(
         "ray",
-        description="`ray`: Ray Data reads and collates on the cluster. `loader`: a torch DataLoader in the worker does.",
+        description="`ray`: Ray Data reads and collates on the cluster. `loader`: a torch DataLoader in the worker does. "
+        "`thread`: a thread of the worker does; it starts at once, and is enough for vectors of a locked trunk.",
     )
     prefetch: int = Field(4, ge=1, description="Batches that are read ahead of the step.")
     threads: int | None = Field(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,16 @@ class MicroBatches:
         """(step, micro-batch) pairs in order, read when they are asked for."""
         for step in range(start, total):
             yield step, {name: torch.tensor(value) for name, value in self[step].items()}
+
+    def beside(self, start: int, total: int, *, prefetch: int = 4) -> Iterator[tuple[int, Batch]]:
+        """The same pairs, read by a thread of this process."""
+        with ThreadPoolExecutor(1) as thread:
+            coming = deque(thread.submit(self.__getitem__, step) for step in range(start, min(start + prefetch, total)))
+            for step in range(start, total):
+                arrays = coming.popleft().result()
+                if step + prefetch < total:
+                    coming.append(thread.submit(self.__getitem__, step + prefetch))
+                yield step, {name: torch.tensor(value) for name, value in arrays.items()}
 
     def ahead(self, start: int, total: int, *, workers: int = 2, prefetch: int = 4) -> Iterator[tuple[int, Batch]]:
         """The same pairs, read by `workers` processes of a torch DataLoader.

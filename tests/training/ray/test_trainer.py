@@ -137,12 +137,13 @@ def test_two_workers_in_streams_have_the_loss_curve_of_one(
     assert summary["steps"] == 15 and summary["train/samples_per_second"] > 0
 
 
-def test_a_dataloader_feeds_the_vectors_of_a_locked_trunk(
-    ray_local: None, small_recipe: MakeRecipe, tmp_path: Path
+@pytest.mark.parametrize("feed", ["loader", "thread"])
+def test_vectors_of_a_locked_trunk_are_fed_without_ray_data(
+    feed: str, ray_local: None, small_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     settings = ("model.locked=[image.trunk]", "photo_views=2", "training.epochs=2")
-    recipe = small_recipe(*settings, "training.feed=loader")
-    model, _ = train(recipe, name="loader", storage=tmp_path)
+    recipe = small_recipe(*settings, f"training.feed={feed}")
+    model, _ = train(recipe, name=feed, storage=tmp_path)
     alone = small_recipe(*settings)
     alone.trunk_file = trunk_vectors.compute(alone, tmp_path / "alone")
     assert recipe.trunk_file is not None and recipe.trunk_file.name == alone.trunk_file.name

@@ -62,11 +62,11 @@ def train(settings: dict[str, Run]) -> Trained:
         ray.train.torch.get_device(),
         functools.partial(ray.train.torch.prepare_model, move_to_device=False),
     )
-    if config.feed == "loader":
-        own = MicroBatches(run.recipe, run.run_folder, rank, world_size)
-        batches: loop.Batches = functools.partial(own.ahead, prefetch=config.prefetch)
+    if config.feed == "ray":
+        batches: loop.Batches = functools.partial(feed.arriving, run.recipe, config.prefetch)
     else:
-        batches = functools.partial(feed.arriving, run.recipe, config.prefetch)
+        own = MicroBatches(run.recipe, run.run_folder, rank, world_size)
+        batches = functools.partial(own.ahead if config.feed == "loader" else own.beside, prefetch=config.prefetch)
 
     def progress(step: int, samples_per_second: float) -> None:
         times.setdefault("first step", time.time())
