@@ -116,18 +116,22 @@ def job(cluster: Cluster, config: str, settings: list[str]) -> dict[str, Any]:
     found = RUN.search(done.stdout)
     if done.returncode or found is None:
         sys.exit(f"the job failed:\n{done.stdout[-3000:]}")
-    metrics = client(cluster.mlflow_uri).get_run(found[1]).data.metrics
+    run = client(cluster.mlflow_uri).get_run(found[1])
+    metrics = run.data.metrics
     parts = {name.removeprefix("seconds/"): value for name, value in metrics.items() if name.startswith("seconds/")}
     info = JobSubmissionClient(cluster.dashboard).get_job_info(submission)
-    started = info.start_time / 1000
+    submitted = info.start_time / 1000
+    before_run = sum(parts[part] for part in ("imports", "connection", "recipe_and_run"))
+    entered = run.info.start_time / 1000 - before_run
     return {
         "samples_per_second": metrics["summary/samples_per_second"],
         "data_wait_share": metrics["summary/data_wait_share"],
         "seconds": ended - began,
         "parts": {
-            "command": started - began,
-            "job": ended - started - sum(parts.values()),
+            "command": submitted - began,
+            "start of the job": entered - submitted,
             **parts,
+            "end of the job": ended - entered - sum(parts.values()),
         },
     }
 

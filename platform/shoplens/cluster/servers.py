@@ -116,6 +116,7 @@ def _ray_environment(cluster: Cluster, temp_dir: Path) -> dict[str, str]:
         **loopback.head_environment(),
         # Training workers, replicas and Ray Data share few cores: torch's threads must sleep at a barrier, not spin.
         "OMP_WAIT_POLICY": "PASSIVE",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # Ray's 2 s are also how late it sees that workers are ready or done
         "AUTOSCALER_METRIC_PORT": str(free_port()),
         "DASHBOARD_METRIC_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),

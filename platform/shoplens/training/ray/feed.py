@@ -74,7 +74,9 @@ def steps_of(segment: Segment, done: Callable[[], int]) -> Callable[[], Dataset]
 
         start = max(segment.first, done())
         count = max(1, segment.stop - start)
-        return ray.data.range(count, override_num_blocks=count).map(functools.partial(_number, start))
+        # One task at a time: a process for each of the cluster's CPUs would have to start before the first batch.
+        numbers = ray.data.range(count, override_num_blocks=count, concurrency=1)
+        return numbers.map(functools.partial(_number, start), concurrency=1)
 
     return steps
 
