@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 
 
 class PlanConfig(DataConfig):
-    """The data configuration of Ray Train: every rank gets its own share of each step."""
+    """The data configuration of Ray Train: every rank gets its own share of each step.
+
+    The recipe is kept pickled: Ray Train's controller holds this object, and need not import what the recipe imports.
+    """
 
     def __init__(self, recipe: Recipe, concurrency: int, run_folder: Path) -> None:
         super().__init__()
-        self._recipe, self._concurrency, self._run_folder = recipe, concurrency, run_folder
+        self._recipe, self._concurrency, self._run_folder = cloudpickle.dumps(recipe), concurrency, run_folder
 
     def configure(
         self, datasets: dict[str, Dataset], world_size: int, *_args: Any, **_kwargs: Any
@@ -45,8 +48,7 @@ class PlanConfig(DataConfig):
 
         shards = []
         for rank in range(world_size):
-            pickled = cloudpickle.dumps(MicroBatches(self._recipe, self._run_folder, rank, world_size))
-            read = functools.partial(_read_row, pickled)
+            read = functools.partial(_read_row, self._recipe, self._run_folder, rank, world_size)
             shards.append({name: shard(dataset, read) for name, dataset in datasets.items()})
         return shards
 
@@ -86,13 +88,13 @@ def _number(start: int, row: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(pickled: bytes) -> MicroBatches:
+def _load(recipe: bytes, run_folder: Path, rank: int, world_size: int) -> MicroBatches:
     """Cached, so that the tasks of one process share the opened dataset and the epoch's plan."""
-    return cloudpickle.loads(pickled)
+    return MicroBatches(cloudpickle.loads(recipe), run_folder, rank, world_size)
 
 
-def _read_row(pickled: bytes, row: dict[str, Any]) -> dict[str, Any]:
-    return {"step": row["step"], **_load(pickled)[int(row["step"])]}
+def _read_row(recipe: bytes, run_folder: Path, rank: int, world_size: int, row: dict[str, Any]) -> dict[str, Any]:
+    return {"step": row["step"], **_load(recipe, run_folder, rank, world_size)[int(row["step"])]}
 
 
 def arriving(recipe: Recipe, prefetch: int, start: int, total: int) -> Iterator[tuple[int, Batch]]:

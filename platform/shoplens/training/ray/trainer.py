@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import dataclass
@@ -97,8 +98,8 @@ def train(
     try:
         with shown(total) as progress:
             result = TorchTrainer(
-                worker.train,
-                train_loop_config={"run": Run(recipe, run_folder, progress, open_curves)},
+                # Not in `train_loop_config`: the controller would unpickle the recipe, and import what it imports.
+                functools.partial(worker.train, Run(recipe, run_folder, progress, open_curves)),
                 scaling_config=scaling,
                 run_config=run_config,
                 **feeds,

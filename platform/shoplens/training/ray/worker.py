@@ -47,12 +47,11 @@ class Trained:
     times: dict[str, float]
 
 
-def train(settings: dict[str, Run]) -> Trained:
+def train(run: Run) -> Trained:
     """What TorchTrainer runs on each worker."""
     times = {"start of workers": time.time()}
     for chatty in ("ray.data", "ray.train", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    run = settings["run"]
     context, config = ray.train.get_context(), run.recipe.training
     rank, world_size = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
