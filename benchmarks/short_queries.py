@@ -98,10 +98,14 @@ def table(shop: Any, photos: np.ndarray, encode: Callable[[Sequence[str]], np.nd
     ]
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
+def markdown(tables: Sequence[Sequence[dict[str, Any]]]) -> str:
+    """One line for the same row of every seed's table: the mean, and the least and the largest."""
     lines = ["| photos | language | query | queries | precision at 10 |", "| --- | --- | --- | --- | --- |"]
-    for row in rows:
-        lines.append("| {photos} | {language} | {query} | {queries} | {precision:.3f} |".format(**row))
+    for rows in zip(*tables, strict=True):
+        found = [row["precision"] for row in rows]
+        between = f" ({min(found):.3f} to {max(found):.3f})" if len(found) > 1 else ""
+        line = "| {photos} | {language} | {query} | {queries} | ".format(**rows[0])
+        lines.append(f"{line}{statistics.mean(found):.3f}{between} |")
     return "\n".join(lines)
 
 
@@ -155,7 +159,7 @@ def main() -> None:
     if options.model:
         from shoplens.datasets.format import Dataset
 
-        print(markdown(of_registered(Dataset(str(options.folder)), options.model)))
+        print(markdown([of_registered(Dataset(str(options.folder)), options.model)]))
         return
     results = []
     for without in options.without:
@@ -164,14 +168,10 @@ def main() -> None:
             rows, seconds = trained(options.folder, seed, options.products, [*WITHOUT[without], *options.settings])
             runs.append(rows)
             results.append({"without": without, "seed": seed, "seconds": seconds, "table": rows})
-            print(f"\nwithout {without}, seed {seed}, {seconds:.0f} s:\n\n{markdown(rows)}", flush=True)
+            print(f"\nwithout {without}, seed {seed}, {seconds:.0f} s:\n\n{markdown([rows])}", flush=True)
             about = {"products": options.products, "settings": options.settings, "results": results}
             (options.folder / f"short_queries_{options.products}.json").write_text(json.dumps(about, indent=1))
-        means = [
-            {**rows[0], "precision": statistics.mean(row["precision"] for row in rows)}
-            for rows in zip(*runs, strict=True)
-        ]
-        print(f"\nwithout {without}, {len(runs)} seed(s), mean:\n\n{markdown(means)}", flush=True)
+        print(f"\nwithout {without}, mean of {len(runs)} seed(s):\n\n{markdown(runs)}", flush=True)
 
 
 if __name__ == "__main__":
