@@ -145,13 +145,13 @@ class CodedQueries:
         return _EPSILON_64 * (dimension * self._lengths * length + np.abs(products))
 
 
-def workspace(dtype: type, shape: tuple[int, int]) -> np.ndarray:
-    """An array whose memory the next call in the same thread for this type uses again.
+def workspace(dtype: type, shape: tuple[int, int], use: str = "scores") -> np.ndarray:
+    """An array whose memory the next call in the same thread for this type and use takes again.
 
     New memory of some megabytes costs more than what is computed in it: the system clears each of its pages.
     """
     held: dict[str, np.ndarray] = _held.__dict__
-    size, name = shape[0] * shape[1], dtype.__name__
+    size, name = shape[0] * shape[1], f"{use} {dtype.__name__}"
     if name not in held or held[name].size < size:
         held[name] = np.empty(size, dtype)
     return held[name][:size].reshape(shape)

@@ -359,8 +359,17 @@ def _sums(vectors: Vectors, queries: np.ndarray, query: np.ndarray, rows: np.nda
 
 
 def _read(vectors: Vectors, rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """[r, d]"""
-    return (vectors.take(rows) if vectors.plain is None else vectors.plain.take(rows, axis=0)).astype(dtype, copy=False)
+    """[r, d]; the next call in the same thread overwrites it."""
+    if vectors.plain is None:
+        return vectors.take(rows).astype(dtype, copy=False)
+    shape = len(rows), vectors.shape[1]
+    read = workspace(np.float32, shape, "read")
+    vectors.plain.take(rows, axis=0, out=read, mode="clip")
+    if dtype == np.float32:
+        return read
+    wide = workspace(np.float64, shape, "read")
+    np.copyto(wide, read)
+    return wide
 
 
 def _sums_in_place(vectors: np.ndarray, queries: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
