@@ -90,6 +90,7 @@ class Platform:
         printed = self.submit("python", "-m", "workloads.train", config, f"dataset={shop}", *settings)
         for noise in ("core_worker.cc", "logging.cc", "(raylet)", "(TrainController", "Progress bars disabled"):
             assert noise not in printed, "the output of a job is its own"
+        assert "\nparts: imports " in printed
         return int(printed.partition(f"Next: shoplens promote {recipe} ")[2].split()[0])
 
     def serve(self, recipe: str, version: int, shop: Path) -> None:

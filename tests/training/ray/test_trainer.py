@@ -18,6 +18,7 @@ import torch
 from shoplens.recipes.eclip import EclipRecipe
 from shoplens.training import loop, trunk_vectors
 from shoplens.training.batches import MicroBatches
+from shoplens.training.parts import Parts
 from shoplens.training.ray import checkpoints
 from shoplens.training.ray.trainer import TrainingFailed, Workers, train
 from tests.training.conftest import MakeRecipe
@@ -127,8 +128,13 @@ def test_two_workers_in_streams_have_the_loss_curve_of_one(
     assert len(alone) == 6 + 6 + 3
     recipe = small_recipe(*settings, "training.stream_size={image: 3, text: 8}")
     workers = Workers(count=2, cpus=0.5, feed_tasks=1)
-    curves = functools.partial(CurvesFile, tmp_path / "curves")
-    _, summary = train(recipe, name="two", storage=tmp_path, workers=workers, open_curves=curves)
+    curves, parts = functools.partial(CurvesFile, tmp_path / "curves"), Parts()
+    parts.end("before")
+    began = time.time()
+    _, summary = train(recipe, name="two", storage=tmp_path, workers=workers, open_curves=curves, parts=parts)
+    took = time.time() - began
+    assert list(parts.seconds) == ["before", "start of workers", "first step", "further steps", "end of workers"]
+    assert sum(parts.seconds.values()) - parts.seconds["before"] == pytest.approx(took, abs=0.5)
     np.testing.assert_allclose(alone, losses(tmp_path / "curves"), rtol=1e-4)
     assert len(list((tmp_path / "curves").iterdir())) == 1, "rank 0 alone"
     kept = points(tmp_path / "curves")
