@@ -31,8 +31,10 @@ def main(
         int | None, typer.Option(min=1, help="Training workers. Default: those of the cluster file.")
     ] = None,
 ) -> None:
+    import ray
+
     from shoplens import recipes
-    from shoplens.cluster.file import train_workers
+    from shoplens.cluster.file import current
     from shoplens.config import override, read_yaml
     from shoplens.errors import ShoplensError
     from shoplens.evaluation.table import table
@@ -40,7 +42,7 @@ def main(
     from shoplens.registry import versions as packages
     from shoplens.registry.evaluations import store_evaluation
     from shoplens.training.parts import Parts
-    from shoplens.training.ray.trainer import Workers, train
+    from shoplens.training.ray import trainer
 
     parts = Parts()
     parts.end("imports")
@@ -58,12 +60,14 @@ def main(
         model["start_from"] = str(packages.download(start, packages.cache_dir()).absolute())
     recipe = recipes.find(tree.get("recipe")).load(tree, config)
     recipe.check()
-    plan = train_workers()
-    resources = Workers(
+    cluster = current(check_serve=False)
+    plan = cluster.train
+    resources = trainer.Workers(
         count=workers or plan.num_workers,
         use_gpu=plan.use_gpu,
         cpus=plan.resources_per_worker.get("CPU", 1),
     )
+    trainer.check(recipe, resources, None if cluster.kubernetes else ray.cluster_resources())
     chosen = recipe.config.model_dump(mode="json")
     if resume:
         runs.take_up(resume, chosen)
@@ -81,7 +85,7 @@ def main(
             first = recipe.collate(recipe.plan(0)[0], 0)
             if (picture := recipe.preview(first)) is not None:
                 runs.client().log_image(run_id, picture, "sample_batch.png")
-        model, summary = train(
+        model, summary = trainer.train(
             recipe,
             name=run_id,
             storage=storage() / "runs",

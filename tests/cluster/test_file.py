@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.serve.schema import DeploymentSchema, HTTPOptionsSchema, ServeApplicationSchema, ServeDeploySchema
 
-from shoplens.cluster.file import Cluster, TrainWorkers, attach, current, train_workers
+from shoplens.cluster.file import Cluster, TrainWorkers, attach, current
 from shoplens.cluster.serve_section import serve_faults
 from shoplens.config import ConfigError
 from tests.conftest import ROOT
@@ -167,16 +167,6 @@ def test_current_goes_by_argument_then_environment_then_project(
     monkeypatch.setenv("SHOPLENS_CLUSTER", str(write(tmp_path)))
     assert current().name == "test"
     assert current(ROOT / "clusters" / "gpu.yaml").name == "gpu"
-
-
-def test_train_workers_come_from_the_cluster_that_the_process_runs_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("SHOPLENS_CLUSTER", raising=False)
-    assert train_workers() == TrainWorkers()
-    file = write(tmp_path, train={"num_workers": 3, "resources_per_worker": {"CPU": 0.5}})
-    monkeypatch.setenv("SHOPLENS_CLUSTER", str(file))
-    assert train_workers() == TrainWorkers(num_workers=3, resources_per_worker={"CPU": 0.5})
 
 
 def test_attach_fills_in_what_the_environment_leaves_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

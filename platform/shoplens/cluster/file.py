@@ -303,9 +303,3 @@ def attach(file: str | os.PathLike[str] | None = None) -> Cluster:
     for name, value in {**cluster.environment, "SHOPLENS_CLUSTER": str(cluster.file)}.items():
         os.environ.setdefault(name, value)
     return cluster
-
-
-def train_workers() -> TrainWorkers:
-    """The `train:` section of the cluster file in SHOPLENS_CLUSTER; the defaults if that is not set."""
-    file = os.environ.get("SHOPLENS_CLUSTER")
-    return Cluster.load(file, check_serve=False).train if file else TrainWorkers()

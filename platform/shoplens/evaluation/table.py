@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from shoplens.evaluation.leaks import warning
 from shoplens.evaluation.results import Evaluation
 
@@ -11,7 +13,7 @@ def table(evaluation: Evaluation) -> str:
     width = max([34, *(len(name) + 2 for name in evaluation.metrics)])
     lines = [f"{'metric':<{width}}{'value':>8}   {'95 % interval':<18}{'chance':>8}{'queries':>9}"]
     for name, metric in evaluation.metrics.items():
-        interval = f"{metric.low:.3f} to {metric.high:.3f}"
+        interval = "" if math.isnan(metric.low) else f"{metric.low:.3f} to {metric.high:.3f}"
         chance = "" if metric.chance is None else f"{metric.chance:.3f}"
         lines.append(f"{name:<{width}}{metric.value:>8.3f}   {interval:<18}{chance:>8}{metric.n:>9}")
     if leaked := warning(evaluation.about.get("leaks")):

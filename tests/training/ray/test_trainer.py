@@ -15,12 +15,13 @@ import psutil
 import pytest
 import torch
 
+from shoplens.errors import ShoplensError
 from shoplens.recipes.eclip import EclipRecipe
 from shoplens.training import loop, trunk_vectors
 from shoplens.training.batches import MicroBatches
 from shoplens.training.parts import Parts
 from shoplens.training.ray import checkpoints
-from shoplens.training.ray.trainer import TrainingFailed, Workers, train
+from shoplens.training.ray.trainer import TrainingFailed, Workers, check, train
 from tests.training.conftest import MakeRecipe
 
 MINED = ("training.epochs=10", "negatives=mined", "mined_negatives={start_epoch: 8}")
@@ -154,6 +155,19 @@ def test_vectors_of_a_locked_trunk_are_fed_without_ray_data(
     alone.trunk_file = trunk_vectors.compute(alone, tmp_path / "alone")
     assert recipe.trunk_file is not None and recipe.trunk_file.name == alone.trunk_file.name
     assert_bitwise_equal(in_this_process(alone, tmp_path / "curves")[0], weights(model))
+
+
+def test_workers_that_a_cluster_can_never_start_are_refused(small_recipe: MakeRecipe) -> None:
+    recipe = small_recipe()
+    check(recipe, Workers(count=4, cpus=1), {"CPU": 4.5})
+    check(recipe, Workers(count=16, cpus=1))
+    check(small_recipe("training.feed=thread"), Workers(count=4, cpus=1), {"CPU": 4})
+    with pytest.raises(ShoplensError, match=r"4 training workers and their feed need 4\.5 CPUs, the cluster has 4:"):
+        check(recipe, Workers(count=4, cpus=1), {"CPU": 4})
+    with pytest.raises(ShoplensError, match="need 1 GPUs, the cluster has 0"):
+        check(recipe, Workers(use_gpu=True), {"CPU": 4})
+    with pytest.raises(ShoplensError, match="batch_size 16 is not a multiple of 3 workers"):
+        check(recipe, Workers(count=3))
 
 
 def test_a_diverging_run_fails_with_a_reason(ray_local: None, small_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ray.data import DataIterator, Dataset
 
 
+FEED_CPUS = 0.5
+"""CPUs of a task that reads and collates."""
+
+
 class PlanConfig(DataConfig):
     """The data configuration of Ray Train: every rank gets its own share of each step.
 
@@ -41,7 +45,7 @@ class PlanConfig(DataConfig):
         from ray.data import ExecutionOptions, TaskPoolStrategy
 
         def shard(dataset: Dataset, read: Callable[[dict[str, Any]], dict[str, Any]]) -> DataIterator:
-            mapped = dataset.map(read, num_cpus=0.5, compute=TaskPoolStrategy(self._concurrency))
+            mapped = dataset.map(read, num_cpus=FEED_CPUS, compute=TaskPoolStrategy(self._concurrency))
             mapped.context.execution_options = ExecutionOptions(preserve_order=True)
             mapped.context.enable_progress_bars = False
             return mapped.iterator()

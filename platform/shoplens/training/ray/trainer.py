@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from shoplens.recipes.base import PhotoRecipe, Recipe
 from shoplens.training import state, trunk_vectors
 from shoplens.training.parts import Parts
 from shoplens.training.ray import checkpoints, worker
-from shoplens.training.ray.feed import PlanConfig, segments, steps_of
+from shoplens.training.ray.feed import FEED_CPUS, PlanConfig, segments, steps_of
 from shoplens.training.ray.progress import shown
 from shoplens.training.ray.worker import OpenCurves, Run, Trained
 
@@ -45,6 +46,27 @@ class Workers:
 
 class TrainingFailed(ShoplensError):
     """Training ended with an error after its retries."""
+
+
+def check(recipe: Recipe, workers: Workers, there: Mapping[str, float] | None = None) -> None:
+    """Raises ShoplensError if the workers cannot share a batch, or would wait for ever for CPUs or GPUs.
+
+    there   the resources of a cluster that cannot grow, such as `ray.cluster_resources()`
+    """
+    for size in (recipe.training.batch_size, *recipe.training.batch_sizes.values()):
+        if size % workers.count:
+            raise ShoplensError(f"batch_size {size} is not a multiple of {workers.count} workers")
+    if there is None:
+        return
+    reading = FEED_CPUS if recipe.training.feed == "ray" else 0.0
+    needed = {"CPU": workers.count * workers.cpus + reading, "GPU": float(workers.count * workers.use_gpu)}
+    for name, number in needed.items():
+        if number > there.get(name, 0.0):
+            raise ShoplensError(
+                f"{workers.count} training workers and their feed need {number:g} {name}s, the cluster has "
+                f"{there.get(name, 0.0):g}: ask for fewer with --workers, or for less a worker with "
+                "train.resources_per_worker of the cluster file"
+            )
 
 
 def train(
@@ -66,9 +88,6 @@ def train(
     """
     workers, parts = workers or Workers(), parts or Parts()
     config = recipe.training
-    for size in (config.batch_size, *config.batch_sizes.values()):
-        if size % workers.count:
-            raise ShoplensError(f"batch_size {size} is not a multiple of {workers.count} workers")
     run_folder = Path(storage).absolute() / name
     checkpoints.sweep(run_folder)
     if isinstance(recipe, PhotoRecipe) and recipe.config.photo_views is not None:
