@@ -96,14 +96,9 @@ def test_it_is_idempotent_and_never_longer(text: str) -> None:
 
 
 @given(FEW | BUILT)
-def test_the_digits_stay(text: str) -> None:
-    words = re.sub(r"(?<!\S)(\S+(?: \S+){0,2}?)(?: \1){2,}(?!\S)", "", text)
-    if words == text:  # a word that is repeated loses its digits with it
-        once = contracted(text)
-        lost = re.findall(r"\d", text) != re.findall(r"\d", once)
-        assert not lost or re.search(
-            r"(?<!\S)(\S+(?: \S+){0,2}?)(?: \1){2,}(?!\S)", re.sub(r"(\D{1,6}?)\1{2,}", r"\1", text)
-        )
+def test_no_digit_is_lost_inside_a_word(text: str) -> None:
+    text = text.replace(" ", "")
+    assert re.findall(r"\d", contracted(text)) == re.findall(r"\d", text)
 
 
 @given(BUILT)
