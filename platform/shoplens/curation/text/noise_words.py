@@ -81,14 +81,16 @@ def concentrations(word: np.ndarray, vectors: np.ndarray, words: int) -> np.ndar
     sums = np.zeros((words, vectors.shape[1]))
     np.add.at(sums, word, vectors)
     counts = np.bincount(word, minlength=words).astype(np.float64)
-    return _mean_cosine(sums, counts) - _mean_cosine(vectors.sum(0), np.float64(len(vectors)))
+    alike: np.ndarray = _mean_cosine(sums, counts) - _mean_cosine(vectors.sum(0), np.array(float(len(vectors))))
+    return alike
 
 
 def _mean_cosine(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Over pairs of different unit vectors, from their sum: |sum|^2 = count + the cosines of ordered pairs."""
     pairs = count * (count - 1)
     cosines = (total**2).sum(-1) - count
-    return np.divide(cosines, pairs, out=np.full_like(cosines, np.nan), where=pairs > 0)
+    mean: np.ndarray = np.divide(cosines, pairs, out=np.full(np.shape(cosines), np.nan), where=pairs > 0)
+    return mean
 
 
 class NoiseWord(NamedTuple):
@@ -164,4 +166,5 @@ def learned(
 
 def _variance(count: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
     """Unbiased; rounding makes none negative."""
-    return np.maximum(squares - total**2 / count, 0) / (count - 1)
+    variance: np.ndarray = np.maximum(squares - total**2 / count, 0) / (count - 1)
+    return variance

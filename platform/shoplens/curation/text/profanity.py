@@ -58,17 +58,12 @@ def offensive(text: str) -> list[Match]:
 
 
 def _words(text: str, patterns: dict[Kind, re.Pattern[str]]) -> list[Match]:
-    return [
-        Match(kind, *m.span())
-        for kind, pattern in patterns.items()
-        for m in pattern.finditer(text)
-        if not _harmless(text, m.start(), m.end())
-    ]
-
-
-def _harmless(text: str, start: int, end: int) -> bool:
-    """Does a harmless phrase cover the span?"""
-    return any(m.start() <= start and end <= m.start() + len(m[1]) for m in _INNOCENT.finditer(text))
+    """The words of the patterns that no harmless phrase covers."""
+    found = [Match(kind, *m.span()) for kind, pattern in patterns.items() for m in pattern.finditer(text)]
+    harmless = [m.span(1) for m in _INNOCENT.finditer(text)] if found else []
+    if not harmless:
+        return found
+    return [word for word in found if not any(start <= word.start and word.end <= end for start, end in harmless)]
 
 
 def _in_jamo(text: str) -> list[Match]:
@@ -91,7 +86,7 @@ _TAILS = " ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇㅈㅊ
 _OPEN = "".join(chr(code) for code in range(0xAC00, 0xD7A4, 28))
 _SPLIT = re.compile(
     rf"(?:(?P<lead>[{_LEADS}])(?P<vowel>[{_VOWELS}])|(?P<open>[{_OPEN}]))"
-    rf"(?P<tail>[{_TAILS[1:]}](?![ㄱ-ㅣ]))?(?:(?<=[ㄱ-ㅣ]))"
+    rf"(?P<tail>[{_TAILS[1:]}](?![ㄱ-ㅣ]))?(?<=[ㄱ-ㅣ])"
 )
 """A syllable in stand-alone jamo, or one without a final consonant and the consonant behind it."""
 
