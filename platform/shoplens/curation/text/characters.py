@@ -1,0 +1,144 @@
+"""What a text is made of: shares of stand-alone jamo, Latin letters and signs, and the scripts of other languages.
+
+Expects texts of `normal_form`. Sources: the deck's rule "drop at a share of 50 %", curation specification, sections 1.4
+and 6.4; the general categories and the names of the Unicode Character Database.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection
+from typing import Literal, NamedTuple
+
+LatinReading = Literal["every_letter", "lone_letters"]
+"""Two readings of the deck's "(stand-alone) jamo / alphabet": all Latin letters, or only those without a neighbour."""
+SHORTEST_EXEMPT = 3
+"""Letters of the shortest word that can be exempt."""
+
+_SYLLABLES_ONLY = re.compile("[가-힣 ]*")
+_FAMILIAR = re.compile("[ -~가-힣ㄱ-ㆎ]*")
+"""Texts without another script, in a fast test."""
+_LATIN_RUN = re.compile("L+")
+_LONE_LATIN = re.compile("(?<!L)L(?!L)")
+_UNITS = "μΩ"
+"""Greek letters of the normal form that are signs of units: micro, ohm."""
+_SCRIPT_OF_NAME = {
+    "CJK": "Han",
+    "IDEOGRAPHIC": "Han",
+    "KATAKANA-HIRAGANA": "Katakana",
+    "HENTAIGANA": "Hiragana",
+}
+"""The first word of a character's name is its script, but for these."""
+_NOT_SCRIPTS = {"COMBINING", "MODIFIER", "VARIATION", "MUSICAL", "MASU", "FEMININE", "MASCULINE"}
+
+
+class Shares(NamedTuple):
+    """Shares of the code points that are not blanks, each from 0 to 1. Digits and syllables belong to none.
+
+    jamo    stand-alone consonants and vowels
+    latin   Latin letters, less exempt words
+    sign    punctuation, symbols and emoji, and what is neither letter nor number
+    """
+
+    jamo: float
+    latin: float
+    sign: float
+
+
+class ScriptShare(NamedTuple):
+    """A script that is neither Hangul nor Latin, and its share of the code points that are not blanks (0 to 1)."""
+
+    script: str
+    share: float
+
+
+def shares(text: str, exempt: Collection[str] = (), reading: LatinReading = "every_letter") -> Shares:
+    """The shares of a text. All are 0 in a text without characters.
+
+    exempt    words in small letters (`str.casefold`), such as brands. A run of Latin letters that is one of them does
+              not count as Latin, if it has at least three letters. Use a set
+    reading   "every_letter": all Latin letters count. "lone_letters": only those with no Latin letter next to them
+
+    Exempt code points stay in the denominator. Source: sections 1.4 and 6.4.
+    """
+    if _SYLLABLES_ONLY.fullmatch(text):
+        return _NONE
+    classes = text.translate(_CLASSES)
+    total = len(classes) - classes.count(" ")
+    if reading == "lone_letters":
+        latin = len(_LONE_LATIN.findall(classes))
+    else:
+        latin = classes.count("L")
+        if exempt and latin >= SHORTEST_EXEMPT:
+            latin -= sum(
+                run.end() - run.start()
+                for run in _LATIN_RUN.finditer(classes)
+                if run.end() - run.start() >= SHORTEST_EXEMPT and text[run.start() : run.end()].casefold() in exempt
+            )
+    return Shares(classes.count("J") / total, latin / total, classes.count("S") / total) if total else _NONE
+
+
+def foreign_scripts(text: str) -> tuple[ScriptShare, ...]:
+    """Scripts other than Hangul and Latin whose letters occur, the largest share first; then by name.
+
+    Names are those of Unicode: "Han", "Hiragana", "Cyrillic". Emoji, signs and digits have no script; neither have the
+    signs of units "μ" and "Ω". The caller decides what is too much, such as a share of Han above a limit.
+    Source: section 6.4: by script, because models of languages are unreliable for two or three words.
+    """
+    if _FAMILIAR.fullmatch(text):
+        return ()
+    classes = text.translate(_CLASSES)
+    if "F" not in classes:
+        return ()
+    total = len(classes) - classes.count(" ")
+    counts = Counter(_script(c) for c, kind in zip(text, classes, strict=True) if kind == "F")
+    return tuple(ScriptShare(str(name), n / total) for name, n in sorted(counts.items(), key=lambda x: (-x[1], x[0])))
+
+
+_NONE = Shares(0.0, 0.0, 0.0)
+
+
+def _script(character: str) -> str:
+    """The script of a letter or a mark; empty if it belongs to none."""
+    first = unicodedata.name(character, "").split(" ", 1)[0]
+    return "" if first in _NOT_SCRIPTS else _SCRIPT_OF_NAME.get(first, first.title())
+
+
+def _class(character: str) -> str:
+    """blank " ", Hangul "H", stand-alone jamo "J", Latin "L", number "N", sign "S", letter of another script "F"."""
+    code = ord(character)
+    if 0xAC00 <= code <= 0xD7A3:
+        return "H"
+    if character.isspace():
+        return " "
+    if any(code in block for block in _JAMO):
+        return "J"
+    category = unicodedata.category(character)
+    if category[0] == "N":
+        return "N"
+    if category[0] not in "LM" or character in _UNITS:
+        return "S"
+    script = _script(character)
+    return {"": "S", "Latin": "L", "Hangul": "H"}.get(script, "F")
+
+
+_JAMO = (
+    range(0x1100, 0x1200),
+    range(0x3131, 0x318F),
+    range(0xA960, 0xA97D),
+    range(0xD7B0, 0xD7FC),
+    range(0xFFA1, 0xFFDD),
+)
+
+
+class _Classes(dict[int, str]):
+    """A table of `str.translate` that fills itself."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = found = _class(chr(code))
+        return found
+
+
+_CLASSES = _Classes()
