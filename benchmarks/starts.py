@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SHOPS = {
     "grocery": ("arm=eclip",),
-    "fashion": ("arm=hard", "photo_views=1"),  # 12,542 photos: a second view would take most of the time
+    "fashion": ("arm=hard", "photo_views=1"),  # a second view of 2,542 photos would leave time for fewer epochs
     "luma": ("arm=hard",),
 }
 """Shop -> settings of both models; those that one of them does not have are its own."""

@@ -1,7 +1,7 @@
 """What a text is made of: shares of stand-alone jamo, Latin letters and signs, and the scripts of other languages.
 
-Expects texts of `normal_form`. Sources: the deck's rule "drop at a share of 50 %", curation specification, sections 1.4
-and 6.4; the general categories and the names of the Unicode Character Database.
+Expects texts of `normal_form`. Sources: the rule of NAVER Search's curation, "(stand-alone) jamo / alphabet / special
+characters at 50 % and more"; general categories and names of the Unicode Character Database.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 LatinReading = Literal["every_letter", "lone_letters"]
-"""Two readings of the deck's "(stand-alone) jamo / alphabet": all Latin letters, or only those without a neighbour."""
+"""Two readings of that rule: all Latin letters, or only those without a neighbour."""
 SHORTEST_EXEMPT = 3
 """Letters of the shortest word that can be exempt."""
 
@@ -61,7 +61,7 @@ def shares(text: str, exempt: Collection[str] = (), reading: LatinReading = "eve
               not count as Latin, if it has at least three letters. Use a set
     reading   "every_letter": all Latin letters count. "lone_letters": only those with no Latin letter next to them
 
-    Exempt code points stay in the denominator. Source: sections 1.4 and 6.4.
+    Exempt code points stay in the denominator.
     """
     if _SYLLABLES_ONLY.fullmatch(text):
         return _NONE
@@ -85,7 +85,7 @@ def foreign_scripts(text: str) -> tuple[ScriptShare, ...]:
 
     Names are those of Unicode: "Han", "Hiragana", "Cyrillic". Emoji, signs and digits have no script; neither have the
     signs of units "μ" and "Ω". The caller decides what is too much, such as a share of Han above a limit.
-    Source: section 6.4: by script, because models of languages are unreliable for two or three words.
+    By script, because models of languages are unreliable for two or three words.
     """
     if _FAMILIAR.fullmatch(text):
         return ()

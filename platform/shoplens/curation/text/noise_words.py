@@ -1,6 +1,6 @@
 """Noise words: frequent words that say nothing about the picture, such as "주가" (share price).
 
-Listed ones, and ones learned from image-text scores. Source: the deck's list; curation specification, section 6.5.
+Listed ones, which NAVER Search's curation names, and ones learned from image-text scores.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 LISTED = ("로또", "주가", "영수증", "코로나 확진자", "지원금", "악보")
-"""The deck's examples: lottery, share price, receipt, covid cases, subsidies, sheet music."""
+"""NAVER Search's examples: lottery, share price, receipt, covid cases, subsidies, sheet music."""
 
 
 def pattern(words: Iterable[str] = LISTED) -> re.Pattern[str]:
@@ -75,7 +75,7 @@ def concentrations(word: np.ndarray, vectors: np.ndarray, words: int) -> np.ndar
     word       int64 [m]: a word of an image's text
     vectors    float [m, dim]: the image's vector, of length 1
 
-    0: as different as any images. NaN for a word with fewer than two images. Source: section 6.5 (a).
+    0: as different as any images. NaN for a word with fewer than two images.
     """
     vectors = np.asarray(vectors, np.float64)
     sums = np.zeros((words, vectors.shape[1]))
@@ -131,7 +131,7 @@ def learned(
     lift = mean score of pairs - mean score of shuffled pairs. Standard error: the square root of the sum of variance / n
     over both. No word is proposed if the lift of all words together is not positive: the scores then tell nothing.
     Raises ValueError for arrays of another length, for `least_pairs` below 2, and for `most_concentrated` without
-    `concentration`. Source: section 6.5; the limits are ours.
+    `concentration`. The limits are ours.
     """
     if any(len(column) != len(words) for column in sums):
         raise ValueError(f"{len(words)} words, but sums of {len(sums.pairs)}")

@@ -1,7 +1,6 @@
 """Profanity and words of sex in Korean and English texts, also with separators inside and in stand-alone jamo.
 
-Expects texts of `normal_form`. The lists lie in `words/`, with their sources and licences. Source: the curation
-specification, section 6.2.
+Expects texts of `normal_form`. The lists lie in `words/`, with their sources and licences.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def offensive(text: str) -> list[Match]:
       consonants stand next to them; "ㅋ" and "ㅎ" may.
     - A word inside a harmless one is left out: "시발점", "남자지갑", "유니섹스".
 
-    Medicine, lingerie, food and fishing have no words on the lists. Source: section 6.2.
+    Medicine, lingerie, food and fishing have no words on the lists.
     """
     found: list[Match] = []
     if _ANY.search(text):

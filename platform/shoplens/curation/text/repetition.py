@@ -1,6 +1,6 @@
 """Contraction of repetition that means nothing: "ㅋㅋㅋㅋㅋ" becomes "ㅋㅋ", "맛집 맛집 맛집" becomes "맛집".
 
-Expects texts of `normal_form`. Source: the rules of the curation specification, section 6.3.
+Expects texts of `normal_form`. NAVER Search's curation contracts "meaningless repetition"; the rules are ours.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def contracted(text: str) -> str:
     Units with a digit stay, and so do digits with separators between them: "10000000원", "111-111-111", "10x10x10".
     Of words, those of digits and separators alone stay: "1 1 1". What is repeated once stays: "바나나", "쓰담쓰담".
     Letters of sizes, Roman numerals, batteries and hosts stay: "XXXL", "III", "AAA", "www".
-    The text never gets longer. Source: section 6.3; the last line of exceptions is ours.
+    The text never gets longer.
     """
     while True:
         before = text
