@@ -42,12 +42,11 @@ def personal_data(text: str, *, today: date | None = None) -> list[Found]:
     day = today or date.today()
     found: list[Found] = []
     hidden = text
-    candidates = list(_candidates(hidden, day))
-    while sure := _disjoint(match for match in candidates if match.confidence >= Confidence.MID):
-        found += sure
-        hidden = masked(hidden, sure)  # what is left of an overlapping match may be a match too
-        candidates = list(_candidates(hidden, day))
-    found += _disjoint(candidates)
+    while candidates := list(_candidates(hidden, day)):  # what is left beside a match may be a match too
+        sure = [match for match in candidates if match.confidence >= Confidence.MID]
+        chosen = _disjoint(sure or candidates)
+        found += chosen
+        hidden = masked(hidden, chosen)
     return sorted(found, key=lambda match: match.start)
 
 
