@@ -1,6 +1,6 @@
 """Business registration numbers (사업자등록번호): 3-2-5 digits, the last one a check digit.
 
-Source: the National Tax Service's rule of the check digit. Numbers of companies are public; a policy may keep them.
+Source: numbers that companies publish. As they are public, a policy may keep them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,14 @@ from collections.abc import Iterator
 
 from shoplens.curation.text.personal_data.check_digits import is_business
 from shoplens.curation.text.personal_data.context import is_near
-from shoplens.curation.text.personal_data.digit_groups import AFTER, BARE_AFTER, BARE_BEFORE, BEFORE, SEPARATOR, digits_of
+from shoplens.curation.text.personal_data.digit_groups import (
+    AFTER,
+    BARE_AFTER,
+    BARE_BEFORE,
+    BEFORE,
+    SEPARATOR,
+    digits_of,
+)
 from shoplens.curation.text.personal_data.found import Confidence, Found
 
 _GROUPS = re.compile(rf"{BEFORE}[1-9][0-9]{{2}}{SEPARATOR}[0-9]{{2}}{SEPARATOR}[0-9]{{5}}{AFTER}(?![A-Za-z])")

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 
 from shoplens.curation.text.personal_data.check_digits import is_card
 from shoplens.curation.text.personal_data.context import is_near
-from shoplens.curation.text.personal_data.digit_groups import AFTER, BARE_AFTER, BARE_BEFORE, BEFORE, SEPARATOR, digits_of
+from shoplens.curation.text.personal_data.digit_groups import (
+    AFTER,
+    BARE_AFTER,
+    BARE_BEFORE,
+    BEFORE,
+    SEPARATOR,
+    digits_of,
+)
 from shoplens.curation.text.personal_data.found import Confidence, Found
 
 _GROUPS = re.compile(
@@ -20,17 +27,19 @@ _GROUPS = re.compile(
 _BARE = re.compile(rf"{BARE_BEFORE}[3-6][0-9]{{12,18}}{BARE_AFTER}")
 _WORDS = re.compile("카드|(?i:card|visa|master|amex)")
 _NEAR = 15
-_BAR_CODE = 13
-"""Digits of an EAN, which many products show, and of few cards."""
 
 
 def cards(text: str, view: str) -> Iterator[Found]:
-    """Kind `card`: HIGH with separators, MID without. 13 digits, as bar codes have, are LOW if no word names a card."""
+    """Kind `card`: HIGH with separators, MID without.
+
+    Bar codes have 13 or 14 digits too. Without a word for cards near, these are LOW, except 14 digits that begin with 3.
+    """
     for match in _GROUPS.finditer(view):
         if is_card(digits_of(match.group())):
             yield Found("card", *match.span(), Confidence.HIGH)
     for match in _BARE.finditer(view):
         digits = match.group()
         if is_card(digits):
-            ambiguous = len(digits) == _BAR_CODE and not is_near(_WORDS, text, *match.span(), _NEAR)
-            yield Found("card", *match.span(), Confidence.LOW if ambiguous else Confidence.MID)
+            clear = len(digits) > 14 or (len(digits) == 14 and digits[0] == "3")
+            named = is_near(_WORDS, text, *match.span(), _NEAR)
+            yield Found("card", *match.span(), Confidence.MID if clear or named else Confidence.LOW)

@@ -1,7 +1,7 @@
 """Check digits of the numbers that have one. Each takes ASCII digits of the right length.
 
-Sources: ISO/IEC 7812-1 (Luhn), UPU S10 (parcels), the published rules of Korean resident, corporate and business numbers,
-GS1 General Specifications (EAN-13).
+Sources: ISO/IEC 7812-1 (Luhn), UPU S10 (parcels), GS1 General Specifications (EAN-13), python-stdnum (resident numbers),
+delivery-tracker (remainder by 7). The rules of foreigners', corporate and business numbers are checked on known numbers.
 """
 
 from __future__ import annotations

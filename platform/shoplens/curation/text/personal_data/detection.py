@@ -21,7 +21,7 @@ from shoplens.curation.text.personal_data.resident_numbers import resident_numbe
 from shoplens.curation.text.personal_data.waybills import waybills
 from shoplens.curation.text.personal_data.web_addresses import machine_addresses, web_addresses
 
-_HINT = re.compile(r"[0-9@.골닷공영(\[]")
+_HINT = re.compile(r"[0-9@.골닷공영(\[{]")
 """A character that each kind has at least one of. Most queries and titles have none."""
 _DIGIT = re.compile("[0-9]")
 _NUMBER = re.compile("(?:[0-9][^0-9가-힣]{0,4}){7}")

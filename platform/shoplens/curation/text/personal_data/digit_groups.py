@@ -1,7 +1,6 @@
 """Numbers as people type them: groups of digits, with many characters in place of the hyphen.
 
-Source: the separators of Korean phone and resident numbers seen in the wild; "ㅡ" is the vowel that keyboards offer next to
-a dash.
+Source: none; the characters are those that Koreans type for a dash, such as the vowel "ㅡ".
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import re
 
 _DASH_LIKE = re.compile("(?<=[0-9])[–—−﹣~〜ㅡᅳ·ㆍ・•.‐‑‒―](?=[0-9])")
+_LETTER = re.compile("[A-Za-z]")
 _NO_DIGIT = re.compile("[^0-9]+")
 
 BEFORE = r"(?<![0-9*])(?<![0-9]-)"
@@ -30,3 +30,8 @@ def dashed(text: str) -> str:
 def digits_of(text: str) -> str:
     """The ASCII digits of a text."""
     return _NO_DIGIT.sub("", text)
+
+
+def touches_letter(text: str, start: int, end: int) -> bool:
+    """Whether `text[start:end]` has an ASCII letter right before it or behind it, as a part of a model's name has."""
+    return bool(_LETTER.match(text, end) or (start and _LETTER.match(text, start - 1)))

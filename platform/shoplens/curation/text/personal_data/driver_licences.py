@@ -1,6 +1,6 @@
 """Driver licences: RR-YY-NNNNNN-CC, where RR is the police agency; before that the region's name and YY-NNNNNN-CC.
 
-Source: the codes of agencies as Korean projects on personal data list them. How CC is made is not public.
+Source: the codes of agencies as Korean open-source detectors list them. How CC is made is not public.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Korean passports: M123A4567 since 21 December 2021, M12345678 before.
 
-Source: passport.go.kr for the letters (multiple, single, residence, official, diplomatic); O as other detectors have it.
+Source: passport.go.kr for M, S, R, G and D (multiple, single, residence, official, diplomatic); Presidio for O.
 """
 
 from __future__ import annotations

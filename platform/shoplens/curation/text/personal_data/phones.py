@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from shoplens.curation.text.personal_data.context import is_near
-from shoplens.curation.text.personal_data.digit_groups import AFTER, BEFORE
+from shoplens.curation.text.personal_data.digit_groups import AFTER, BEFORE, touches_letter
 from shoplens.curation.text.personal_data.found import Confidence, Found
 
 _GAP = "(?: ?[-)] ?| )?"
@@ -30,7 +30,9 @@ _BUSINESS = re.compile(
 )
 _DIGIT = "[0-9공영일이삼사오육륙칠팔구]"
 SPOKEN = re.compile(rf"[공영]일[공영]{_GAP}{_DIGIT}{{4}}{_GAP}{_DIGIT}{{4}}(?!{_DIGIT})")
-_WORDS = re.compile("전화|연락처|휴대폰|핸드폰|폰번호|번호|문의|상담|고객센터|콜센터|팩스|☎|☏|(?i:tel|phone|call|fax|h\\.?p)")
+_WORDS = re.compile(
+    "전화|연락처|휴대폰|핸드폰|폰번호|번호|문의|상담|고객센터|콜센터|팩스|☎|☏|(?i:(?<![a-z])(?:tel|phone|call|fax|h[.]?p))"
+)
 _NEAR = 12
 _LATEST_YEAR = 2100
 
@@ -67,12 +69,9 @@ def _confidence(match: re.Match[str], text: str) -> Confidence:
     if number.isdigit() and not international:
         if mobile and number.startswith("010"):
             return Confidence.HIGH
-        touched = _is_letter(text[start - 1 : start]) or _is_letter(text[end : end + 1])
-        if (touched or len(number) == len("021234567")) and not is_near(_WORDS, text, start, end, _NEAR):
+        if (touches_letter(text, start, end) or len(number) == len("021234567")) and not is_near(
+            _WORDS, text, start, end, _NEAR
+        ):
             return Confidence.LOW
         return Confidence.MID
     return Confidence.HIGH if mobile or international else Confidence.MID
-
-
-def _is_letter(character: str) -> bool:
-    return character.isascii() and character.isalpha()

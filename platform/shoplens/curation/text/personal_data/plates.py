@@ -1,6 +1,6 @@
 """Plates of vehicles: 12가3456, 123가4567.
 
-Source: the syllables of the Ministry's notice on registration plates.
+Source: none for the syllables; they are those on plates in use.
 """
 
 from __future__ import annotations

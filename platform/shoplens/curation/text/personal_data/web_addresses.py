@@ -17,7 +17,7 @@ _FULL = re.compile(
 )
 _BARE = re.compile(
     r"(?<![A-Za-z0-9@._*-])((?:[A-Za-z0-9][A-Za-z0-9-]{0,62}\.)+)"
-    r"(com|net|org|kr|io|me|shop|store|co|tv|gg|ly|app|jp|cn|biz|info|dev|COM|NET|ORG|KR|SHOP|STORE)"
+    r"(com|net|org|kr|io|me|shop|store|co|tv|gg|ly|app|jp|cn|biz|info|dev|COM|ORG|KR|SHOP|STORE)"
     rf"(?![A-Za-z0-9@-]|\.[A-Za-z0-9])(?::[0-9]{{2,5}})?(/{_PATH})?"
 )
 _KOREAN = re.compile(r"(?<![가-힣@])[가-힣]{2,10}(?:\.(?:com|net|co\.kr|kr)|닷컴)(?![A-Za-z0-9])")
