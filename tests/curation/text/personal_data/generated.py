@@ -1,8 +1,7 @@
 """Invented personal data in the formats that official descriptions give, in disguises. Not made from the detectors' patterns.
 
-Sources: resident numbers YYMMDD-GNNNNNN with the check digit until October 2020; licences RR-YY-NNNNNN-CC; passports of
-passport.go.kr; libphonenumber's metadata for KR; UPU S10; Luhn's rule and IIN 3 to 6; the National Tax Service's and the
-courts' check digits; addresses of city halls and public offices.
+Sources: python-stdnum for resident numbers; passport.go.kr; libphonenumber's metadata for KR; UPU S10; ISO/IEC 7812-1; addresses
+of city halls and of public offices. Licences, accounts, plates, business and corporate numbers: the forms in use.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from shoplens.curation.text.personal_data.found import Confidence
 LOW, MID, HIGH = Confidence.LOW, Confidence.MID, Confidence.HIGH
 TODAY = date(2026, 6, 1)
 DASHES = ["-", "–", "—", "−", "﹣", "~", "〜", "ㅡ", "ᅳ", "·", "ㆍ", "・", "•", ".", "－", " "]
+AREAS = "02 031 032 033 041 042 043 044 051 052 053 054 055 061 062 063 064 070 080 0502 0505 0507"
+COMPANIES = "1522 1533 1544 1566 1577 1588 1599 1600 1644 1660 1661 1666 1668 1670 1688 1800 1833 1855 1877 1899"
 
 
 class Example(NamedTuple):
@@ -45,7 +46,7 @@ def weighted(number: str, weights: str) -> int:
     return sum(int(a) * int(b) for a, b in zip(number, weights, strict=True))
 
 
-def _person(r: random.Random, groups: str, base: int) -> Case:
+def _person(r: random.Random, groups: tuple[str, str], base: int) -> Case:
     birth = date(1930, 1, 1) + timedelta(days=r.randrange(35_000))
     old, young = groups
     head = f"{birth:%y%m%d}" + r.choice(old if birth.year < 2000 else young)
@@ -53,7 +54,7 @@ def _person(r: random.Random, groups: str, base: int) -> Case:
     check = (base - weighted(body, "234567892345") % 11) % 10
     form = r.choice(["checked", "random", "bare", "masked"])
     if form == "masked":
-        return Case(f"{head[:6]}-{head[6]}{r.choice('*X')*6}", MID)
+        return Case(f"{head[:6]}-{head[6]}{r.choice('*X') * 6}", MID)
     if form == "bare":
         return Case(f"{body}{check}", MID)
     number = f"{body}{check}" if form == "checked" else f"{head}{digits(r, 6)}"
@@ -61,21 +62,21 @@ def _person(r: random.Random, groups: str, base: int) -> Case:
 
 
 def resident(r: random.Random) -> Case:
-    return _person(r, ["12", "34"], 11)  # type: ignore[arg-type]
+    return _person(r, ("12", "34"), 11)
 
 
 def foreigner(r: random.Random) -> Case:
-    return _person(r, ["56", "78"], 13)  # type: ignore[arg-type]
+    return _person(r, ("56", "78"), 13)
 
 
 def licence(r: random.Random) -> Case:
     parts = [digits(r, 2), digits(r, 6), digits(r, 2)]
-    agency = r.choice("11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 28".split())
+    agency = str(r.choice([*range(11, 27), 28]))
     form = r.randrange(3)
     if form == 0:
         return Case("".join([agency, *parts]), MID, r.choice(["면허번호 {}", "운전면허: {}", "{} (면허)"]))
     if form == 1:
-        return Case(f"{r.choice('서울 부산 경기 대구 제주'.split())} {r.choice(DASHES[:-1]).join(parts)}", HIGH)
+        return Case(f"{r.choice(['서울', '부산', '경기', '대구', '제주'])} {r.choice(DASHES[:-1]).join(parts)}", HIGH)
     return Case(r.choice(DASHES).join([agency, *parts]), HIGH)
 
 
@@ -91,11 +92,16 @@ def mobile(r: random.Random) -> Case:
     if r.random() < 0.8:
         trunk = r.choice(["010", "010", "010", "+82 10", "+82-10", "0082-10", "+82 (0)10"])
         return Case(gap.join([trunk, digits(r, 4), digits(r, 4)]), HIGH)
-    return Case(gap.join([r.choice("011 016 017 018 019".split()), digits(r, r.choice([3, 4]), "23456789"), digits(r, 4)]), MID)
+    return Case(
+        gap.join(
+            [r.choice(["011", "016", "017", "018", "019"]), digits(r, r.choice([3, 4]), "23456789"), digits(r, 4)]
+        ),
+        MID,
+    )
 
 
 def fixed(r: random.Random) -> Case:
-    area = r.choice("02 031 032 033 041 042 043 044 051 052 053 054 055 061 062 063 064 070 080 0502 0505 0507".split())
+    area = r.choice(AREAS.split())
     middle = 4 if area == "070" or area.startswith("050") else r.choice([3, 4])
     parts = [digits(r, middle, "23456789"), digits(r, 4)]
     if area.startswith("050") or r.random() < 0.6:
@@ -106,7 +112,7 @@ def fixed(r: random.Random) -> Case:
 
 
 def company_phone(r: random.Random) -> Case:
-    prefix = r.choice("1522 1533 1544 1566 1577 1588 1599 1600 1644 1660 1661 1666 1668 1670 1688 1800 1833 1855 1877 1899".split())
+    prefix = r.choice(COMPANIES.split())
     if r.random() < 0.5:
         return Case(f"{prefix}-{digits(r, 4, '3456789')}", MID)
     return Case(f"{prefix}{r.choice(DASHES)}{digits(r, 4)}", MID, r.choice(["고객센터 {}", "문의 {}", "{} 상담"]))
@@ -168,7 +174,9 @@ def email(r: random.Random) -> Case:
 
 
 def url(r: random.Random) -> Case:
-    domain = r.choice(["naver.com", "my-shop.co.kr", "brand.store", "item.shop", "bit.ly", "t.me", "twitch.tv", "abc.io"])
+    domain = r.choice(
+        ["naver.com", "my-shop.co.kr", "brand.store", "item.shop", "bit.ly", "t.me", "twitch.tv", "abc.io"]
+    )
     path = r.choice(["", "/item/", "/?q="])
     path += digits(r, 5) if path else ""
     form = r.randrange(3)
@@ -198,7 +206,7 @@ def business(r: random.Random) -> Case:
 
 
 def corporate(r: random.Random) -> Case:
-    body = f"{r.choice('1101 1301 1801 1201 1701 2001'.split())}{r.choice(['11', '21', '31'])}0{digits(r, 5)}"
+    body = f"{r.choice(['1101', '1301', '1801', '1201', '1701', '2001'])}{r.choice(['11', '21', '31'])}0{digits(r, 5)}"
     number = f"{body}{-weighted(body, '121212121212') % 10}"
     if r.random() < 0.3:
         return Case(number, HIGH, "법인등록번호 {}")
@@ -221,7 +229,9 @@ def account(r: random.Random) -> Case:
 
 
 def plate(r: random.Random) -> Case:
-    number = f"{digits(r, r.choice([2, 3]), '123456789')}{r.choice('가나다라마거너더러머하허호')}{digits(r, 4, '123456789')}"
+    number = (
+        f"{digits(r, r.choice([2, 3]), '123456789')}{r.choice('가나다라마거너더러머하허호')}{digits(r, 4, '123456789')}"
+    )
     return Case(number, MID, "차량번호 {}") if r.random() < 0.5 else Case(number, LOW)
 
 
@@ -261,6 +271,8 @@ def examples(kind: str, count: int, seed: int = 0) -> Iterator[Example]:
     kinds, case = KINDS[kind]
     for _ in range(count):
         made = case(r)
-        before, after = r.choice([("", ""), ("검정 운동화 ", ""), ("", " 입니다"), ("새 상품: ", " 팝니다"), ("(", ")")])
+        before, after = r.choice(
+            [("", ""), ("검정 운동화 ", ""), ("", " 입니다"), ("새 상품: ", " 팝니다"), ("(", ")")]
+        )
         text = before + made.frame.replace("{}", disguised(r, made.number)) + after
         yield Example(text, made.number, kinds, made.confidence)

@@ -13,12 +13,13 @@ from shoplens.curation.text.personal_data.detection import masked, personal_data
 from shoplens.curation.text.personal_data.found import Confidence
 
 TODAY = date(2026, 6, 1)
-PIECES = (
+_PIECES = (
     "010 1234 5678 02 031 1588 0507 +82 (0) 82- 900101 1234568 1****** 3XXXXXX 5234561 130111 0006246 11 22 123456 12 124 81 00998 "
     "4111 1111 12가3456 M12345678 M123A4567 EE 473124829 KR 4012 3456 7893 운송장 택배 면허 여권 계좌 국민은행 법인 주민 문의 배송지 "
     "서울 강남구 세종시 서종면 테헤란로 역삼동 문호리 95번길 152 123-4 101동 1203호 3층 우편번호 06236 hong naver .com @ 골뱅이 (at) "
     "닷컴 네이버 www. https:// shop.kr / 192.168.0.1 IP 공일공 일이삼사 오육칠팔 원 가 a Z ●●●●●●"
-).split()
+)
+PIECES = _PIECES.split()
 SEPARATORS = ["", " ", "-", " - ", ".", "~", "ㅡ", "·", ")", ",", "*", "\u200b", "－"]
 ASSEMBLED = st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from(SEPARATORS)), max_size=14).map(
     lambda parts: "".join(piece + separator for piece, separator in parts)
