@@ -37,12 +37,14 @@ class Photo:
     """A decoded photo: RGB in sRGB, upright, on a white background where it was transparent.
 
     `width` and `height` are the size of the file's image, upright; `image` is smaller if decoded with a draft size.
+    `animated`: the file has further pictures, to be shown after the first.
     """
 
     image: Image.Image
     width: int
     height: int
     format: str
+    animated: bool = False
 
 
 def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, draft: int | None = None) -> Photo:
@@ -98,6 +100,7 @@ def _decoded(data: bytes, max_pixels: int, draft: int | None) -> Photo:
     try:
         if kind == "PNG":
             png.scale_transparent_colour(opened)
+        animated = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))
         if draft is not None:
             image.draft("RGB", _at_least(width, height, draft))
         image.load()
@@ -106,7 +109,7 @@ def _decoded(data: bytes, max_pixels: int, draft: int | None) -> Photo:
             image = image.transpose(_UPRIGHT[orientation])
             if orientation >= 5:
                 width, height = height, width
-        return Photo(_rgb_on_white(image), width, height, FORMATS[kind])
+        return Photo(_rgb_on_white(image), width, height, FORMATS[kind], animated)
     except (OSError, SyntaxError, ValueError, IndexError, EOFError) as error:
         raise ImageRejected("truncated", f"the image is cut short or damaged ({error})") from error
     except Exception as error:  # Pillow passes on errors of struct, zlib, libwebp and libheif

@@ -209,13 +209,14 @@ def _provenance(source: str, src: str, inputs: Sequence[str]) -> dict[str, Any]:
 def _run(staging: Staging, chunks: Sequence[str], rules: PhotoRules) -> Iterator[str]:
     """Writes each chunk in a task, and yields the name of each as it is finished.
 
-    The tasks of the last round, when they are fewer than the CPUs, decode in several threads.
+    The tasks of the last round decode in several threads, because some CPUs have no task then, or a shorter one.
     """
     write = ray.remote(num_cpus=1)(write_shard)
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    last = len(chunks) % cpus
+    last = len(chunks) % cpus or cpus
+    threads = min(cpus, max(2, cpus // last))
     running = {
-        write.remote(staging, chunk, rules, decoders=1 if place < len(chunks) - last else cpus // last): chunk
+        write.remote(staging, chunk, rules, decoders=1 if place < len(chunks) - last else threads): chunk
         for place, chunk in enumerate(chunks)
     }
     try:

@@ -1,0 +1,1 @@
+"""What a photo is for curation: signals, measured once, and the cut by them."""

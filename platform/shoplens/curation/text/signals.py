@@ -1,0 +1,128 @@
+"""All signals of a text, measured once, and the cut by them. A cut may change without measuring again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from datetime import date
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from shoplens.config import Config
+from shoplens.curation.text import noise_words
+from shoplens.curation.text.characters import LatinReading, ScriptShare, Shares, foreign_scripts, shares
+from shoplens.curation.text.normal_form import normal_form
+from shoplens.curation.text.personal_data.detection import masked, personal_data
+from shoplens.curation.text.personal_data.found import Confidence, Found
+from shoplens.curation.text.profanity import Match, offensive
+from shoplens.curation.text.repetition import contracted
+from shoplens.curation.verdict import Verdict
+
+_NOISE = noise_words.pattern()
+
+
+class TextSignals(NamedTuple):
+    """What was measured of a text. Spans lie in `text`, which is in normal form and contracted.
+
+    every_letter, lone_letters    shares under both readings of "Latin"
+    noise                         the first noise word; empty if there is none
+    """
+
+    text: str
+    personal: tuple[Found, ...]
+    offensive: tuple[Match, ...]
+    every_letter: Shares
+    lone_letters: Shares
+    scripts: tuple[ScriptShare, ...]
+    noise: str
+
+
+class TextRules(Config):
+    """What keeps a title or a query."""
+
+    personal_data: Literal["drop", "mask", "tag"] = Field(
+        "drop", description="What becomes of a text with personal data: dropped, its data masked, or only recorded."
+    )
+    confidence: Literal["low", "mid", "high"] = Field(
+        "mid", description="Least confidence of personal data that counts."
+    )
+    personal_kinds: tuple[str, ...] | None = Field(
+        None, description="Kinds of personal data that count, such as phone or url. null: all."
+    )
+    offensive: Literal["drop", "tag"] = Field(
+        "drop", description="What becomes of a text with profanity or adult words."
+    )
+    share: float = Field(
+        0.5, gt=0, le=1, description="Share of jamo, of Latin letters or of signs from which on a text is dropped."
+    )
+    share_of: Literal["each", "sum"] = Field("each", description="The share of each, or of the three together.")
+    latin: LatinReading = Field(
+        "every_letter", description="Letters that count as Latin: all, or only those without another next to them."
+    )
+    han: float = Field(0.0, ge=0, le=1, description="Largest share of Han characters. Other scripts are not kept.")
+    noise: Literal["drop", "tag"] = Field("drop", description="What becomes of a text with a noise word.")
+
+
+class Cut(NamedTuple):
+    """The text that is kept, None if none is, and every reason against it."""
+
+    text: str | None
+    verdicts: tuple[Verdict, ...]
+
+
+def text_signals(
+    raw: str, brands: Collection[str] = (), *, noise: re.Pattern[str] = _NOISE, today: date | None = None
+) -> TextSignals:
+    """Measures a text.
+
+    brands   words in small letters that do not count as Latin; a set
+    noise    finds noise words; see `noise_words.pattern`
+    today    numbers of persons born later count as something else; None: the day of the call
+    """
+    text = contracted(normal_form(raw))
+    found = noise.search(text)
+    return TextSignals(
+        text,
+        tuple(personal_data(text, today=today)),
+        tuple(offensive(text)),
+        shares(text, brands),
+        shares(text, brands, "lone_letters"),
+        foreign_scripts(text),
+        found.group() if found else "",
+    )
+
+
+def cut(signals: TextSignals, rules: TextRules) -> Cut:
+    """Applies the rules. With `personal_data: mask` the text that is kept has its data masked."""
+    verdicts = tuple(_verdicts(signals, rules))
+    if verdicts or not signals.text:
+        return Cut(None, verdicts or (Verdict("empty", 0, 1),))
+    text = masked(signals.text, _counting(signals, rules)) if rules.personal_data == "mask" else signals.text
+    return Cut(text, ())
+
+
+def _counting(signals: TextSignals, rules: TextRules) -> list[Found]:
+    least = Confidence[rules.confidence.upper()]
+    kinds = rules.personal_kinds
+    return [one for one in signals.personal if one.confidence >= least and (kinds is None or one.kind in kinds)]
+
+
+def _verdicts(signals: TextSignals, rules: TextRules) -> Iterator[Verdict]:
+    if rules.personal_data == "drop":
+        for found in _counting(signals, rules):
+            yield Verdict("personal_data", found.confidence, Confidence[rules.confidence.upper()], found.kind)
+    if rules.offensive == "drop":
+        for match in signals.offensive:
+            yield Verdict("offensive", 1, 1, match.kind)
+    measured = signals.every_letter if rules.latin == "every_letter" else signals.lone_letters
+    named = {"sum": sum(measured)} if rules.share_of == "sum" else measured._asdict()
+    for name, share in named.items():
+        if share >= rules.share:
+            yield Verdict("characters", share, rules.share, name)
+    for script, share in signals.scripts:
+        most = rules.han if script == "Han" else 0.0
+        if share > most:
+            yield Verdict("script", share, most, script)
+    if signals.noise and rules.noise == "drop":
+        yield Verdict("noise", 1, 1, signals.noise)
