@@ -67,7 +67,7 @@ def main() -> None:
     result = {"products": options.products, "epochs": options.epochs, "cores": os.cpu_count(), "runs": found}
     (options.out / "job_against_loop.json").write_text(json.dumps(result, indent=1))
     text = markdown(found)
-    (options.out / "job_against_loop.md").write_text(text)
+    (options.out / "job_against_loop.md").write_text(f"# Training jobs against the bare loop\n\n{text}")
     print(text)
 
 

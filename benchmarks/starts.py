@@ -68,7 +68,7 @@ def main() -> None:
         print(markdown({shop: results[shop]}), flush=True)
         text = json.dumps({"seconds": options.seconds, "cores": os.cpu_count(), "shops": results}, indent=1)
         (options.out / "starts.json").write_text(text + "\n")
-        (options.out / "starts.md").write_text(markdown(results))
+        (options.out / "starts.md").write_text(f"# A pretrained trunk against random weights\n\n{markdown(results)}")
 
 
 def judged(arm: str, settings: list[str], seconds: float) -> tuple[dict[str, float], Evaluation]:
