@@ -84,9 +84,10 @@ def train(
     storage  folder that every node sees; checkpoints go to `storage/name`
     parts    receives how long each part takes
 
-    Raises TrainingFailed if workers failed more often than `training.max_failures`.
+    Raises TrainingFailed if workers failed more often than `training.max_failures`, ShoplensError as `check` does.
     """
     workers, parts = workers or Workers(), parts or Parts()
+    check(recipe, workers)
     config = recipe.training
     run_folder = Path(storage).absolute() / name
     checkpoints.sweep(run_folder)
