@@ -10,10 +10,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-LatinReading = Literal["every_letter", "lone_letters"]
-"""Two readings of that rule: all Latin letters, or only those without a neighbour."""
 SHORTEST_EXEMPT = 3
 """Letters of the shortest word that can be exempt."""
 
@@ -37,13 +35,15 @@ _NOT_SCRIPTS = {"COMBINING", "MODIFIER", "VARIATION", "MUSICAL", "MASU", "FEMINI
 class Shares(NamedTuple):
     """Shares of the code points that are not blanks, each from 0 to 1. Digits and syllables belong to none.
 
-    jamo    stand-alone consonants and vowels
-    latin   Latin letters, less exempt words
-    sign    punctuation, symbols and emoji, and what is neither letter nor number
+    jamo         stand-alone consonants and vowels
+    latin        Latin letters, less exempt words
+    lone_latin   Latin letters with no Latin letter next to them: the other reading of the rule's "(stand-alone)"
+    sign         punctuation, symbols and emoji, and what is neither letter nor number
     """
 
     jamo: float
     latin: float
+    lone_latin: float
     sign: float
 
 
@@ -54,12 +54,11 @@ class ScriptShare(NamedTuple):
     share: float
 
 
-def shares(text: str, exempt: Collection[str] = (), reading: LatinReading = "every_letter") -> Shares:
+def shares(text: str, exempt: Collection[str] = ()) -> Shares:
     """The shares of a text. All are 0 in a text without characters.
 
-    exempt    words in small letters (`str.casefold`), such as brands. A run of Latin letters that is one of them does
-              not count as Latin, if it has at least three letters. Use a set
-    reading   "every_letter": all Latin letters count. "lone_letters": only those with no Latin letter next to them
+    exempt   words in small letters (`str.casefold`), such as brands. A run of Latin letters that is one of them does
+             not count as Latin, if it has at least three letters. Use a set
 
     Exempt code points stay in the denominator.
     """
@@ -67,17 +66,17 @@ def shares(text: str, exempt: Collection[str] = (), reading: LatinReading = "eve
         return _NONE
     classes = text.translate(_CLASSES)
     total = len(classes) - classes.count(" ")
-    if reading == "lone_letters":
-        latin = len(_LONE_LATIN.findall(classes))
-    else:
-        latin = classes.count("L")
-        if exempt and latin >= SHORTEST_EXEMPT:
-            latin -= sum(
-                run.end() - run.start()
-                for run in _LATIN_RUN.finditer(classes)
-                if run.end() - run.start() >= SHORTEST_EXEMPT and text[run.start() : run.end()].casefold() in exempt
-            )
-    return Shares(classes.count("J") / total, latin / total, classes.count("S") / total) if total else _NONE
+    if not total:
+        return _NONE
+    latin = classes.count("L")
+    lone = len(_LONE_LATIN.findall(classes)) if latin else 0
+    if exempt and latin >= SHORTEST_EXEMPT:
+        latin -= sum(
+            run.end() - run.start()
+            for run in _LATIN_RUN.finditer(classes)
+            if run.end() - run.start() >= SHORTEST_EXEMPT and text[run.start() : run.end()].casefold() in exempt
+        )
+    return Shares(classes.count("J") / total, latin / total, lone / total, classes.count("S") / total)
 
 
 def foreign_scripts(text: str) -> tuple[ScriptShare, ...]:
@@ -97,7 +96,7 @@ def foreign_scripts(text: str) -> tuple[ScriptShare, ...]:
     return tuple(ScriptShare(str(name), n / total) for name, n in sorted(counts.items(), key=lambda x: (-x[1], x[0])))
 
 
-_NONE = Shares(0.0, 0.0, 0.0)
+_NONE = Shares(0.0, 0.0, 0.0, 0.0)
 
 
 def _script(character: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from shoplens.config import Config
 from shoplens.curation.text import noise_words
-from shoplens.curation.text.characters import LatinReading, ScriptShare, Shares, foreign_scripts, shares
+from shoplens.curation.text.characters import ScriptShare, Shares, foreign_scripts, shares
 from shoplens.curation.text.normal_form import normal_form
 from shoplens.curation.text.personal_data.detection import masked, personal_data
 from shoplens.curation.text.personal_data.found import Confidence, Found
@@ -25,15 +25,13 @@ _NOISE = noise_words.pattern()
 class TextSignals(NamedTuple):
     """What was measured of a text. Spans lie in `text`, which is in normal form and contracted.
 
-    every_letter, lone_letters    shares under both readings of "Latin"
-    noise                         the first noise word; empty if there is none
+    noise   the first noise word; empty if there is none
     """
 
     text: str
     personal: tuple[Found, ...]
     offensive: tuple[Match, ...]
-    every_letter: Shares
-    lone_letters: Shares
+    shares: Shares
     scripts: tuple[ScriptShare, ...]
     noise: str
 
@@ -57,7 +55,7 @@ class TextRules(Config):
         0.5, gt=0, le=1, description="Share of jamo, of Latin letters or of signs from which on a text is dropped."
     )
     share_of: Literal["each", "sum"] = Field("each", description="The share of each, or of the three together.")
-    latin: LatinReading = Field(
+    latin: Literal["every_letter", "lone_letters"] = Field(
         "every_letter", description="Letters that count as Latin: all, or only those without another next to them."
     )
     han: float = Field(0.0, ge=0, le=1, description="Largest share of Han characters. Other scripts are not kept.")
@@ -87,7 +85,6 @@ def text_signals(
         tuple(personal_data(text, today=today)),
         tuple(offensive(text)),
         shares(text, brands),
-        shares(text, brands, "lone_letters"),
         foreign_scripts(text),
         found.group() if found else "",
     )
@@ -115,8 +112,10 @@ def _verdicts(signals: TextSignals, rules: TextRules) -> Iterator[Verdict]:
     if rules.offensive == "drop":
         for match in signals.offensive:
             yield Verdict("offensive", 1, 1, match.kind)
-    measured = signals.every_letter if rules.latin == "every_letter" else signals.lone_letters
-    named = {"sum": sum(measured)} if rules.share_of == "sum" else measured._asdict()
+    latin = signals.shares.latin if rules.latin == "every_letter" else signals.shares.lone_latin
+    named = {"jamo": signals.shares.jamo, "latin": latin, "sign": signals.shares.sign}
+    if rules.share_of == "sum":
+        named = {"sum": sum(named.values())}
     for name, share in named.items():
         if share >= rules.share:
             yield Verdict("characters", share, rules.share, name)
