@@ -174,7 +174,8 @@ def backdrop(style: Backdrop, size: int) -> np.ndarray:
         case "paper":
             made = flat(vignette * (1 + 0.008 * noise(96, 96)))
         case "duo":
-            edge = 1 / (1 + np.exp(-(y - horizon) * size * 0.7))
+            with np.errstate(over="ignore"):  # far above the horizon the exponential is infinite and the edge 0
+                edge = 1 / (1 + np.exp(-(y - horizon) * size * 0.7))
             made = flat(vignette) * (1 - 0.16 * edge[..., None])
         case "room":
             floor = np.array([188, 150, 112], dtype=np.float32)
