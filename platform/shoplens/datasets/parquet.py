@@ -17,7 +17,7 @@ def read_parquet(file: IO[bytes], columns: Sequence[str] | None = None, schema: 
     Arrow's threads may hold a Python file for a moment after a read has returned. A process that ends in that moment
     is aborted (https://github.com/apache/arrow/issues/33975), so this reads in the calling thread alone.
     """
-    with pq.ParquetFile(file) as parquet:
+    with pq.ParquetFile(file, pre_buffer=False) as parquet:
         schema = schema or parquet.schema_arrow
         wanted = pa.schema([schema.field(name) for name in columns]) if columns else schema
         table = parquet.read(wanted.names, use_threads=False)

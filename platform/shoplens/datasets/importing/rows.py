@@ -103,7 +103,7 @@ class RowFile:
                 yield where, {column: cell for column, cell in zip(columns, cells, strict=True) if cell.strip()}
 
     def _parquet(self) -> Iterator[Placed]:
-        with open_table(self.path) as file, pq.ParquetFile(file) as table:
+        with open_table(self.path) as file, pq.ParquetFile(file, pre_buffer=False) as table:
             self.columns = list(table.schema_arrow.names)
             number = 0
             for group in range(table.num_row_groups):
