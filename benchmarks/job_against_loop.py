@@ -2,8 +2,8 @@
 
     python benchmarks/job_against_loop.py OUT [--rounds 2] [--epochs 4] [--products 2000]
 
-The same recipe, seed and shop, on as many threads: once in a process of its own that runs `training.loop` on batches made
-by threads (`bare`), once as a job on a platform of its own, with its endpoints and MLflow (`job`). Rounds alternate. Two
+The same recipe, seed and shop, on as many threads: once in a process of its own that runs `training.loop` on batches of a
+torch DataLoader (`bare`), once as a job on a platform of its own, with its endpoints and MLflow (`job`). Rounds alternate. Two
 recipes: `vectors` (eclip_locked.yaml, a locked trunk's vectors computed once) and `photos` (eclip.yaml, every photo
 decoded again). Samples per second count from the second step to the last.
 
