@@ -71,8 +71,9 @@ def main() -> None:
 
     from shoplens.datasets.importing import import_dataset
     from shoplens.datasets.importing.plan import plan_import
-    from shoplens.datasets.importing.shards import PhotoRules, write_shard
+    from shoplens.datasets.importing.shards import write_shard
     from shoplens.datasets.importing.table import Table
+    from shoplens.datasets.photo_files import PhotoRules
     from shoplens.datasets.staging import Staging
 
     root = options.photos.resolve()

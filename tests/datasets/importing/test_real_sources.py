@@ -10,8 +10,9 @@ from shoplens.datasets.importing.fashion import Fashion
 from shoplens.datasets.importing.grocery import Grocery
 from shoplens.datasets.importing.luma import Luma
 from shoplens.datasets.importing.plan import plan_import, planned_photos
-from shoplens.datasets.importing.shards import PhotoRules, write_shard
+from shoplens.datasets.importing.shards import write_shard
 from shoplens.datasets.importing.source import PhotoRef, Source, SourceProduct, Told
+from shoplens.datasets.photo_files import PhotoRules
 from shoplens.datasets.staging import Staging
 
 

@@ -29,6 +29,6 @@ The others name what was kept out:
 """
 
 from shoplens.datasets.importing.job import SOURCES, import_dataset, summary
-from shoplens.datasets.importing.shards import PhotoRules
+from shoplens.datasets.photo_files import PhotoRules
 
 __all__ = ["SOURCES", "PhotoRules", "import_dataset", "summary"]

@@ -22,11 +22,12 @@ from shoplens.datasets.importing.fashion import Fashion, LowResolution
 from shoplens.datasets.importing.grocery import Grocery
 from shoplens.datasets.importing.luma import Luma
 from shoplens.datasets.importing.plan import plan_import, told
-from shoplens.datasets.importing.shards import PhotoRules, reopen_repeated, write_shard
+from shoplens.datasets.importing.shards import reopen_repeated, write_shard
 from shoplens.datasets.importing.shoppers import ShopperTables
 from shoplens.datasets.importing.source import Source
 from shoplens.datasets.importing.table import Table, table_in
 from shoplens.datasets.importing.webdataset import WebDataset
+from shoplens.datasets.photo_files import PhotoRules
 from shoplens.datasets.rejects import NOTES
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from shoplens.datasets.importing.shoppers import ShopperTables
 from shoplens.datasets.importing.source import PhotoBytes, PhotoRef, Reject, Source, SourceProduct, Told, webdataset_key
 from shoplens.datasets.importing.splits import DRAWN, catalog_key, draw_splits, split_name
 from shoplens.datasets.parquet import read_parquet
+from shoplens.datasets.photo_files import is_url, locate
 from shoplens.datasets.staging import Staging
 from shoplens.schema import Product, Split, category_id_of
 
@@ -284,32 +283,6 @@ def planned_photos(staging: Staging, chunk: str) -> Iterator[dict[str, Any]]:
     """The rows of PLANNED of one chunk, in the order of its shard."""
     with staging.fs.open(f"{staging.root}/parts/plan/{chunk}.parquet", "rb") as file:
         yield from read_parquet(file).to_pylist()
-
-
-_URL = re.compile(r"https?://|//[^/\\]+\.[^/\\]+/", re.IGNORECASE)
-
-
-def is_url(path: str) -> bool:
-    """Whether it is a URL, with a scheme or without: `//cdn.shop.kr/1.jpg`."""
-    return _URL.match(path) is not None
-
-
-def locate(root: str, path: str) -> str | None:
-    """`path` joined to the folder `root`, or an unchanged URL. None if `path` is empty or leads out of `root`."""
-    if is_url(path):
-        return path
-    if "\0" in path or not path:
-        return None
-    if "://" in root:
-        if "::" in path:  # fsspec would chain to another filesystem
-            return None
-        scheme, _, folder = root.partition("://")
-        path = path.removeprefix(f"{root}/")
-        joined = posixpath.normpath(posixpath.join(folder, path))
-        return f"{scheme}://{joined}" if joined.startswith(posixpath.normpath(folder) + "/") else None
-    base = os.path.abspath(root)
-    joined = os.path.normpath(os.path.join(base, path))
-    return joined if joined.startswith(base.rstrip("/") + "/") else None
 
 
 def product_row(product: Product) -> dict[str, Any]:
