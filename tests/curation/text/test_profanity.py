@@ -39,6 +39,8 @@ from shoplens.curation.text.profanity import Match, offensive
         ("아 ㅅㅂㅋㅋㅋ", "profanity", "ㅅㅂ"),
         ("ㅅ1ㅂ", "profanity", "ㅅ1ㅂ"),
         ("ㅅㅣㅂㅏㄹ 배송", "profanity", "ㅅㅣㅂㅏㄹ"),
+        ("ㅂㅕㅇㅅㅣㄴ 후기", "profanity", "ㅂㅕㅇㅅㅣㄴ"),
+        ("ㅅㅔㄱㅅㅡ", "adult", "ㅅㅔㄱㅅㅡ"),
         ("시ㅂㅏㄹ", "profanity", "시ㅂㅏㄹ"),
         ("시바ㄹ", "profanity", "시바ㄹ"),
         ("ㅂㅕㅇ신", "profanity", "ㅂㅕㅇ신"),

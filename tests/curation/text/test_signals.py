@@ -17,6 +17,7 @@ PIECES = st.sampled_from(
         "검정 운동화",
         "ㅋㅋㅋㅋㅋ",
         "010-1234-5678",
+        "900101-1******",
         "☎",
         "iPhone 14",
         "a@b.co.kr",
@@ -44,6 +45,12 @@ def kept(raw: str, **rules: object) -> Cut:
         ("문의 010-1234-5678 운동화", {"personal_data": "tag"}, "문의 010-1234-5678 운동화", []),
         ("운동화 010-1234-5678", {"personal_kinds": ["email"]}, "운동화 010-1234-5678", []),
         ("문의 1588 1234", {"confidence": "high"}, "문의 1588 1234", []),
+        # contraction would shorten what tells these numbers
+        ("운동화 900101-1****** 후기", {}, None, [("personal_data", "resident_number")]),
+        ("６６０９０５－１ＸＸＸＸＸＸ", {}, None, [("personal_data", "resident_number")]),
+        ("공일공-이이공오-육육육육", {}, None, [("personal_data", "phone")]),
+        ("hong@@@naver.com 문의", {}, None, [("personal_data", "email"), ("characters", "latin")]),  # and here it brings the form out
+        ("간이영수증", {}, None, [("noise", "간이영수증")]),
         ("씨발 운동화", {}, None, [("offensive", "profanity")]),
         ("씨발 운동화", {"offensive": "tag"}, "씨발 운동화", []),
         ("ㅋㅋㅋㅋ 굿", {}, None, [("characters", "jamo")]),

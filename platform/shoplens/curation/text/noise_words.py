@@ -13,9 +13,11 @@ import numpy as np
 
 LISTED = ("로또", "주가", "영수증", "코로나 확진자", "지원금", "악보")
 """NAVER Search's examples: lottery, share price, receipt, covid cases, subsidies, sheet music."""
+COMPOUNDS = ("재난지원금", "정부지원금", "국민지원금", "간이영수증", "현금영수증", "피아노악보", "기타악보")
+"""Words that end in one of them. The list is short because "단지 원금" also has "지원금" in it."""
 
 
-def pattern(words: Iterable[str] = LISTED) -> re.Pattern[str]:
+def pattern(words: Iterable[str] = (*LISTED, *COMPOUNDS)) -> re.Pattern[str]:
     """A pattern that finds the words at the start of a word of the text: "주가 전망" and "주가지수", but not "맥주가".
 
     Without words it finds nothing.

@@ -84,14 +84,14 @@ _VOWELS = "ㅏㅐㅑㅒㅓㅔㅕㅖㅗㅘㅙㅚㅛㅜㅝㅞㅟㅠㅡㅢㅣ"
 _TAILS = " ㄱㄲㄳㄴㄵㄶㄷㄹㄺㄻㄼㄽㄾㄿㅀㅁㅂㅄㅅㅆㅇㅈㅊㅋㅌㅍㅎ"
 _OPEN = "".join(chr(code) for code in range(0xAC00, 0xD7A4, 28))
 _SPLIT = re.compile(
-    rf"(?:(?P<lead>[{_LEADS}])(?P<vowel>[{_VOWELS}])|(?P<open>[{_OPEN}]))"
-    rf"(?P<tail>[{_TAILS[1:]}](?![ㄱ-ㅣ]))?(?<=[ㄱ-ㅣ])"
+    rf"(?P<lead>[{_LEADS}])(?P<vowel>[{_VOWELS}])(?P<tail>[{_TAILS[1:]}](?![{_VOWELS}]))?"
+    rf"|(?P<open>[{_OPEN}])(?P<added>[{_TAILS[1:]}])(?![ㄱ-ㅣ])"
 )
-"""A syllable in stand-alone jamo, or one without a final consonant and the consonant behind it."""
+"""A syllable in stand-alone jamo, or one without a final consonant and the only consonant behind it: not "바ㅋㅋ"."""
 
 
 def _syllable(match: re.Match[str]) -> str:
-    tail = _TAILS.index(match["tail"] or " ")
+    tail = _TAILS.index(match["tail"] or match["added"] or " ")
     if match["open"]:
         return chr(ord(match["open"]) + tail)
     return chr(0xAC00 + (_LEADS.index(match["lead"]) * 21 + _VOWELS.index(match["vowel"])) * 28 + tail)

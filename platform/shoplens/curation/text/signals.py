@@ -23,7 +23,9 @@ _NOISE = noise_words.pattern()
 
 
 class TextSignals(NamedTuple):
-    """What was measured of a text. Spans lie in `text`, which is in normal form and contracted.
+    """What was measured of a text. Spans lie in `text`, which is in normal form.
+
+    It is contracted too, unless it has personal data: "900101-1******" would become "900101-1*".
 
     noise   the first noise word; empty if there is none
     """
@@ -78,11 +80,17 @@ def text_signals(
     noise    finds noise words; see `noise_words.pattern`
     today    numbers of persons born later count as something else; None: the day of the call
     """
-    text = contracted(normal_form(raw))
+    normal = normal_form(raw)
+    text = contracted(normal)
+    personal = personal_data(normal, today=today)
+    if personal:
+        text = normal
+    elif text != normal:
+        personal = personal_data(text, today=today)
     found = noise.search(text)
     return TextSignals(
         text,
-        tuple(personal_data(text, today=today)),
+        tuple(personal),
         tuple(offensive(text)),
         shares(text, brands),
         foreign_scripts(text),

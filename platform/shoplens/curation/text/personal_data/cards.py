@@ -21,7 +21,7 @@ from shoplens.curation.text.personal_data.digit_groups import (
 from shoplens.curation.text.personal_data.found import Confidence, Found
 
 _GROUPS = re.compile(
-    rf"{BEFORE}(?:[4-6][0-9]{{3}}|35[0-9]{{2}})(?:{SEPARATOR}[0-9]{{4}}){{3}}(?:{SEPARATOR}[0-9]{{1,3}})?{AFTER}"
+    rf"{BEFORE}(?:[4-6][0-9]{{3}}|35[0-9]{{2}})(?:{SEPARATOR}[0-9]{{4}}){{3}}(?P<more>{SEPARATOR}[0-9]{{1,3}})?{AFTER}"
     rf"|{BEFORE}3[0-9]{{3}}{SEPARATOR}[0-9]{{6}}{SEPARATOR}[0-9]{{4,5}}{AFTER}"
 )
 _BARE = re.compile(rf"{BARE_BEFORE}[3-6][0-9]{{12,18}}{BARE_AFTER}")
@@ -35,8 +35,10 @@ def cards(text: str, view: str) -> Iterator[Found]:
     Bar codes have 13 or 14 digits too. Without a word for cards near, these are LOW, except 14 digits that begin with 3.
     """
     for match in _GROUPS.finditer(view):
-        if is_card(digits_of(match.group())):
-            yield Found("card", *match.span(), Confidence.HIGH)
+        for end in (match.end(), match.start("more")):  # the digits behind 16 may be the next word: "4 단"
+            if end > match.start() and is_card(digits_of(view[match.start() : end])):
+                yield Found("card", match.start(), end, Confidence.HIGH)
+                break
     for match in _BARE.finditer(view):
         digits = match.group()
         if is_card(digits):
