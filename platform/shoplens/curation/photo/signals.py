@@ -5,12 +5,13 @@ White share is NAVER Search's signal: of photos cut out on white, little is left
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 from pydantic import Field
 
 from shoplens.config import Config
@@ -21,7 +22,10 @@ WHITE_SIDE = 64
 """Side of the thumbnail whose white pixels are counted."""
 WHITE_LEAST = 250
 """A pixel is white if red, green and blue are at least this: JPEG leaves few at 255."""
-_SHARP_SIDE = 256
+_SHARP_SIDE = 128
+DRAFT = 128
+"""A JPEG is decoded at the smallest scale whose shorter side has as many pixels. The hash differs from that of the whole
+photo in 0.3 bits on average."""
 
 
 class PhotoSignals(NamedTuple):
@@ -29,11 +33,12 @@ class PhotoSignals(NamedTuple):
 
     width, height   pixels, upright
     white           share of white pixels of a thumbnail of `WHITE_SIDE` squared, on white where it was transparent
-    sharpness       variance of the Laplacian of the grey levels, at most 256 pixels wide and high; low: blurred
+    sharpness       variance of the Laplacian of the grey levels, at most 128 pixels wide and high; low: blurred
     animated        whether the file holds more than one picture in time; the first one is measured
     phash           perceptual hash, 64 bits
     sha256          of the file's bytes, as hexadecimal digits
     bytes           size of the file
+    format          its suffix, such as `jpg`
     """
 
     width: int
@@ -44,6 +49,7 @@ class PhotoSignals(NamedTuple):
     phash: int
     sha256: str
     bytes: int
+    format: str
 
 
 class PhotoCut(Config):
@@ -58,33 +64,41 @@ class PhotoCut(Config):
 
 def photo_signals(data: bytes) -> PhotoSignals:
     """Measures the bytes of an image file. Raises ImageRejected as `datasets.images.decode` does."""
-    photo = decode(data)
+    photo = decode(data, draft=DRAFT)
+    grey = photo.image.convert("L")
     return PhotoSignals(
         photo.width,
         photo.height,
         white_share(photo.image),
-        sharpness(photo.image),
+        sharpness(grey),
         photo.animated,
-        perceptual_hash(photo.image),
+        perceptual_hash(grey),
         hashlib.sha256(data).hexdigest(),
         len(data),
+        photo.format,
     )
 
 
 def white_share(image: Image.Image) -> float:
     """Share of the thumbnail's pixels whose three channels are at least `WHITE_LEAST`. `image` is RGB."""
-    thumbnail = image.resize((WHITE_SIDE, WHITE_SIDE), Image.Resampling.BOX, reducing_gap=2.0)
-    return float((np.asarray(thumbnail).min(axis=2) >= WHITE_LEAST).mean())
+    thumbnail = image.resize((WHITE_SIDE, WHITE_SIDE), Image.Resampling.BOX, reducing_gap=1.0)
+    darkest = functools.reduce(ImageChops.darker, thumbnail.split())
+    return sum(darkest.histogram()[WHITE_LEAST:]) / WHITE_SIDE**2
 
 
 def sharpness(image: Image.Image) -> float:
-    """Variance of the 4-neighbour Laplacian of the grey levels 0 to 255, of the photo reduced to 256 pixels at most."""
+    """Variance of the 4-neighbour Laplacian of the grey levels 0 to 255, of the photo reduced to 128 pixels at most.
+
+    `image` is L.
+    """
     factor = -(-max(image.size) // _SHARP_SIDE)
-    grey = np.asarray((image.reduce(factor) if factor > 1 else image).convert("L"), dtype=np.int16)
+    grey = np.asarray(image.reduce(factor) if factor > 1 else image).astype(np.int16)
     if min(grey.shape) < 3:
         return 0.0
-    middle = grey[1:-1, 1:-1]
-    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * middle
+    laplacian = (grey[:-2] + grey[2:])[:, 1:-1]
+    laplacian += grey[1:-1, :-2]
+    laplacian += grey[1:-1, 2:]
+    laplacian -= 4 * grey[1:-1, 1:-1]
     return float(laplacian.var())
 
 
