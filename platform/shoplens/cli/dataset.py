@@ -120,6 +120,40 @@ def synthesize(
     console.print(Text(summary(dataset)))
 
 
+@app.command()
+def raw(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder to create.")],
+    records: Annotated[int, typer.Option(min=1, help="Number of documents, each with a title and photos.")] = 20_000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files, byte for byte.")] = 7,
+    image_size: Annotated[int, typer.Option(min=200, max=1024, help="Side of most photos, in pixels.")] = 240,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes. Default: one a CPU.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Creates raw records as a search company has them before curation, with planted flaws of every kind.
+
+    OUT holds photos in tars, photos.parquet, documents.parquet and clicks.parquet. The tables truth_photos.parquet,
+    truth_texts.parquet and truth_pairs.parquet name each flaw, so that a curation can be judged.
+
+    Example:
+
+        shoplens dataset raw data/raw --records 20000 --seed 7
+    """
+    from shoplens.synthetic.raw_records import RawRecords, synthesize_raw
+
+    settings = RawRecords.of(records=records, seed=seed, image_size=image_size)
+    made = synthesize_raw(out, settings, workers=workers, overwrite=overwrite)
+    console.print(
+        Text(
+            f"{out}: {made.documents:,} documents with {made.photos:,} photos and {made.clicks:,} rows of clicks, "
+            f"{made.bytes / 1e6:,.0f} MB"
+        )
+    )
+    curate = "ray job submit --working-dir . -- python -m workloads.curate workloads/configs/curation.yaml"
+    console.print(Text(f"next: {curate} raw={out} out={out}-curated", style="dim"))
+
+
 @app.command("import")
 def import_(
     kind: Annotated[SourceKind, typer.Argument(metavar="KIND", help="Kind of source; see the list above.")],
