@@ -26,8 +26,10 @@ from shoplens.datasets.preprocessing import Preprocessing
 from shoplens.errors import ShoplensError
 from shoplens.nn.similar import HeadConfig, SimilarConfig, SimilarEncoder
 from shoplens.nn.towers import ImageTowerConfig
+from shoplens.nn.watermark import MarkDetector, MarkDetectorConfig, TilesConfig
 from shoplens.packages.embedder import Embedder
 from shoplens.recipes.similar import SimilarEmbedder
+from shoplens.recipes.watermark import MarkScorer
 from shoplens.registry import runs
 from shoplens.registry.versions import ModelVersion, checksums, download, register, resolve
 
@@ -297,6 +299,24 @@ def test_a_pyfunc_that_embeds_as_the_embedder_does(
         invocations(json.dumps({"inputs": {"image": str(path)}}), "application/json", model, None)
     assert model.metadata.metadata == {"input_columns": ["text", "image"]}
     assert [column.name for column in model.metadata.get_output_schema().inputs] == ["embedding"]
+
+
+def test_a_package_that_scores_photos_gives_a_column_of_scores(
+    server: Server, run_id: str, model_name: str, tmp_path: Path
+) -> None:
+    config = MarkDetectorConfig(image=ImageTowerConfig(name="test_convnext"), head=TilesConfig(stages=(0, 1), tiles=2))
+    preprocessing = Preprocessing(size=32)
+    scorer = MarkScorer("scores", config, preprocessing, MarkDetector(config, preprocessing))
+    scorer.save(tmp_path / "package", "# test", {})
+    version = register(run_id, model_name, tmp_path / "package")
+    model, photo = mlflow.pyfunc.load_model(f"models:/{model_name}@candidate"), _photo()
+    from shoplens.datasets.images import decode
+
+    expected = scorer.score_images(preprocessing(decode(photo).image)[None])[0]
+    assert model.predict(pd.DataFrame({"image": [photo]}))["score"][0] == pytest.approx(expected, abs=1e-6)
+    assert [column.name for column in model.metadata.signature.outputs.inputs] == ["score"]
+    tags = mlflow.MlflowClient().get_model_version(model_name, str(version)).tags
+    assert json.loads(tags["capabilities"]) == ["score_image"]
 
 
 def test_a_package_that_reads_photos_alone_needs_no_tokenizer_and_refuses_texts(

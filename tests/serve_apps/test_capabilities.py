@@ -14,18 +14,19 @@ from shoplens.datasets.images import decode
 from shoplens.packages.embedder import Embedder
 from tests.serve_apps.conftest import jpeg, make_index
 from tests.serve_apps.test_api import Service, error, photo_item, running
-from tests.serve_apps.tiny import Captioner, Pairs, Words, index, install, save
+from tests.serve_apps.tiny import Captioner, Pairs, Scorer, Words, index, install, save
 
 __all__ = ["running"]
 
 WORDS = Release("words", "words/1", capabilities=("embed_text",))
+SCORER = Release("scorer", "scorer/1", capabilities=("score_image",))
 CAPTIONER = Release("captioner", "captioner/1", capabilities=("write_text",))
 
 
 @pytest.fixture
 def installed(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: Any) -> Any:
-    """`running` with four registered models."""
-    kinds = {"words": Words, "captioner": Captioner, "pairs": Pairs}
+    """`running` with five registered models."""
+    kinds = {"words": Words, "captioner": Captioner, "pairs": Pairs, "scorer": Scorer}
     folders = {name: save(tmp_path / name, kind) for name, kind in kinds.items()}
     install(monkeypatch, {"eclip": package, **folders})
     return running
@@ -168,6 +169,19 @@ def test_a_version_registered_before_capabilities_were_is_known_by_its_package(i
         assert (await service.post({"model": "eclip", "input": "x"})).status_code == 200
         [row] = (await service.http.get("/v1/models")).json()["data"]
         assert row["capabilities"] == ["embed_image", "embed_text"]
+
+    installed(body)
+
+
+def test_a_model_that_scores_photos_is_checked_and_listed(installed: Any) -> None:
+    async def body(service: Service) -> None:
+        await service.promote(SCORER)
+        service.registry.names = ["scorer"]
+        [row] = (await service.http.get("/v1/models")).json()["data"]
+        assert (row["capabilities"], row["active"]) == (["score_image"], True)
+        refused = await service.post({"model": "scorer", "input": [photo_item(jpeg(1))]})
+        assert error(refused) == (422, "not_encodable")
+        assert sentence(refused).startswith("scorer/1 does photo → score, and no photo")
 
     installed(body)
 

@@ -1,4 +1,4 @@
-"""Packages of tiny models with capabilities that no recipe has yet: texts alone, captions, a photo with a text."""
+"""Packages of tiny models with other capabilities than e-CLIP: texts alone, captions, a photo with a text, scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing_extensions import Self
 from shoplens import plugins
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.preprocessing import Preprocessing
-from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_IMAGE_TEXT, EMBED_TEXT, WRITE_TEXT
+from shoplens.packages.capabilities import EMBED_IMAGE, EMBED_IMAGE_TEXT, EMBED_TEXT, SCORE_IMAGE, WRITE_TEXT
 from shoplens.packages.model import PackagedModel
 from shoplens.registry import versions as packages
 from shoplens.search.index import Index
@@ -71,6 +71,16 @@ class Captioner(Tiny):
     def write_texts(self, pixels: np.ndarray) -> list[str]:
         places = (self.of_photos(pixels) * 100).long() % len(WORDS)
         return [" ".join(WORDS[place] for place in row) for row in places.tolist()]
+
+
+class Scorer(Tiny):
+    """Gives a number from 0 to 1 for a photo, and no vectors."""
+
+    capabilities = (SCORE_IMAGE,)
+    preprocessing = Preprocessing(size=SIDE)
+
+    def score_images(self, pixels: np.ndarray) -> np.ndarray:
+        return torch.sigmoid(self.of_photos(pixels)[:, 0]).numpy()
 
 
 class Pairs(Tiny):

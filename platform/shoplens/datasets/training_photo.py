@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
 
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import ImageRejected, decode
@@ -17,7 +18,18 @@ def training_pixels(
     augmentation: Augmentation | None,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Photo `sample` decoded, augmented with draws of `rng` and preprocessed: uint8 [3, size, size].
+    """`training_image`, preprocessed: uint8 [3, size, size]. Raises ShoplensError as it does."""
+    return preprocessing(training_image(dataset, sample, preprocessing, augmentation, rng))
+
+
+def training_image(
+    dataset: Dataset,
+    sample: int,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation | None,
+    rng: np.random.Generator,
+) -> Image.Image:
+    """Photo `sample` decoded (RGB) and augmented with draws of `rng`, as `preprocessing` will read it.
 
     A JPEG is decoded at a reduced scale that still gives the smallest random crop the full resolution.
     Raises ShoplensError if the photo cannot be decoded; the message names it.
@@ -31,4 +43,4 @@ def training_pixels(
         raise ShoplensError(
             f"photo {image_id} of {dataset.path} cannot be used: {error}; remove it, or import the dataset again"
         ) from error
-    return preprocessing(augmentation(image, rng) if augmentation else image)
+    return augmentation(image, rng) if augmentation else image

@@ -42,10 +42,14 @@ class PhotoEncoder(nn.Module):
     def __init__(self, config: PhotoEncoderConfig, preprocessing: Preprocessing, *, pretrained: bool = True) -> None:
         super().__init__()
         image = config.image if pretrained else config.image.model_copy(update={"pretrained": False})
-        self.image = ImageTower(image, preprocessing.size, config.dim)
+        self.image = self.make_tower(config.model_copy(update={"image": image}), preprocessing.size)
         for name, values in (("pixel_mean", preprocessing.mean), ("pixel_std", preprocessing.std)):
             self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self._locked: list[nn.Module] = []
+
+    def make_tower(self, config: PhotoEncoderConfig, image_size: int) -> ImageTower:
+        """The image tower; a subclass may read the trunk in another way. Raises ShoplensError if it cannot be built."""
+        return ImageTower(config.image, image_size, config.dim)
 
     def start(self, weights: Mapping[str, Tensor]) -> None:
         """Loads trained weights. Raises ShoplensError if a weight is missing, is unknown or has another shape."""

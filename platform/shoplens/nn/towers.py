@@ -124,7 +124,7 @@ class ImageTower(nn.Module):
                     f"the image tower takes {expected} px, but preprocessing.size is {image_size}: make them equal"
                 )
         else:
-            self.trunk = _timm(config)
+            self.trunk = timm_trunk(config)
             width = getattr(
                 self.trunk, "head_hidden_size", self.trunk.num_features
             )  # layers after the pooling change the width
@@ -191,7 +191,8 @@ class TextTower(nn.Module):
         return (states * weights).sum(1) / weights.sum(1)
 
 
-def _timm(config: ImageTowerConfig) -> Any:
+def timm_trunk(config: ImageTowerConfig) -> Any:
+    """The timm model of the settings, without a classifier. Raises ShoplensError if it cannot be built."""
     import timm
 
     options = dict(config.options)

@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Column = Literal["text", "image", "topic"]
-Answer = Literal["vector", "query", "attributes", "text"]
+Answer = Literal["vector", "query", "attributes", "text", "score"]
 
 PROBE = "shoplens 상품"
 """The text that health checks encode."""
@@ -94,6 +94,12 @@ class RanksImages(EmbedsImages, Protocol):
 class WritesTexts(TakesImages, Protocol):
     def write_texts(self, pixels: np.ndarray) -> list[str]:
         """uint8 [n, 3, size, size] -> a text for each photo."""
+        ...
+
+
+class ScoresImages(TakesImages, Protocol):
+    def score_images(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 [n, 3, size, size] -> a number from 0 to 1 for each photo, float32 [n]."""
         ...
 
 
@@ -170,6 +176,10 @@ def _write_texts(model: WritesTexts, pixels: Sequence[np.ndarray]) -> list[str]:
     return model.write_texts(np.stack(pixels))
 
 
+def _score_images(model: ScoresImages, pixels: Sequence[np.ndarray]) -> list[float]:
+    return [float(score) for score in _finite(model.score_images(np.stack(pixels)))]
+
+
 EMBED_IMAGE: Capability[np.ndarray, np.ndarray] = Capability(
     "embed_image", "photo → vector", ("image",), "vector", _embed_images, _pixels
 )
@@ -198,10 +208,21 @@ EXTRACT_ATTRIBUTES: Capability[Any, Any] = Capability(
 WRITE_TEXT: Capability[np.ndarray, str] = Capability(
     "write_text", "photo → text", ("image",), "text", _write_texts, _pixels
 )
+SCORE_IMAGE: Capability[np.ndarray, float] = Capability(
+    "score_image", "photo → score", ("image",), "score", _score_images, _pixels
+)
 
 ALL: dict[str, Capability[Any, Any]] = {
     capability.name: capability
-    for capability in (EMBED_IMAGE, EMBED_TEXT, EMBED_IMAGE_TEXT, RANK_IMAGES, EXTRACT_ATTRIBUTES, WRITE_TEXT)
+    for capability in (
+        EMBED_IMAGE,
+        EMBED_TEXT,
+        EMBED_IMAGE_TEXT,
+        RANK_IMAGES,
+        EXTRACT_ATTRIBUTES,
+        WRITE_TEXT,
+        SCORE_IMAGE,
+    )
 }
 
 

@@ -146,8 +146,10 @@ def _fastest(candidates: Sequence[Runner], least_cosine: float) -> Runner:
 
 
 def _least_cosine(capability: Capability[Any, Any], truth: Sequence[Any], found: Sequence[Any]) -> float:
-    """Texts count as 1 if they are equal, else as 0."""
+    """Texts count as 1 if they are equal, else as 0; scores as 1 less their largest difference."""
     if capability.gives == "text":
         return float(list(truth) == list(found))
+    if capability.gives == "score":
+        return 1 - float(np.abs(np.subtract(truth, found)).max())
     rows = (np.stack([vector_of(capability, answer) for answer in answers]) for answers in (truth, found))
     return float(np.prod(list(rows), 0).sum(1).min())

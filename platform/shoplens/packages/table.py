@@ -20,7 +20,7 @@ ARTICLE = {"text": "a", "image": "an", "topic": "a"}
 
 
 def answer(model: PackagedModel, table: Any, capability: str | None = None) -> pd.DataFrame:
-    """A row for each row of `table`: column `embedding`, `query` or `text`, as the capability gives it.
+    """A row for each row of `table`: column `embedding`, `query`, `text` or `score`, as the capability gives it.
 
     table        columns `text`, `image` and `topic` (its name) as the model takes them, or values without columns; see
                  `rows.rows`, and `rows.photo` for an image
@@ -84,6 +84,8 @@ def _shown(capability: Capability[Any, Any], result: Any) -> tuple[str, Any]:
     """Column and cell of a result."""
     if capability.gives == "text":
         return "text", str(result)
+    if capability.gives == "score":
+        return "score", float(result)
     if capability.gives == "query":
         return "query", _list(result.query[0])
     return "embedding", _list(getattr(result, "vector", result))

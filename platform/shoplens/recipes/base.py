@@ -331,6 +331,11 @@ class PhotoRecipe(Recipe):
         """uint8 [3, size, size], augmented by draws of `rng`. Raises ShoplensError that names a photo it cannot read."""
         return training_pixels(self.dataset, sample, self.config.preprocessing, self.config.augmentation, rng)
 
+    @property
+    def view_settings(self) -> dict[str, Any]:
+        """Settings that a view depends on beside those of `PhotoRecipeConfig`; they name the file of trunk vectors."""
+        return {}
+
     def photos_of(self, samples: Iterable[int], epoch: int, view: int = 0) -> np.ndarray:
         """Views of photos, as `photo` returns them, stacked. Views of a photo differ in their augmentation."""
         return np.stack([self.photo(sample, self.draws(sample, epoch, view)) for sample in map(int, samples)])

@@ -14,6 +14,7 @@ from shoplens.packages.rows import COLUMNS
 OUTPUTS = {
     "vector": ColSpec(Array(DataType.float), "embedding", required=False),
     "query": ColSpec(Array(DataType.float), "query", required=False),
+    "score": ColSpec(DataType.double, "score", required=False),
     "text": ColSpec(DataType.string, "text", required=False),
 }
 

@@ -1,7 +1,7 @@
 """Vectors of a locked image trunk, computed once for a few views of each photo; every epoch then costs little.
 
-The file lies beside the runs, named by what its numbers depend on: photos, preprocessing, augmentation, seed, views and
-the trunk's weights. Models that share a trunk share the file.
+The file lies beside the runs, named by what its numbers depend on: photos, preprocessing, augmentation, seed, views,
+the recipe's `view_settings` and the trunk's weights. Models that share a trunk share the file.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ def _digest(recipe: PhotoRecipe, model: PhotoEncoder, views: int) -> str:
         "augmentation": config.augmentation and config.augmentation.model_dump(mode="json"),
         "seed": config.seed,
         "views": views,
+        **recipe.view_settings,
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, weight in sorted(model.image.trunk.state_dict().items()):

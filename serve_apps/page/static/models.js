@@ -11,6 +11,7 @@ const WORDS = {
   rank_images: "ranks photos for a topic",
   extract_attributes: "extracts attributes",
   write_text: "writes captions",
+  score_image: "scores photos",
 };
 const none = { models: [], experiment: null, trouble: null };
 let known = Promise.resolve(none);
