@@ -72,7 +72,8 @@ def test_no_file_is_longer_than_a_reader_holds() -> None:
     assert [name for name, n in lines.items() if n > LONGEST and not name.startswith(DRAWINGS)] == []
 
 
-MODELS = {yaml.safe_load(path.read_text())["name"] for path in (ROOT / "workloads/configs").glob("*.yaml")}
+CONFIGURATIONS = [yaml.safe_load(path.read_text()) for path in (ROOT / "workloads/configs").glob("*.yaml")]
+MODELS = {tree["name"] for tree in CONFIGURATIONS if "recipe" in tree}
 """The names under which models are registered."""
 REFERENCE = re.compile(rf"({'|'.join(map(re.escape, sorted(MODELS)))})(@.*|/\d*)?")
 """`eclip`, `eclip@champion`, `eclip/3`, and what an f-string begins with; not a metric's name, `similar/recall@1`."""

@@ -61,17 +61,28 @@ def connect() -> None:
 def lines(what: str, unit: str, total: int, every_s: float = 10) -> Callable[[int], None]:
     """Returns a function that takes the number done so far, and prints it every `every_s` seconds and at the end.
 
-    Example of a line: `embedding  100/200 photos   50 %`.
+    Example of a line: `embedding  100/200 photos   50 %  250/s, 2 min left`. What an earlier run did counts as done at once.
     """
-    last = time.monotonic()
+    begun = last = time.monotonic()
 
     def report(done: int) -> None:
         nonlocal last
         if done == total or time.monotonic() - last > every_s:
             last = time.monotonic()
-            print(f"{what}  {done:>{len(str(total))}}/{total} {unit}  {100 * done / total:3.0f} %", flush=True)
+            rate = done / max(last - begun, 1e-3)
+            left = f", {_minutes((total - done) / rate)} left" if 0 < done < total else ""
+            share = f"{100 * done / total:3.0f} %" if total else "100 %"
+            print(f"{what}  {done:>{len(str(total))}}/{total} {unit}  {share}  {rate:,.0f}/s{left}", flush=True)
 
     return report
+
+
+def _minutes(seconds: float) -> str:
+    """`40 s`, `3 min`, `2 h 5 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def run(job: Callable[..., None], about: str | None) -> None:

@@ -23,6 +23,7 @@ TITLES = {
     "shoplens.cluster.file": "Cluster file",
     "serve_apps.settings": "Cluster file: args of the application",
     "shoplens.search.build": "workloads.build_index",
+    "shoplens.curation.pipeline.config": "workloads.curate",
     "shoplens.search.lists.evaluation": "workloads.evaluate_lists",
     "shoplens.experiments.verdict": "workloads.analyze_ab",
 }

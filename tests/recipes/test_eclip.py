@@ -22,6 +22,7 @@ from shoplens.recipes import eclip as eclip_recipe
 from shoplens.recipes import find, names
 from shoplens.registry.versions import checksums
 from shoplens.training import gradient_cache
+from tests.curation.pipeline.raw import run, settings, write_raw
 from tests.training.conftest import MakeRecipe, noise_shop, small_recipe
 
 __all__ = ["noise_shop", "small_recipe"]
@@ -61,6 +62,26 @@ def test_hard_batches_begin_at_their_step(small_recipe: MakeRecipe) -> None:
         np.array_equal(a, b) for epoch in (0, 1) for a, b in zip(hard.plan(epoch), uniform.plan(epoch), strict=True)
     ]
     assert same == [True] * 8 + [False] * 4
+
+
+def test_photos_are_trained_on_with_the_texts_that_curation_gave_them(small_recipe: MakeRecipe, tmp_path: Path) -> None:
+    run(settings(write_raw(tmp_path / "raw"), tmp_path / "out", shards={"records": 50, "val": 0.2, "test": 0}))
+    recipe = small_recipe(f"dataset={tmp_path / 'out'}", "image_texts={}", "training.batch_size=8")
+    assert isinstance(recipe, eclip_recipe.EclipRecipe)
+    recipe.check()
+    own = recipe.image_texts
+    said: dict[str, set[int]] = {}
+    for epoch in range(4):
+        samples = recipe.plan(epoch)[0]
+        batch = recipe.collate(samples, epoch)
+        for sample, ids, catalog in zip(samples, batch["ids"], batch["catalog"], strict=True):
+            texts = own.texts[own.start[sample] : own.start[sample + 1]]
+            known = {tuple(recipe.tokenizer.encode(text).ids): text for text in texts}
+            text = known[tuple(int(token) for token in ids if token)]
+            said.setdefault(text, set()).add(int(catalog))
+    assert len(said) > 8
+    assert {len(codes) for codes in said.values()} == {1}, "equal texts share a catalog"
+    assert len(set.union(*said.values())) == len(said), "and no others do"
 
 
 def test_a_recipe_travels_to_workers_as_configuration_and_tokenizer(small_recipe: MakeRecipe) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 
 import pytest
 
-from workloads.job import lines
+from workloads.job import _minutes, lines
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
@@ -58,6 +59,13 @@ def test_lines_come_now_and_then_and_in_the_end(capsys: pytest.CaptureFixture[st
     seldom, always = lines("embedding", "photos", 200, every_s=1000), lines("embedding", "photos", 200, every_s=-1)
     for done in (8, 100, 200):
         seldom(done)
-    assert capsys.readouterr().out == "embedding  200/200 photos  100 %\n"
+    assert re.fullmatch(r"embedding  200/200 photos  100 %  [\d,]+/s\n", capsys.readouterr().out)
     always(8)
-    assert capsys.readouterr().out == "embedding    8/200 photos    4 %\n"
+    assert re.fullmatch(r"embedding    8/200 photos    4 %  [\d,]+/s, \d+ s left\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3540, "59 min"), (7500, "2 h 5 min")]
+)
+def test_times_are_told_as_people_do(seconds: float, told: str) -> None:
+    assert _minutes(seconds) == told

@@ -108,6 +108,25 @@ REJECTS = pa.schema(
         ("detail", pa.string()),
     ]
 )
+IMAGE_TEXTS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("source", pa.string()),
+        ("text", pa.string()),
+        ("language", pa.string()),
+        ("count", pa.int64()),
+        ("score", pa.float64()),
+    ]
+)
+QUERIES = pa.schema(
+    [("query", pa.string()), ("product_id", pa.string()), ("image_id", pa.string()), ("clicks", pa.int64())]
+)
+SIDE_TABLES: dict[str, pa.Schema] = {"image_texts": IMAGE_TEXTS, "queries": QUERIES}
+"""Tables that a dataset may lack.
+
+image_texts   texts of photos: source `title`, `query`, `caption` or `product`, language, clicks, and score with the photo
+queries       a search log: the query, what it led to, and how often
+"""
 TABLES: dict[str, pa.Schema] = {
     "products": PRODUCTS,
     "images": IMAGES,

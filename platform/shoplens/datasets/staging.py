@@ -14,7 +14,7 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
 
@@ -60,10 +60,15 @@ class Shard:
             self._fs.mv(f"{self._path}.part", self._path)
             self.sha256 = self._sha256.hexdigest()
 
-    def add(self, image_id: str, image: bytes, suffix: str, product_json: str) -> int:
-        """Adds `IMAGE_ID.suffix` and `IMAGE_ID.json`, and returns the byte offset of the image in the tar."""
+    def add(self, image_id: str, image: bytes, suffix: str, product_json: str, caption: str | None = None) -> int:
+        """Adds `IMAGE_ID.suffix`, `IMAGE_ID.json` and, with a caption, `IMAGE_ID.txt`.
+
+        Returns the byte offset of the image in the tar.
+        """
         offset = self._member(f"{image_id}.{suffix}", image)
         self._member(f"{image_id}.json", product_json.encode())
+        if caption is not None:
+            self._member(f"{image_id}.txt", caption.encode())
         return offset
 
     def _member(self, name: str, data: bytes) -> int:
@@ -179,6 +184,12 @@ class Staging:
         checksums = {f"shards/{name}": shard.sha256 for name, shard in self._shards.items() if shard.sha256}
         self._shards.clear()
         self._fs.pipe_file(f"{self.root}/parts/{chunk}.done", json.dumps(checksums).encode())
+
+    def add_table(self, table: str, file: Path) -> None:
+        """Adds the rows of a Parquet file to a table that is passed to `finish` as `extra`."""
+        path = f"{self.root}/parts/{table}.{table}.parquet"
+        self._fs.put_file(str(file), f"{path}.part")
+        self._fs.mv(f"{path}.part", path)
 
     def _parts(self, name: str) -> Iterator[pa.Table]:
         for path in sorted(self._fs.glob(f"{self.root}/parts/*.{name}.parquet")):

@@ -7,6 +7,7 @@ shared by the offers of a catalog), `filter` (near-duplicate pairs left out firs
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from shoplens.curation.near_duplicates import first_of_duplicates
 from shoplens.curation.short_queries import ANY, Facts, ShortQueries, ShortQueriesConfig, short_queries
 from shoplens.datasets.format import Dataset
+from shoplens.datasets.image_texts import ImageTexts, ImageTextsConfig
 from shoplens.datasets.samples import Samples
 from shoplens.datasets.tokenizers import tokenize
 from shoplens.evaluation import product_tasks
@@ -72,6 +74,10 @@ class EclipConfig(PhotoRecipeConfig):
     )
     training_texts: tuple[tuple[str, ...], ...] = Field(
         (), description="Further texts, each a list of fields. Training draws one text for each photo and epoch."
+    )
+    image_texts: ImageTextsConfig | None = Field(
+        None,
+        description="Texts that belong to photos, as curation writes them, in place of texts of products. null: none.",
     )
     duplicate_distance: int = Field(
         2, ge=0, le=16, description="Largest distance of the hashes of near-duplicates, in bits of 64."
@@ -137,6 +143,12 @@ class EclipRecipe(PhotoRecipe):
         """Texts to draw from, [texts][products]. The text of `text_fields` is the first."""
         return [self.dataset.texts(fields) for fields in (self.config.text_fields, *self.config.training_texts)]
 
+    @cached_property
+    def image_texts(self) -> ImageTexts:
+        """The texts of each photo."""
+        assert self.config.image_texts is not None
+        return ImageTexts.of(self.dataset, self.config.image_texts.least_score)
+
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
         towers = {"image": ("pixels",), "text": ("ids", "mask")}
@@ -159,6 +171,12 @@ class EclipRecipe(PhotoRecipe):
         if self.config.near_duplicates == "drop":
             texts = [self.texts[0][row] for row in samples.product]
             samples = samples.keep(first_of_duplicates(samples.phash, texts, self.config.duplicate_distance))
+        if self.config.image_texts is not None:
+            samples = samples.keep(np.diff(self.image_texts.start)[samples.sample] > 0)
+            most = self.config.image_texts.photos
+            if most is not None and most < len(samples):
+                drawn = np.random.default_rng((self.seed, 3)).permutation(len(samples))[:most]
+                samples = samples.keep(np.isin(np.arange(len(samples)), drawn))
         return samples
 
     @cached_property
@@ -181,8 +199,10 @@ class EclipRecipe(PhotoRecipe):
         return plan
 
     def check(self) -> None:
-        """Raises ShoplensError if the split that is judged after training has no photo."""
+        """Raises ShoplensError if the split that is judged after training has no photo, or photos have no texts."""
         Samples.of(self.dataset, [self.config.evaluation.split])
+        if self.config.image_texts is not None:
+            self.image_texts  # noqa: B018 - read here, before a run is made
 
     def plan_statistics(self, plan: np.ndarray) -> dict[str, float]:
         return plan_statistics(plan, self.samples)
@@ -213,18 +233,21 @@ class EclipRecipe(PhotoRecipe):
     def collate(self, samples: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         """`pixels` uint8 [n, 3, s, s], `ids` int64 and `mask` bool [n, t], `catalog` int64 [n].
 
-        Graded targets also need `category` int64 [n, levels], the leaf first. Short queries add one query a photo,
+        With `image_texts`, photos whose drawn text is the same share a catalog. Graded targets also need `category` int64 [n, levels], the leaf first. Short queries add one query a photo,
         `query_ids` and `query_mask`, with the facts that it asks for and those of the product, `asks` and `facts`
         int64 [n, keys].
         """
         rows = self._row_of_sample[samples]
-        ids, mask = tokenize(self.tokenizer, [self._text(int(row), epoch) for row in rows])
+        texts = [self._text(int(row), epoch) for row in rows]
+        ids, mask = tokenize(self.tokenizer, texts)
         batch = {
             "pixels": self.photos_of(samples, epoch),
             "ids": ids,
             "mask": mask,
             "catalog": self.samples.catalog[rows],
         }
+        if self.config.image_texts is not None:  # the same query of two photos: both are right
+            batch["catalog"] = np.array([_code(text) for text in texts], np.int64)
         if self.config.objective.kind == "graded":
             batch["category"] = np.ascontiguousarray(self.samples.category[rows, ::-1])
         return batch if self.config.queries is None else {**batch, **self._asked(rows, epoch)}
@@ -247,8 +270,10 @@ class EclipRecipe(PhotoRecipe):
         return {"query_ids": ids, "query_mask": mask, "asks": asks, "facts": facts}
 
     def _text(self, row: int, epoch: int) -> str:
-        drawn = np.random.default_rng((self.seed, epoch, row, 1)).integers(len(self.texts))
-        return self.texts[drawn][self.samples.product[row]]
+        rng = np.random.default_rng((self.seed, epoch, row, 1))
+        if self.config.image_texts is not None:
+            return self.image_texts.draw(int(self.samples.sample[row]), rng, self.config.image_texts.title_share)
+        return self.texts[rng.integers(len(self.texts))][self.samples.product[row]]
 
     def build(self) -> nn.Module:
         config = self.config.model
@@ -332,6 +357,9 @@ class EclipRecipe(PhotoRecipe):
         """The texts of the training splits, and the names of categories."""
         samples = Samples.of(self.dataset, self.config.splits, self.config.roles)
         corpus = [texts[row] for texts in self.texts for row in np.unique(samples.product)]
+        if self.config.image_texts is not None:
+            every = self.image_texts
+            corpus += [text for s in samples.sample for text in every.texts[every.start[s] : every.start[s + 1]]]
         names = [node.name for node in self.dataset.categories]
         return [*corpus, *names, *(self.queries.texts if self.queries else ())]
 
@@ -341,6 +369,11 @@ class EclipRecipe(PhotoRecipe):
     ) -> tuple[Evaluation, str]:
         """The product tasks; see `evaluation.product_tasks`."""
         return product_tasks.evaluate(package, settings, config, dataset, about, **_vectors(package, dataset))
+
+
+def _code(text: str) -> int:
+    """A number below 2 ** 63 that equal texts share, in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _vectors(package: Path, dataset: Dataset) -> dict[str, Any]:

@@ -49,7 +49,12 @@ def kept(raw: str, **rules: object) -> Cut:
         ("운동화 900101-1****** 후기", {}, None, [("personal_data", "resident_number")]),
         ("６６０９０５－１ＸＸＸＸＸＸ", {}, None, [("personal_data", "resident_number")]),
         ("공일공-이이공오-육육육육", {}, None, [("personal_data", "phone")]),
-        ("hong@@@naver.com 문의", {}, None, [("personal_data", "email"), ("characters", "latin")]),  # and here it brings the form out
+        (
+            "hong@@@naver.com 문의",
+            {},
+            None,
+            [("personal_data", "email"), ("characters", "latin")],
+        ),  # and here it brings the form out
         ("간이영수증", {}, None, [("noise", "간이영수증")]),
         ("씨발 운동화", {}, None, [("offensive", "profanity")]),
         ("씨발 운동화", {"offensive": "tag"}, "씨발 운동화", []),

@@ -1,0 +1,92 @@
+"""The beginning and the end of a curation's dataset: what identifies it, the ledger, the report and the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shoplens.curation.pipeline.config import CurationConfig
+from shoplens.curation.pipeline.files import write_groups
+from shoplens.curation.pipeline.ledger import LEDGER_WITH_SOURCE
+from shoplens.curation.pipeline.report import RECORDS_LEFT, Step, costs, funnel, report
+from shoplens.curation.pipeline.tables import connect
+from shoplens.datasets.format import SIDE_TABLES, Dataset
+from shoplens.datasets.staging import Staging
+from shoplens.errors import ShoplensError
+
+
+def open_dataset(
+    config: CurationConfig, about: Mapping[str, Any], models: Mapping[str, str], overwrite: bool
+) -> Staging:
+    """The unfinished dataset, begun or resumed. Raises ShoplensError if `out` exists and `overwrite` is not set."""
+    rules = config.model_dump(mode="json", exclude={"out", "signals"})
+    provenance = {"made_by": "workloads.curate", "config": rules, "measured": dict(about), "models": dict(models)}
+    staging = Staging(config.out, {**provenance, "versions": {"shoplens": version("shoplens")}})
+    staging.begin(overwrite)
+    return staging
+
+
+class Curated(NamedTuple):
+    """A finished curation, and its report as HTML. As text: what each step left, and the next command."""
+
+    dataset: Dataset
+    steps: list[Step]
+    report: str
+
+    def __str__(self) -> str:
+        manifest, path = self.dataset.manifest, self.dataset.path
+        train = "python -m workloads.train workloads/configs/eclip.yaml"
+        return "\n".join(
+            [
+                *(f"  {step.title:<28} {step.left:>12,}" for step in self.steps),
+                f"{manifest.name}: {manifest.counts['images']:,} records, digest {manifest.digest[:12]}, in {path}",
+                f"what was dropped and why: {path}/report.html, and {manifest.counts['ledger']:,} rows in ledger.parquet",
+                f"next: ray job submit --working-dir . -- {train} dataset={path} image_texts.title_share=0.3",
+            ]
+        )
+
+
+def finish(config: CurationConfig, signals: Path, cut: Path, staging: Staging) -> Curated:
+    """Writes the ledger and the report, and moves the dataset to `out`.
+
+    Raises ShoplensError if no record is left.
+    """
+    ledger = cut / "ledger.parquet"
+    if not ledger.exists():
+        with connect(cut) as database:
+            found = [
+                signals / "tables.ledger.parquet",
+                *sorted(cut.glob("*.ledger/*")),
+                *sorted(cut.glob("*.ledger.parquet")),
+            ]
+            database.read_parquet(list(map(str, found))).create_view("entries")
+            database.read_parquet(str(signals / "documents.parquet")).create_view("documents")
+            write_groups(ledger, database.sql(_LEDGER).to_arrow_reader(1 << 14), LEDGER_WITH_SOURCE, 1 << 17)
+    with connect(cut) as database:
+        steps = funnel(database, signals, cut)
+        if not next(step.left for step in steps if step.title == RECORDS_LEFT):
+            dear = ", ".join(
+                f"{cost.reason} {cost.alone:,}" for cost in costs(database, ledger) if cost.kind == "photo"
+            )
+            raise ShoplensError(
+                f"no record is left of the photos (dropped: {dear}): loosen a rule, or check the tables"
+            )
+    staging.add_table("ledger", ledger)
+    page = report(config, signals, cut, steps)
+    staging.fs.pipe_file(f"{staging.root}/report.html", page.encode())
+    provenance = {**staging.fingerprint, "funnel": {step.title: step.left for step in steps}}
+    provenance.pop("columns")
+    dataset = staging.finish(config.name, provenance, {**SIDE_TABLES, "ledger": LEDGER_WITH_SOURCE})
+    return Curated(dataset, steps, page)
+
+
+_LEDGER = """
+    SELECT e.kind, e.number, e.id, coalesce(e.document_id, t.document_id) AS document_id,
+           coalesce(t.source, d.source, '') AS source, e.text, e.stage, e.reason, e.detail, e.value, e.threshold
+    FROM entries e
+    LEFT JOIN documents t ON e.kind = 'title' AND t.number = e.number
+    LEFT JOIN (SELECT document_id, min_by(source, number) AS source FROM documents GROUP BY document_id) d
+           ON d.document_id = e.document_id
+    ORDER BY ALL"""
