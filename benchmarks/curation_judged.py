@@ -176,7 +176,7 @@ def main() -> None:
     chosen = arguments.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     raw = raw_records(chosen.out / f"raw-{chosen.records}-{chosen.seed}", records=chosen.records, seed=chosen.seed)
-    out = chosen.out / "curated"
+    out = chosen.out / f"curated-{chosen.records}-{chosen.seed}"
     photo = {"animated": False, "sharpness": SHARPNESS}
     curate(settings(raw, out, photo=photo), {}, Models, Processes(2), overwrite=True)
     texts, kinds = text_filters(raw, out)

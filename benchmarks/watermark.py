@@ -38,7 +38,12 @@ NEAR = 8
 """Bits of 64."""
 TEST_SHARE = 0.3
 ATTRIBUTE = "watermark"
-LABELLED = (f"label={{attribute: {ATTRIBUTE}, marked: 'yes'}}", "photo_views=2", "training.epochs=30")
+LABELLED = (
+    f"label={{attribute: {ATTRIBUTE}, marked: 'yes'}}",
+    "augmentation=null",
+    "photo_views=1",
+    "training.epochs=30",
+)
 CS = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -80,7 +85,7 @@ def run(options: argparse.Namespace, settings: list[str], scratch: Path) -> dict
     arms, seconds = {}, {}
     for arm, dataset, more in (("drawn", clean, ()), ("labelled", marked, (*LABELLED, "evaluation.split=test"))):
         began = time.perf_counter(), time.process_time()
-        recipe, model = trained([f"dataset={dataset.path}", *more, *own], scratch)
+        recipe, model = trained([f"dataset={dataset.path}", *own, *more], scratch)
         recipe.save(model, scratch / arm)
         ended = time.perf_counter(), time.process_time()
         seconds[arm] = {"wall": round(ended[0] - began[0]), "processor": round(ended[1] - began[1])}

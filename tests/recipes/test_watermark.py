@@ -16,7 +16,7 @@ from mlflow.types.schema import DataType
 from PIL import Image
 from torch import Tensor
 
-from shoplens.config import override, read_yaml
+from shoplens.config import ConfigError, override, read_yaml
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import decode
 from shoplens.datasets.staging import Staging
@@ -150,6 +150,8 @@ def test_labels_of_the_dataset_are_taken_and_nothing_is_drawn(make: MakeRecipe, 
     np.testing.assert_array_equal(batch["marked"], [int(name[1:]) % 3 == 0 for name in ids])
     photo = recipe.config.preprocessing(decode(labelled_shop.read_image(int(recipe.plan(0)[0, 0]))).image)
     np.testing.assert_array_equal(batch["pixels"][0], photo)
+    with pytest.raises(ConfigError, match="a crop can cut off the mark"):
+        make(LABEL, "augmentation={crop: 0.7}", dataset=labelled_shop)
     with pytest.raises(ShoplensError, match="watermark=oui: it has 0 marked and 40 clean photos"):
         make("label={attribute: watermark, marked: oui}", dataset=labelled_shop).check()
     with pytest.raises(ShoplensError, match="no photo in split val"):

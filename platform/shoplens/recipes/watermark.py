@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -83,6 +83,12 @@ class WatermarkRecipeConfig(PhotoRecipeConfig):
     evaluation: WatermarkEvaluation = Field(
         WatermarkEvaluation(), description="The evaluation that follows the training."
     )
+
+    @model_validator(mode="after")
+    def _whole_photos(self) -> WatermarkRecipeConfig:
+        if self.label is not None and self.augmentation is not None and self.augmentation.crop < 1:
+            raise ValueError("a crop can cut off the mark that the label tells of: with label, set augmentation.crop=1")
+        return self
 
 
 class MarkScorer(PackagedModel):

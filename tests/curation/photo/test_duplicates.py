@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from shoplens.curation.photo.duplicates import BITS, DIAMETER, groups, representatives
+from shoplens.curation.near_duplicates import near_photos
+from shoplens.curation.photo.duplicates import BITS, DIAMETER, groups, representatives, telling
 from shoplens.curation.photo.signals import photo_signals
 from shoplens.synthetic import SyntheticShop, synthesize
 
@@ -57,7 +58,7 @@ def test_groups_are_those_of_the_definition(drawn: list[tuple[int, list[int]]], 
     hashes = [hashes[file.index(one)] for one in file]  # equal bytes have equal hashes
     flat = [data.draw(st.booleans()) for _ in sorted(set(file))]
     flat = [flat[sorted(set(file)).index(one)] for one in file]
-    found = groups(np.array(hashes, np.uint64), np.array(file), np.where(flat, 0.0, 9.0))
+    found = groups(np.array(hashes, np.uint64), np.array(file), ~np.array(flat, bool))
     assert found.tolist() == np.unique(found, return_inverse=True)[1].tolist()
     for part in linked(hashes, file, flat):
         rows = sorted(part)
@@ -79,7 +80,7 @@ def test_the_largest_photo_stands_for_its_group() -> None:
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, ...]:
-    """200 different photos, each in three qualities and sizes: the photo of each row, and its hash, file and sharpness."""
+    """200 different photos, each in three qualities and sizes: the photo of each row, and its hash, its file, and whether the hash tells it."""
     shop = synthesize(
         tmp_path_factory.mktemp("copies") / "shop",
         SyntheticShop(products=200, seed=11, image_size=256, offers_per_catalog=1),
@@ -91,9 +92,24 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, ...]:
             out = io.BytesIO()
             photo.resize((round(photo.width * scale), round(photo.height * scale))).save(out, "JPEG", quality=quality)
             signals = photo_signals(out.getvalue())
-            rows.append((number, signals.phash, len(rows), signals.sharpness))
-    number, phash, file, sharpness = zip(*rows, strict=True)
-    return np.array(number), np.array(phash, np.uint64), np.array(file), np.array(sharpness)
+            rows.append((number, signals.phash, len(rows), signals.sharpness, signals.white))
+    number, phash, file, sharpness, white = map(np.array, zip(*rows, strict=True))
+    return number, phash.astype(np.uint64), file, telling(sharpness, white)
+
+
+def test_things_on_white_pages_are_different_pictures() -> None:
+    """Their hashes are equal or near: most of what the hash sees is the page."""
+    signals = []
+    for side in range(20, 60, 2):
+        page = Image.new("RGB", (400, 400), "white")
+        page.paste((40, 90, 4 * side), (180, 180, 180 + side, 180 + side))
+        out = io.BytesIO()
+        page.save(out, "PNG")
+        signals.append(photo_signals(out.getvalue()))
+    phash = np.array([one.phash for one in signals], np.uint64)
+    assert len(near_photos(phash, 4).pairs) > 10
+    tells = telling(np.array([one.sharpness for one in signals]), np.array([one.white for one in signals]))
+    assert len(set(groups(phash, np.arange(len(phash)), tells).tolist())) == len(phash)
 
 
 def test_copies_at_other_qualities_and_sizes_are_one_picture(copies: tuple[np.ndarray, ...]) -> None:

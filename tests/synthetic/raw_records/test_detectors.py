@@ -7,7 +7,7 @@ from datetime import date
 
 import numpy as np
 
-from shoplens.curation.photo.duplicates import groups
+from shoplens.curation.photo.duplicates import groups, telling
 from shoplens.curation.photo.signals import PhotoCut, photo_signals, verdicts
 from shoplens.curation.text.signals import TextRules, cut, text_signals
 from shoplens.datasets.images import ImageRejected
@@ -49,7 +49,8 @@ def test_copies_are_grouped_with_their_originals_and_no_other_clean_photos(made:
     rows = [row for row in made.table("truth_photos") if row["flaw"] in (None, "duplicate")]
     signals = [photo_signals(made.files[row["image"]]) for row in rows]
     files = np.unique([one.sha256 for one in signals], return_inverse=True)[1]
-    group = groups(np.array([one.phash for one in signals], np.uint64), files, np.array([s.sharpness for s in signals]))
+    tells = telling(np.array([one.sharpness for one in signals]), np.array([one.white for one in signals]))
+    group = groups(np.array([one.phash for one in signals], np.uint64), files, tells)
     original = np.unique([row["duplicate_of"] or row["image"] for row in rows], return_inverse=True)[1]
     pairs = set(zip(group.tolist(), original.tolist(), strict=True))
     assert len(pairs) == len(np.unique(original)) == len(np.unique(group))

@@ -17,19 +17,28 @@ FLAT = 1.0
 """Photos of less `sharpness` have no picture that a perceptual hash could tell; only equal bytes are the same."""
 
 
-def groups(phash: np.ndarray, file: np.ndarray, sharpness: np.ndarray) -> np.ndarray:
+BLANK = 0.9
+"""Photos of as large a white share have too small a picture: hashes of different things on white pages are equal."""
+
+
+def telling(sharpness: np.ndarray, white: np.ndarray) -> np.ndarray:
+    """bool [n]: whether a perceptual hash can tell the photo, by float [n] of `signals.sharpness` and `white_share`."""
+    return (sharpness >= FLAT) & (white < BLANK)
+
+
+def groups(phash: np.ndarray, file: np.ndarray, tells: np.ndarray) -> np.ndarray:
     """The group of each photo, int64 [n]: numbers from 0 in the order of each group's first photo.
 
     phash      uint64 [n]: perceptual hashes
     file       int64 [n]: equal for equal bytes
-    sharpness  float [n]: see `signals.sharpness`
+    tells      bool [n]: see `telling`; the others are linked by their bytes only
 
     Photos are linked if their hashes differ in at most `BITS` bits, or if their bytes are equal. A linked group that is
     wider than `DIAMETER` bits is split: in order, a hash joins the first earlier one within `BITS` that leads a part, or
     leads a part itself. The result does not depend on the order of equal photos.
     """
     n = len(phash)
-    shown = np.flatnonzero(sharpness >= FLAT)
+    shown = np.flatnonzero(tells)
     links = shown[near_photos(phash[shown], BITS).pairs]
     first = np.unique(file, return_index=True, return_inverse=True)
     same = np.stack([first[1][first[2].ravel()], np.arange(n)], 1)

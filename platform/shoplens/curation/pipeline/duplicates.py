@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from shoplens.curation.near_duplicates import near_photos
-from shoplens.curation.photo.duplicates import BITS, FLAT, groups, representatives
+from shoplens.curation.photo.duplicates import BITS, groups, representatives, telling
 from shoplens.curation.pipeline.files import write_table
 from shoplens.datasets.format import Dataset
 
 GROUPS = pa.schema([("number", pa.int64()), ("kept", pa.int64()), ("distance", pa.int32()), ("held_out", pa.bool_())])
 """The group of each usable photo: the number of the photo that is kept of it, the bits in which the hash differs from
 that photo's, and whether the group has a photo of a held-out dataset."""
-_COLUMNS = ["number", "phash", "sha256", "sharpness", "width", "height", "bytes"]
+_COLUMNS = ["number", "phash", "sha256", "sharpness", "white", "width", "height", "bytes"]
 
 
 def group_photos(signals: Path, cut: Path, held_out: Sequence[str] = ()) -> None:
@@ -29,14 +29,15 @@ def group_photos(signals: Path, cut: Path, held_out: Sequence[str] = ()) -> None
     )
     table = table.sort_by("number")
     number = table["number"].to_numpy()
-    phash, sharpness = table["phash"].to_numpy(), table["sharpness"].to_numpy()
+    phash = table["phash"].to_numpy()
+    tells = telling(table["sharpness"].to_numpy(), table["white"].to_numpy())
     file = np.array([int(digest[:15], 16) for digest in table["sha256"].to_pylist()], np.int64)
-    group = groups(phash, file, sharpness)
+    group = groups(phash, file, tells)
     area = table["width"].to_numpy().astype(np.int64) * table["height"].to_numpy()
     kept = representatives(group, area, table["bytes"].to_numpy())[group] if len(group) else group
     leaked = np.zeros(len(number), bool)
     for path in held_out:
-        leaked |= near_any(phash, Dataset(path).images["phash"].to_numpy()) & (sharpness >= FLAT)
+        leaked |= near_any(phash, Dataset(path).images["phash"].to_numpy()) & tells
     leaked = np.isin(group, np.unique(group[leaked]))
     columns = [number, number[kept], np.bitwise_count(phash ^ phash[kept]).astype(np.int32), leaked]
     write_table(cut / "groups.parquet", pa.table(columns, GROUPS.names), GROUPS)
