@@ -51,8 +51,8 @@ def _measured(work: Work, part: Part) -> tuple[int, int]:
     return work(part), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def settings(raw: Path, out: Path, **more: Any) -> CurationConfig:
-    return validate(CurationConfig, {"raw": str(raw), "out": str(out), **more}, "the benchmark")
+def settings(source: Path, out: Path, **more: Any) -> CurationConfig:
+    return validate(CurationConfig, {"raw": str(source), "out": str(out)} | more, "the benchmark")
 
 
 def raw_records(folder: Path, **options: Any) -> Path:

@@ -143,7 +143,7 @@ def learned_filters(raw: Path, dataset: Dataset, most: int, watermark: str | Non
         judges[f"text_boxes ({detector.name})"] = ("text_boxes", many)
     if watermark:
         scorer = PhotoScorer(watermark)
-        judges["watermark"] = ("watermark", lambda image: bool(scorer([image])[0] >= 0.8))
+        judges["watermark"] = ("watermark", lambda image: bool(scorer([image])[0] >= 0.9))
     found = {}
     for name, (kind, judge) in judges.items():
         said = {sample: judge(decode(dataset.read_image(sample)).image) for sample in chosen}

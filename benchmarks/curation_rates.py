@@ -174,8 +174,6 @@ def grown(raw: Path, out: Path, photos: int, texts: int) -> Path:
     pq.write_table(pa.Table.from_pylist(rows), out / "photos.parquet")
     pq.write_table(pa.table({"document_id": known, "title": words}), out / "documents.parquet")
     pq.write_table(pa.Table.from_pylist(queries), out / "clicks.parquet")
-    for tar in raw.glob("*.tar"):
-        (out / tar.name).symlink_to(tar.absolute())
     return out
 
 
@@ -214,7 +212,9 @@ def main() -> None:
         shutil.rmtree(f"{out}.signals", ignore_errors=True)
         do = Processes(chosen.processes)
         start = time.perf_counter()
-        curated = curate(settings(tables, out), {}, Models, do, overwrite=True)
+        paths = {name: f"{tables}/{name}.parquet" for name in ("photos", "documents", "clicks")}
+        config = settings(tables, out, raw={**paths, "images": str(raw)})
+        curated = curate(config, {}, Models, do, overwrite=True)
         seconds = time.perf_counter() - start
         measuring = do.seconds["measuring photos"]
         sizes.append(

@@ -109,7 +109,9 @@ def _absolute(config: CurationConfig) -> CurationConfig:
         return path if path is None or "://" in path else os.path.abspath(path)
 
     raw = config.raw.model_copy(update={name: absolute(path) for name, path in config.raw.model_dump().items()})
-    return config.model_copy(update={"raw": raw, "out": absolute(config.out), "signals": absolute(config.signals)})
+    held_out = tuple(map(absolute, config.held_out))
+    paths = {"raw": raw, "out": absolute(config.out), "signals": absolute(config.signals), "held_out": held_out}
+    return config.model_copy(update=paths)
 
 
 def _packages(config: CurationConfig) -> dict[str, tuple[str, str]]:

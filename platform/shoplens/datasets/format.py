@@ -124,7 +124,8 @@ QUERIES = pa.schema(
 SIDE_TABLES: dict[str, pa.Schema] = {"image_texts": IMAGE_TEXTS, "queries": QUERIES}
 """Tables that a dataset may lack.
 
-image_texts   texts of photos: source `title`, `query`, `caption` or `product`, language, clicks, and score with the photo
+image_texts   texts of photos: source `title`, `query`, `caption` or `product`, language, clicks, and the score with the
+              photo that a cut is made on
 queries       a search log: the query, what it led to, and how often
 """
 TABLES: dict[str, pa.Schema] = {

@@ -35,7 +35,7 @@ _TOGETHER = 16
 _FIRST_PAUSE_S = 1.0
 _PATIENCE_S = 300.0
 """How long a chunk waits for busy hosts in all. Later photos of such hosts are given up after one attempt."""
-_NOT_THERE = {
+NOT_THERE = {
     errno.ENOENT,
     errno.EISDIR,
     errno.ENOTDIR,
@@ -45,6 +45,7 @@ _NOT_THERE = {
     errno.ENAMETOOLONG,
     errno.EINVAL,
 }
+"""Errors that say that a path is wrong, not the machine."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def _read(place: Place, rules: PhotoRules, patience: _Patience) -> bytes | Rejec
     except (ImageRejected, UrlRejected) as refused:
         return refused
     except OSError as error:
-        if error.errno is not None and error.errno not in _NOT_THERE:
+        if error.errno is not None and error.errno not in NOT_THERE:
             raise
         return ImageRejected(
             "missing_file", f"the photo cannot be read ({error.strerror or type(error).__name__}): check the path"

@@ -193,8 +193,9 @@ class Staging:
 
     def _parts(self, name: str) -> Iterator[pa.Table]:
         for path in sorted(self._fs.glob(f"{self.root}/parts/*.{name}.parquet")):
-            with self._fs.open(path) as file:
-                yield read_parquet(file)
+            with self._fs.open(path) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
+                for group in range(parquet.num_row_groups):
+                    yield parquet.read_row_group(group, use_threads=False)
 
     def _merge(self, name: str, parts: Iterable[pa.Table], schema: pa.Schema | None = None) -> int:
         rows = 0

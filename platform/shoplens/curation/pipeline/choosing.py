@@ -66,7 +66,7 @@ def choose(config: CurationConfig, signals: Path, learned: Path, cut: Path) -> d
         counts: dict[str, int] = json.loads(done.read_text())
         return counts
     with ExitStack() as closing:
-        database = closing.enter_context(connect(cut))
+        database = closing.enter_context(connect(cut, config.memory))
         view(database, "measured", signals / "photos/*.parquet", measuring.PHOTOS)
         view(database, "documents", signals / "documents.parquet", tables.DOCUMENTS)
         view(database, "wanted", cut / "wanted.parquet", joining.WANTED)
@@ -78,7 +78,7 @@ def choose(config: CurationConfig, signals: Path, learned: Path, cut: Path) -> d
             database.execute(statement)
         unfinished = closing.enter_context(aside(cut / "learned.ledger.parquet"))
         book = closing.enter_context(pq.ParquetWriter(unfinished, ledger.LEDGER, compression="zstd"))
-        for batch in database.sql(_LOST_TO_A_BETTER_PHOTO).to_arrow_reader(1 << 16):
+        for batch in database.sql(_LOST).to_arrow_reader(1 << 16):
             book.write_table(pa.Table.from_batches([batch]).cast(ledger.LEDGER))
         counts = {}
         for split in SPLITS:
@@ -100,10 +100,12 @@ def _statements(config: CurationConfig) -> Iterator[str]:
                  ({"masked" if masked else "score"} - mean) / nullif(deviation, 0) AS calibrated FROM all_scores)
         ORDER BY ALL"""
     yield "CREATE TABLE judged AS SELECT DISTINCT ON (number) * FROM all_judged ORDER BY ALL"
+    yield f"CREATE TABLE passing AS SELECT number FROM judged WHERE {' AND '.join(['true', *_limits(config.learned)])}"
     one = "" if config.chosen.of_documents == "all" else "= 1"
     yield f"""CREATE TABLE assigned AS
         SELECT number, text, sum(clicks)::BIGINT AS clicks FROM (
           SELECT o.number, o.text, o.clicks FROM of_documents o LEFT JOIN scored USING (number, text)
+          WHERE o.number IN (SELECT number FROM passing)
           QUALIFY o.exact OR row_number() OVER (
             PARTITION BY o.document_id, o.text, o.exact ORDER BY value DESC NULLS LAST, o.place, o.number) {one or ">= 1"})
         GROUP BY ALL"""
@@ -130,12 +132,16 @@ def _statements(config: CurationConfig) -> Iterator[str]:
 
 
 _RECORDS = f"SELECT {', '.join(chr(34) + name + chr(34) for name in RECORDS.names)} FROM records WHERE split = $split ORDER BY number"
-_LOST_TO_A_BETTER_PHOTO = """
+_LOST = """
     SELECT 'pair' AS kind, p.number, NULL AS id, NULL AS document_id, p.text, 'learned' AS stage, 'better_photo' AS reason,
            'another photo of the document fits the query better' AS detail, s.value, NULL::DOUBLE AS threshold
     FROM pairs p LEFT JOIN scored s USING (number, text)
-    WHERE p.source = 'query' AND NOT EXISTS (SELECT 1 FROM assigned a WHERE a.number = p.number AND a.text = p.text)
-    ORDER BY p.number, p.text"""
+    WHERE p.source = 'query' AND p.number IN (SELECT number FROM passing)
+    AND NOT EXISTS (SELECT 1 FROM assigned a WHERE a.number = p.number AND a.text = p.text)
+    UNION ALL
+    SELECT 'pair', number, NULL, NULL, text, 'learned', 'photo_dropped', 'the photo is dropped', NULL, NULL
+    FROM pairs WHERE number NOT IN (SELECT number FROM passing)
+    ORDER BY ALL"""
 
 
 def _kept(
@@ -149,7 +155,7 @@ def _kept(
             photo = {"kind": "photo", "stage": "learned", "id": row["image"], "number": row["number"]}
             photo["document_id"] = row["document_id"]
             found = list(_against(row, config.learned))
-            for source, most in (("titles", config.chosen.titles), ("queries", config.chosen.queries)):
+            for source, most in () if found else (("titles", config.chosen.titles), ("queries", config.chosen.queries)):
                 kept: list[dict[str, Any]] = []
                 for text in row[source] or []:
                     low = (
@@ -178,6 +184,16 @@ def _kept(
             book.write_table(pa.Table.from_pylist(dropped, schema=ledger.LEDGER))
         if records:
             yield from pa.Table.from_pylist(records, schema=RECORDS).to_batches()
+
+
+def _limits(learned: Learned) -> Iterator[str]:
+    """What a photo must fulfil, as conditions over the columns of `judged`; `_against` says what it does not."""
+    if learned.watermark:
+        yield f"watermark < {learned.watermark.below}"
+    if learned.boxes:
+        yield f"boxes <= {learned.boxes.most} AND boxes_area <= {learned.boxes.area}"
+    if learned.adult:
+        yield f"adult < {learned.adult.below}"
 
 
 def _against(row: Mapping[str, Any], learned: Learned) -> Iterator[Verdict]:

@@ -71,7 +71,7 @@ class Texts(Config):
 
 class WatermarkCut(Config):
     model: str = Field(description="Registered model that scores photos, such as one of the recipe `watermark`.")
-    below: float = Field(0.8, gt=0, le=1, description="Score from which on a photo is dropped.")
+    below: float = Field(0.9, gt=0, le=1, description="Score from which on a photo is dropped.")
 
 
 class BoxesCut(Config):
@@ -168,6 +168,12 @@ class CurationConfig(Config):
     held_out: tuple[str, ...] = Field(
         (), description="Datasets for evaluation: their photos, and copies of them, are left out."
     )
+    memory: str = Field(
+        "2GB",
+        pattern=r"\d+ ?[KMGT]B",
+        description="Memory of the joins. Sorting spills to disk; lists of texts do not: "
+        "2 GB hold those of some 10 million texts.",
+    )
     shards: Shards = Field(Shards(), description="The shards.")
     parts: PartSizes = Field(PartSizes(), description="How the work is divided.")
 
@@ -175,6 +181,8 @@ class CurationConfig(Config):
     def _signals_are_files(self) -> CurationConfig:
         if "://" in (self.signals or self.out):
             raise ValueError("signals must be a folder of files that every node reaches: set signals=")
+        if set("[]*?") & set(self.out + (self.signals or "")):
+            raise ValueError("out and signals may not have [, ], * or ? in their paths: choose another folder")
         return self
 
     @property

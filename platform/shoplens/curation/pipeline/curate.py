@@ -70,7 +70,7 @@ def curate(
     joining.join(config, signals, cut)
 
     folder = learned.folder_of(signals, names)
-    planned = learned.plan(cut, folder, config.parts.learned)
+    planned = learned.plan(cut, folder, config.parts.learned, config.memory)
     prepare = partial(_judging, config, models, planned, folder, cut)
     if judged := [{"part": number, "name": name} for number, name in enumerate(learned.part_names(planned))]:
         if config.learned.score:
@@ -111,7 +111,7 @@ def _judging(config: CurationConfig, load: Callable[[], Models], planned: Path, 
     def judge(part: Part) -> int:
         if part["name"] == "background":
             assert config.learned.score is not None
-            learned.background(cut, folder, models, rules, config.learned.score.background)
+            learned.background(cut, folder, models, rules, config.learned.score.background, config.memory)
             return 0
         return learned.measure(planned, part["part"], part["name"], folder, models, rules)
 

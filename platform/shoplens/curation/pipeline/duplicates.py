@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from shoplens.curation.near_duplicates import near_photos
@@ -31,13 +32,16 @@ def group_photos(signals: Path, cut: Path, held_out: Sequence[str] = ()) -> None
     number = table["number"].to_numpy()
     phash = table["phash"].to_numpy()
     tells = telling(table["sharpness"].to_numpy(), table["white"].to_numpy())
-    file = np.array([int(digest[:15], 16) for digest in table["sha256"].to_pylist()], np.int64)
+    digest = table["sha256"].combine_chunks()
+    file = digest.dictionary_encode().indices.to_numpy().astype(np.int64)
     group = groups(phash, file, tells)
     area = table["width"].to_numpy().astype(np.int64) * table["height"].to_numpy()
     kept = representatives(group, area, table["bytes"].to_numpy())[group] if len(group) else group
     leaked = np.zeros(len(number), bool)
     for path in held_out:
-        leaked |= near_any(phash, Dataset(path).images["phash"].to_numpy()) & tells
+        images = Dataset(path).images
+        leaked |= near_any(phash, images["phash"].to_numpy()) & tells
+        leaked |= pc.is_in(digest, value_set=images["sha256"].combine_chunks()).to_numpy(zero_copy_only=False)
     leaked = np.isin(group, np.unique(group[leaked]))
     columns = [number, number[kept], np.bitwise_count(phash ^ phash[kept]).astype(np.int32), leaked]
     write_table(cut / "groups.parquet", pa.table(columns, GROUPS.names), GROUPS)

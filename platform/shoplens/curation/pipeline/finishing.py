@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from shoplens.curation.pipeline.config import CurationConfig
 from shoplens.curation.pipeline.files import write_groups
 from shoplens.curation.pipeline.ledger import LEDGER_WITH_SOURCE
 from shoplens.curation.pipeline.report import RECORDS_LEFT, Step, costs, funnel, report
 from shoplens.curation.pipeline.tables import connect
+from shoplens.curation.text.personal_data.detection import masked, personal_data
 from shoplens.datasets.format import SIDE_TABLES, Dataset
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
@@ -21,9 +27,10 @@ def open_dataset(
     config: CurationConfig, about: Mapping[str, Any], models: Mapping[str, str], overwrite: bool
 ) -> Staging:
     """The unfinished dataset, begun or resumed. Raises ShoplensError if `out` exists and `overwrite` is not set."""
-    rules = config.model_dump(mode="json", exclude={"out", "signals"})
+    rules = config.model_dump(mode="json", exclude={"out", "signals", "memory"})
     provenance = {"made_by": "workloads.curate", "config": rules, "measured": dict(about), "models": dict(models)}
-    staging = Staging(config.out, {**provenance, "versions": {"shoplens": version("shoplens")}})
+    held_out = [Dataset(path).digest for path in config.held_out]
+    staging = Staging(config.out, {**provenance, "held_out": held_out, "versions": {"shoplens": version("shoplens")}})
     staging.begin(overwrite)
     return staging
 
@@ -55,16 +62,18 @@ def finish(config: CurationConfig, signals: Path, cut: Path, staging: Staging) -
     """
     ledger = cut / "ledger.parquet"
     if not ledger.exists():
-        with connect(cut) as database:
+        with connect(cut, config.memory) as database:
             found = [
                 signals / "tables.ledger.parquet",
-                *sorted(cut.glob("*.ledger/*")),
+                *sorted(cut.glob("*.ledger/*.parquet")),
                 *sorted(cut.glob("*.ledger.parquet")),
             ]
             database.read_parquet(list(map(str, found))).create_view("entries")
             database.read_parquet(str(signals / "documents.parquet")).create_view("documents")
-            write_groups(ledger, database.sql(_LEDGER).to_arrow_reader(1 << 14), LEDGER_WITH_SOURCE, 1 << 17)
-    with connect(cut) as database:
+            day = date.fromisoformat(json.loads((signals / "measured.json").read_text())["day"])
+            rows = map(partial(_masked, day=day), database.sql(_LEDGER).to_arrow_reader(1 << 14))
+            write_groups(ledger, rows, LEDGER_WITH_SOURCE, 1 << 17)
+    with connect(cut, config.memory) as database:
         steps = funnel(database, signals, cut)
         if not next(step.left for step in steps if step.title == RECORDS_LEFT):
             dear = ", ".join(
@@ -73,13 +82,26 @@ def finish(config: CurationConfig, signals: Path, cut: Path, staging: Staging) -
             raise ShoplensError(
                 f"no record is left of the photos (dropped: {dear}): loosen a rule, or check the tables"
             )
+        page = report(config, database, signals, cut, steps)
     staging.add_table("ledger", ledger)
-    page = report(config, signals, cut, steps)
     staging.fs.pipe_file(f"{staging.root}/report.html", page.encode())
     provenance = {**staging.fingerprint, "funnel": {step.title: step.left for step in steps}}
     provenance.pop("columns")
+    provenance["measured"].pop("token")
     dataset = staging.finish(config.name, provenance, {**SIDE_TABLES, "ledger": LEDGER_WITH_SOURCE})
     return Curated(dataset, steps, page)
+
+
+def _masked(rows: pa.RecordBatch, day: date) -> pa.RecordBatch:
+    """The rows with personal data hidden. What the rules keep, or never saw, may hold some."""
+    place = rows.schema.get_field_index("text")
+    found = {
+        text: masked(text, personal_data(text, today=day))
+        for text in rows["text"].unique().to_pylist()
+        if text is not None
+    }
+    hidden = [found.get(text) for text in rows["text"].to_pylist()]
+    return rows.set_column(place, "text", pa.array(hidden, pa.string()))
 
 
 _LEDGER = """

@@ -9,17 +9,21 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import fsspec
 import PIL
 
 from shoplens.curation.pipeline.config import CurationConfig
 from shoplens.curation.pipeline.files import aside
+from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
 
 
 def open_signals(config: CurationConfig) -> tuple[Path, Mapping[str, Any]]:
-    """The folder of what was measured, and what it is of: settings, tables, versions, and the day of the first run.
+    """The folder of what was measured, and what it is of: settings, tables, versions, the day of the first run, a token.
+
+    The token tells this folder from one that was removed and made anew.
 
     Raises ShoplensError if the folder holds the signals of other tables, settings or versions.
     """
@@ -31,7 +35,7 @@ def open_signals(config: CurationConfig) -> tuple[Path, Mapping[str, Any]]:
         "versions": {"shoplens": version("shoplens"), "pillow": PIL.__version__},
     }
     about = json.loads(json.dumps(about))
-    if mark.exists():
+    if mark.exists() and (folder / "tables.json").exists():
         before = json.loads(mark.read_text())
         if {name: before.get(name) for name in about} != about:
             changed = ", ".join(name for name in about if before.get(name) != about[name])
@@ -40,7 +44,7 @@ def open_signals(config: CurationConfig) -> tuple[Path, Mapping[str, Any]]:
                 "set signals= to another folder, or remove this one to measure again"
             )
         return folder, before
-    about["day"] = date.today().isoformat()
+    about |= {"day": date.today().isoformat(), "token": uuid4().hex}
     with aside(mark) as file:
         file.write_text(json.dumps(about, indent=1))
     return folder, about
@@ -48,8 +52,9 @@ def open_signals(config: CurationConfig) -> tuple[Path, Mapping[str, Any]]:
 
 def cut_folder(config: CurationConfig, signals: Path, models: Mapping[str, str]) -> Path:
     """The folder of what these rules make of the signals. `models` are the names of those that measure."""
-    rules = config.model_dump(mode="json", exclude={"name", "out", "signals", "raw", "fetching"})
-    content = json.dumps([rules, dict(models)], sort_keys=True)
+    rules = config.model_dump(mode="json", exclude={"name", "out", "signals", "raw", "fetching", "memory"})
+    held_out = [Dataset(path).digest for path in config.held_out]
+    content = json.dumps([rules, dict(models), held_out], sort_keys=True)
     return signals / "cuts" / hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

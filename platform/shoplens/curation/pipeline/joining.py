@@ -67,7 +67,7 @@ def join(config: CurationConfig, signals: Path, cut: Path) -> None:
     """
     if (cut / "wanted.parquet").exists():
         return
-    with connect(cut) as database:
+    with connect(cut, config.memory) as database:
         view(database, "measured", signals / "photos/*.parquet", measuring.PHOTOS)
         view(database, "groups", cut / "groups.parquet", GROUPS)
         view(database, "documents", signals / "documents.parquet", tables.DOCUMENTS)
@@ -112,15 +112,15 @@ _STATEMENTS = (
        SELECT c.document_id, k.text, c.image, sum(c.clicks)::BIGINT AS clicks
        FROM clicks c JOIN kept_queries k ON k.raw = c.text GROUP BY ALL""",
     """CREATE TABLE clicked AS
-       SELECT DISTINCT ON (document_id, text, number, exact) document_id, text, number, exact, clicks, place FROM (
-         SELECT n.document_id, n.text, s.number, true AS exact, n.clicks, 0 AS place
-         FROM named n JOIN shown s ON s.document_id = n.document_id AND nfc_normalize(s.image) = nfc_normalize(n.image)
+         SELECT n.document_id, n.text, s.number, true AS exact, sum(n.clicks)::BIGINT AS clicks, 0 AS place
+         FROM named n JOIN (SELECT DISTINCT number, document_id, nfc_normalize(image) AS image FROM shown) s
+         ON s.document_id = n.document_id AND s.image = nfc_normalize(n.image) GROUP BY ALL
          UNION ALL
          SELECT n.document_id, n.text, s.number, false AS exact, n.clicks, s.place
          FROM (SELECT document_id, text, sum(clicks)::BIGINT AS clicks FROM named WHERE image IS NULL GROUP BY ALL) n
          JOIN (SELECT number, document_id,
                       row_number() OVER (PARTITION BY document_id ORDER BY min(position), number) - 1 AS place
-               FROM shown GROUP BY number, document_id QUALIFY place < $photos) s USING (document_id))
+               FROM shown GROUP BY number, document_id QUALIFY place < $photos) s USING (document_id)
        ORDER BY ALL""",
     """CREATE TABLE queries AS
        SELECT number, text, clicks, row_number() OVER (PARTITION BY number ORDER BY clicks DESC, text) - 1 AS place

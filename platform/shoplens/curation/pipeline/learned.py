@@ -83,7 +83,7 @@ def folder_of(signals: Path, names: Mapping[str, str]) -> Path:
     return signals / "learned" / name
 
 
-def plan(cut: Path, learned: Path, rows: int) -> Path:
+def plan(cut: Path, learned: Path, rows: int, memory: str) -> Path:
     """The photos that are still to be measured, in parts of `rows`: `cut/learned.parquet`, written once.
 
     A photo is measured again if one of its texts is new.
@@ -91,7 +91,7 @@ def plan(cut: Path, learned: Path, rows: int) -> Path:
     path = cut / "learned.parquet"
     if path.exists():
         return path
-    with connect(cut) as database:
+    with connect(cut, memory) as database:
         database.read_parquet(str(cut / "wanted.parquet")).create_view("wanted")
         wanted = "SELECT * FROM wanted"
         if any(learned.glob("scores/*.parquet")):
@@ -114,7 +114,7 @@ def part_names(planned: Path) -> list[str]:
     return [f"{content}-{number:06d}" for number in range(groups(planned))]
 
 
-def background(cut: Path, learned: Path, models: Models, rules: PhotoRules, photos: int) -> None:
+def background(cut: Path, learned: Path, models: Models, rules: PhotoRules, photos: int, memory: str) -> None:
     """Writes vectors of background photos, float32 [photos, d], which texts are calibrated against.
 
     They are spread evenly over the wanted photos, and stay the same for later runs with these models.
@@ -122,7 +122,7 @@ def background(cut: Path, learned: Path, models: Models, rules: PhotoRules, phot
     path = learned / "background.npy"
     if not path.exists():
         assert models.scorer is not None
-        with connect(cut) as database:
+        with connect(cut, memory) as database:
             database.read_parquet(str(cut / "wanted.parquet")).create_view("wanted")
             chosen = database.sql(
                 """SELECT * EXCLUDE (place, n) FROM (

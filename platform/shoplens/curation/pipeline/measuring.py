@@ -25,7 +25,7 @@ from shoplens.curation.text.signals import TextSignals, text_signals
 from shoplens.datasets.fetch import UrlRejected
 from shoplens.datasets.images import ImageRejected
 from shoplens.datasets.importing.tars import BrokenTar, members
-from shoplens.datasets.photo_files import PhotoRules, Place, is_url, locate, read_photos
+from shoplens.datasets.photo_files import NOT_THERE, PhotoRules, Place, is_url, locate, read_photos
 from shoplens.datasets.staging import Shard
 
 _PERSONAL = pa.struct(
@@ -140,25 +140,33 @@ def _folder_of(table: str) -> str:
 
 def _place(root: str, image: str) -> Place | ImageRejected:
     """Where a photo of the raw table is."""
+    if is_url(image):
+        return Place(image, root)
     archive, tar, member = image.partition(".tar/")
     uri = locate(root, archive + ".tar" if tar else image)
     if uri is None:
         return ImageRejected("outside_source", f"{image} leads out of {root}: give paths below it, or set raw.images")
-    if not tar or is_url(image):
+    if not tar:
         return Place(uri, root)
-    try:
-        found = _members(uri).get(member)
-    except BrokenTar as error:
-        return ImageRejected("broken_shard", str(error))
+    inside = _members(uri)
+    if isinstance(inside, ImageRejected):
+        return inside
+    found = inside.get(member)
     if found is None:
         return ImageRejected("missing_file", f"{archive}.tar has no member {member}: check the name")
     return Place(uri, root, *found)
 
 
 @lru_cache(maxsize=4)
-def _members(tar: str) -> Mapping[str, tuple[int, int]]:
-    """Offset and length of each member, by name."""
-    return {member.name: (member.offset, member.length) for member in members(tar)}
+def _members(tar: str) -> Mapping[str, tuple[int, int]] | ImageRejected:
+    """Offset and length of each member by name, or why the tar cannot be read. Raises OSError for the machine's faults."""
+    try:
+        return {member.name: (member.offset, member.length) for member in members(tar)}
+    except BrokenTar as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno is not None and cause.errno not in NOT_THERE:
+            raise cause from None
+        return ImageRejected("broken_shard", str(error))
 
 
 def measure_texts(

@@ -106,9 +106,10 @@ def costs(database: duckdb.DuckDBPyConnection, ledger: Path) -> list[Cost]:
     ]
 
 
-def report(config: CurationConfig, signals: Path, cut: Path, steps: list[Step]) -> str:
+def report(
+    config: CurationConfig, database: duckdb.DuckDBPyConnection, signals: Path, cut: Path, steps: list[Step]
+) -> str:
     """The page as HTML, pictures included."""
-    database = duckdb.connect()
     ledger = cut / "ledger.parquet"
     sources = database.sql(
         f"""SELECT d.source, count(*) AS titles,

@@ -138,7 +138,7 @@ def _texts(record: ImageText, row: Mapping[str, Any]) -> Iterator[dict[str, Any]
                 "text": text["text"],
                 "language": _language(text["text"]),
                 "count": text["clicks"],
-                "score": text["score"],
+                "score": text["score"] if text["value"] is None else text["value"],
             }
 
 

@@ -7,7 +7,9 @@ the distinct texts of the clicks, in order of their code points.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,17 +49,20 @@ _COLUMNS: dict[str, dict[str, str | None]] = {
 """Columns of each raw table, and what stands for one that is not there; None: it must be there."""
 
 
-def connect(folder: Path, memory: str = "2GB") -> duckdb.DuckDBPyConnection:
-    """A database in memory that spills to `folder`: tables may be larger than `memory`."""
+@contextmanager
+def connect(folder: Path, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory that sorts and joins in `folder` where `memory` is too small.
+
+    Raises ShoplensError if that does not help.
+    """
     spill = folder / "spill"
     spill.mkdir(parents=True, exist_ok=True)
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": memory,
-        "temp_directory": str(spill),
-    }
-    database = duckdb.connect(config=settings)
-    database.execute("SET enable_progress_bar = false")
-    return database
+    with duckdb.connect(config={"memory_limit": memory, "temp_directory": str(spill)}) as database:
+        database.execute("SET enable_progress_bar = false")
+        try:
+            yield database
+        except duckdb.OutOfMemoryException as error:
+            raise ShoplensError(f"a join needs more memory than memory={memory}: raise it, and go on") from error
 
 
 def view(database: duckdb.DuckDBPyConnection, name: str, files: Path, schema: pa.Schema) -> None:
@@ -78,22 +83,36 @@ def number_tables(config: CurationConfig, folder: Path) -> dict[str, int]:
         counts: dict[str, int] = json.loads(done.read_text())
         return counts
     folder.mkdir(parents=True, exist_ok=True)
-    with connect(folder) as database:
+    with connect(folder, config.memory) as database:
         for name in _COLUMNS:
             _view(database, name, getattr(config.raw, name))
         sizes = config.parts
-        counts = {
-            "photos": write_groups(folder / "photos.parquet", _photos(database), PHOTOS, sizes.photos),
-            "documents": write_groups(folder / "documents.parquet", _documents(database), DOCUMENTS, sizes.texts),
-            "queries": write_groups(folder / "queries.parquet", _queries(database), QUERIES, sizes.texts),
-            "clicks": write_groups(folder / "clicks.parquet", _clicks(database), CLICKS, 1 << 17),
-        }
-        write_groups(folder / "tables.ledger.parquet", _invalid(database), LEDGER, 1 << 16)
+        with _told(config):
+            counts = {
+                "photos": write_groups(folder / "photos.parquet", _photos(database), PHOTOS, sizes.photos),
+                "documents": write_groups(folder / "documents.parquet", _documents(database), DOCUMENTS, sizes.texts),
+                "queries": write_groups(folder / "queries.parquet", _queries(database), QUERIES, sizes.texts),
+                "clicks": write_groups(folder / "clicks.parquet", _clicks(database), CLICKS, 1 << 17),
+            }
+            write_groups(folder / "tables.ledger.parquet", _invalid(database), LEDGER, 1 << 16)
     if not counts["photos"]:
         raise ShoplensError(f"{config.raw.photos} has no photo: give rows with `image` and `document_id`")
     with aside(done) as file:
         file.write_text(json.dumps(counts))
     return counts
+
+
+@contextmanager
+def _told(config: CurationConfig) -> Iterator[None]:
+    """Turns faults in the middle of a raw table, which only reading it all brings out, into a sentence."""
+    try:
+        yield
+    except (duckdb.Error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the machine's fault, such as a full disk
+        reason = str(error).splitlines()[0]
+        tables = ", ".join(path for path in (config.raw.photos, config.raw.documents, config.raw.clicks) if path)
+        raise ShoplensError(f"one of {tables} cannot be read to its end ({reason}): mend the file") from error
 
 
 def _view(database: duckdb.DuckDBPyConnection, name: str, path: str | None) -> None:
@@ -104,11 +123,12 @@ def _view(database: duckdb.DuckDBPyConnection, name: str, path: str | None) -> N
         database.execute(f"CREATE VIEW raw_{name} AS SELECT {empty} WHERE false")
         return
     try:
-        if ".parquet" in path.lower():
+        file = os.path.basename(path).lower()
+        if ".parquet" in file:
             table = database.read_parquet(path)
-        elif ".json" in path.lower():
-            table = database.read_json(path)
-        elif ".csv" in path.lower():
+        elif ".json" in file:
+            table = database.read_json(path, maximum_depth=1)  # else ids that look like dates or numbers change
+        elif ".csv" in file:
             table = database.read_csv(path, all_varchar=True)
         else:
             raise ShoplensError(f"{path} is no table that is read here: give .parquet, .csv or .jsonl")
@@ -135,11 +155,14 @@ def _typed(value: str, column: str, kind: str) -> str:
     if kind == "JSON":  # numbers and texts in one column
         value = f"({value} ->> '$')"
     if column in ("position", "clicks"):
-        return f"TRY_CAST({value} AS BIGINT)"
+        number = f"TRY_CAST({value} AS DOUBLE)"
+        return f"CASE WHEN {number} = floor({number}) THEN TRY_CAST({number} AS BIGINT) END"
     if column == "document_id" and kind in ("DOUBLE", "FLOAT"):
         value = f"coalesce(CASE WHEN {value} = floor({value}) THEN TRY_CAST(TRY_CAST({value} AS BIGINT) AS VARCHAR) END, {value}::VARCHAR)"
     text = f"TRY_CAST({value} AS VARCHAR)"
-    return f"nfc_normalize(trim({text}))" if column == "document_id" else text
+    if column != "document_id":
+        return text
+    return f"regexp_replace(nfc_normalize(trim({text})), '^(-?[0-9]+)[.]0+$', '\\1')"
 
 
 def _quoted(column: str) -> str:
