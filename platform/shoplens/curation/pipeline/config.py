@@ -145,7 +145,7 @@ class PartSizes(Config):
     """Rows of one part: the work of a task. Another size gives the same records."""
 
     photos: int = Field(1000, ge=1, description="Photos that are measured in a task.")
-    texts: int = Field(50_000, ge=1, description="Texts that are measured in a task.")
+    texts: int = Field(20_000, ge=1, description="Texts that are measured in a task.")
     learned: int = Field(500, ge=1, description="Photos whose learned signals are measured in a task.")
 
 
