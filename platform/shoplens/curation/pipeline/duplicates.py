@@ -22,7 +22,7 @@ _COLUMNS = ["number", "phash", "sha256", "sharpness", "white", "width", "height"
 
 
 def group_photos(signals: Path, cut: Path, held_out: Sequence[str] = ()) -> None:
-    """Writes `cut/groups.parquet` from the measured parts unless it is there. Holds some 100 bytes a photo in memory."""
+    """Writes `cut/groups.parquet` from the measured parts unless it is there. Holds some 400 bytes a photo in memory."""
     if (cut / "groups.parquet").exists():
         return
     table = ds.dataset(sorted(map(str, (signals / "photos").glob("*.parquet"))), format="parquet").to_table(
