@@ -41,14 +41,14 @@ class Processes:
             for _, peak in self._pool.map(_measured, [work] * len(parts), parts):
                 self.peak = max(self.peak, peak)
         self.seconds[what] = self.seconds.get(what, 0) + time.perf_counter() - start
-        print(f"{what:<20} {total:>9,}  {time.perf_counter() - start:7.1f} s", flush=True)
+        print(f"{what:<20} {total:>9,}  {time.perf_counter() - start:7.1f} s  {self.peak >> 20:>6,} MB", flush=True)
 
 
 def _measured(work: Work, part: Part) -> tuple[int, int]:
-    """The rows of a part, and the peak memory of this process in bytes."""
-    import resource
-
-    return work(part), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The rows of a part, and the peak memory of this process in bytes; `ru_maxrss` would be that of its parent too."""
+    rows = work(part)
+    status = Path("/proc/self/status").read_text()
+    return rows, 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def settings(source: Path, out: Path, **more: Any) -> CurationConfig:

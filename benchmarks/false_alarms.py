@@ -32,6 +32,8 @@ from shoplens.datasets.format import Dataset
 from shoplens.packages.photo_scoring import PhotoScorer
 
 EXAMPLES = 6
+ENGLISH = {"title": {"latin": "lone_letters"}}
+"""The catalogues are English: the rule for Latin letters would drop every title."""
 
 
 def raw_tables(dataset: Dataset, out: Path, photos: int) -> Path:
@@ -51,8 +53,6 @@ def raw_tables(dataset: Dataset, out: Path, photos: int) -> Path:
     pq.write_table(
         pa.table({"document_id": products["product_id"], "title": products["title"]}), out / "documents.parquet"
     )
-    if not (out / "shards").exists():
-        (out / "shards").symlink_to(Path(dataset.path) / "shards")
     return out
 
 
@@ -77,7 +77,9 @@ def main() -> None:
         if chosen.watermark:
             learned["watermark"] = {"model": "watermarks"}
         photo = {"short_side": chosen.short_side}
-        config = settings(raw, folder / "kept", photo=photo, learned=learned)
+        tables = {name: f"{raw}/{name}.parquet" for name in ("photos", "documents")}
+        tables["images"] = dataset.path
+        config = settings(raw, folder / "kept", raw=tables, photo=photo, learned=learned, texts=ENGLISH)
         curated = curate(
             config, {"watermark": str(chosen.watermark)}, partial(models, chosen.watermark), do, overwrite=True
         )
