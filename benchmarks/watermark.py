@@ -147,10 +147,11 @@ def marked_rows(folder: Path) -> tuple[list[dict[str, Any]], np.ndarray]:
     from scipy.sparse.csgraph import connected_components
 
     from shoplens.curation.near_duplicates import near_photos
-    from shoplens.datasets.images import decode, perceptual_hash
+    from shoplens.datasets.images import HASH_SIDE, decode, perceptual_hash
 
     listed = [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
-    hashes = [perceptual_hash(decode((folder / row["image"]).read_bytes()).image) for row in listed]
+    photos = (decode((folder / row["image"]).read_bytes(), draft=HASH_SIDE, grey=True) for row in listed)
+    hashes = [perceptual_hash(photo.image) for photo in photos]
     pairs = near_photos(np.array(hashes, np.uint64), NEAR).pairs
     n = len(listed)
     group = connected_components(coo_matrix((np.ones(len(pairs)), pairs.T), (n, n)), directed=False)[1]

@@ -13,11 +13,12 @@ import imagehash
 import numpy as np
 import pillow_heif
 import pytest
+import scipy.fft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from shoplens.datasets.images import ImageRejected, decode, perceptual_hash
+from shoplens.datasets.images import HASH_SIDE, ImageRejected, decode, perceptual_hash
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
@@ -291,17 +292,54 @@ def test_draft_keeps_the_file_size_and_enough_pixels() -> None:
     assert 224 <= min(photo.image.size) < 600
 
 
-def test_perceptual_hash_is_imagehash_phash() -> None:
-    """Bit for bit where nothing is shrunk in two steps, and nearly so elsewhere."""
+def test_perceptual_hash_is_the_sign_of_the_lowest_frequencies() -> None:
+    """Against SciPy's DCT in float64, and near imagehash, which resamples to 32 pixels first."""
 
-    def distance(image: Image.Image) -> int:
-        theirs = imagehash.phash(image).hash.ravel()
-        return (perceptual_hash(image) ^ int("".join("1" if bit else "0" for bit in theirs), 2)).bit_count()
+    def expected(image: Image.Image) -> int:
+        low = scipy.fft.dctn(np.asarray(image.convert("L"), np.float64))[:8, :8].ravel()
+        return int("".join("1" if value > np.median(low) else "0" for value in low), 2)
 
-    assert [distance(scene(90, 64 + seed, seed)) for seed in range(20)] == [0] * 20
-    apart = [distance(scene(256 + 50 * seed, 300, seed)) for seed in range(20)]
-    assert max(apart) <= 4
-    assert sum(apart) <= 20
+    def theirs(image: Image.Image) -> int:
+        return int(str(imagehash.phash(image)), 16)
+
+    small = [scene(90 + seed, 150 - seed, seed) for seed in range(20)]
+    assert [perceptual_hash(image) for image in small] == [expected(image) for image in small]
+    photos = small + [scene(256 + 50 * seed, 300, seed) for seed in range(20)]
+    apart = [(perceptual_hash(image) ^ theirs(image)).bit_count() for image in photos]
+    assert max(apart) <= 8
+    assert np.mean(apart) <= 3
+
+
+@given(
+    width=st.integers(8, 420),
+    height=st.integers(8, 420),
+    options=st.fixed_dictionaries({"quality": st.integers(30, 95), "progressive": st.booleans()}),
+    kept=st.floats(0.05, 1),
+)
+def test_a_grey_draft_finds_the_damage_that_a_whole_decode_finds(
+    width: int, height: int, options: dict[str, Any], kept: float
+) -> None:
+    """And hashes of both differ in few bits."""
+    data = encoded(scene(width, height, seed=width), **options)
+    whole, draft = decode(data), decode(data, draft=HASH_SIDE, grey=True)
+    assert draft.image.mode == "L" and (draft.width, draft.height) == (width, height)
+    assert min(draft.image.size) >= min(width, height, HASH_SIDE)
+    if min(width, height) >= 64:  # smaller photos have too few blocks of 8 pixels
+        assert (perceptual_hash(whole.image) ^ perceptual_hash(draft.image)).bit_count() <= 8
+    reasons = []
+    for asked in ({}, {"draft": HASH_SIDE, "grey": True}):
+        try:
+            decode(data[: int(kept * len(data))], **asked)
+            reasons.append("")
+        except ImageRejected as refused:
+            reasons.append(refused.reason)
+    assert reasons[0] == reasons[1]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "BMP"])
+def test_grey_is_the_brightness_on_white(kind: str) -> None:
+    data = encoded(scene(150, 120, seed=3), kind)
+    assert decode(data, draft=HASH_SIDE, grey=True).image.tobytes() == decode(data).image.convert("L").tobytes()
 
 
 def test_perceptual_hash_tells_alike_from_different() -> None:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from shoplens.datasets.format import Dataset
-from shoplens.datasets.images import decode, perceptual_hash
+from shoplens.datasets.images import HASH_SIDE, decode, perceptual_hash
 from shoplens.datasets.staging import Shard, Staging
 from shoplens.errors import ShoplensError
 from shoplens.schema import CategoryTree, Product
@@ -332,7 +332,7 @@ def _offers(
                     "height": photo.height,
                     "format": "jpg",
                     "sha256": hashlib.sha256(data).hexdigest(),
-                    "phash": perceptual_hash(decode(data).image),
+                    "phash": perceptual_hash(decode(data, draft=HASH_SIDE, grey=True).image),
                 }
             )
         fields = product.model_dump()

@@ -16,16 +16,13 @@ from pydantic import Field
 
 from shoplens.config import Config
 from shoplens.curation.verdict import Verdict
-from shoplens.datasets.images import decode, perceptual_hash
+from shoplens.datasets.images import HASH_SIDE, decode, perceptual_hash
 
 WHITE_SIDE = 64
 """Side of the thumbnail whose white pixels are counted."""
 WHITE_LEAST = 250
 """A pixel is white if red, green and blue are at least this: JPEG leaves few at 255."""
 _SHARP_SIDE = 128
-DRAFT = 64
-"""A JPEG is decoded at the smallest scale whose shorter side has as many pixels. The hash differs from that of the whole
-photo in 0.2 bits on average."""
 
 
 class PhotoSignals(NamedTuple):
@@ -64,7 +61,7 @@ class PhotoCut(Config):
 
 def photo_signals(data: bytes) -> PhotoSignals:
     """Measures the bytes of an image file. Raises ImageRejected as `datasets.images.decode` does."""
-    photo = decode(data, draft=DRAFT)
+    photo = decode(data, draft=HASH_SIDE)
     grey = photo.image.convert("L")
     return PhotoSignals(
         photo.width,

@@ -17,7 +17,7 @@ from shoplens.curation.pipeline.choosing import SPLITS
 from shoplens.curation.pipeline.config import CurationConfig
 from shoplens.curation.pipeline.files import groups, read_group
 from shoplens.datasets.format import SIDE_TABLES
-from shoplens.datasets.images import decode, perceptual_hash
+from shoplens.datasets.images import HASH_SIDE, decode, perceptual_hash
 from shoplens.datasets.photo_files import PhotoRules, Place, read_photos
 from shoplens.datasets.staging import Staging
 from shoplens.errors import ShoplensError
@@ -107,7 +107,8 @@ def _jpeg(data: bytes, row: Mapping[str, Any], quality: int) -> tuple[bytes, str
     file = io.BytesIO()
     decode(data).image.save(file, "JPEG", quality=quality)
     jpeg = file.getvalue()
-    return jpeg, hashlib.sha256(jpeg).hexdigest(), perceptual_hash(decode(jpeg).image)
+    phash = perceptual_hash(decode(jpeg, draft=HASH_SIDE, grey=True).image)
+    return jpeg, hashlib.sha256(jpeg).hexdigest(), phash
 
 
 def _product(record: ImageText, row: Mapping[str, Any], split: str) -> dict[str, Any]:

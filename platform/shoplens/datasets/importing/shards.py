@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from shoplens.datasets.images import ImageRejected, decode, perceptual_hash
+from shoplens.datasets.images import HASH_SIDE, ImageRejected, decode, perceptual_hash
 from shoplens.datasets.importing.plan import planned_photos, reject_row
 from shoplens.datasets.photo_files import PhotoRules, Place, read_photos
 from shoplens.datasets.staging import Shard, Staging
@@ -98,7 +98,7 @@ class _Checked:
 
 
 def _check(data: bytes, rules: PhotoRules) -> _Checked:
-    photo = decode(data, max_bytes=rules.max_bytes, max_pixels=rules.max_pixels)
+    photo = decode(data, max_bytes=rules.max_bytes, max_pixels=rules.max_pixels, draft=HASH_SIDE, grey=True)
     phash = perceptual_hash(photo.image)
     if min(photo.width, photo.height) < rules.min_side:
         size = f"{photo.width}x{photo.height}"
