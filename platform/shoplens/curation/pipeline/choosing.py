@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from shoplens.curation.pipeline import joining, ledger, measuring, tables
 from shoplens.curation.pipeline import learned as learned_signals
-from shoplens.curation.pipeline.config import CurationConfig, Learned
+from shoplens.curation.pipeline.config import CurationConfig, Learned, Shards
 from shoplens.curation.pipeline.files import aside, write_groups
-from shoplens.curation.pipeline.tables import connect, view
+from shoplens.curation.pipeline.tables import connect, ranges, view
 from shoplens.curation.verdict import Verdict
 
 _TEXT = pa.struct(
@@ -76,6 +76,10 @@ def choose(config: CurationConfig, signals: Path, learned: Path, cut: Path) -> d
         view(database, "all_scores", learned / "scores/*.parquet", learned_signals.SCORES)
         for statement in _statements(config):
             database.execute(statement)
+        records = _records(config.shards)
+        database.execute(f"CREATE TABLE records AS {records} LIMIT 0", {"low": 0, "high": 0})
+        for span in ranges(database, "wanted"):
+            database.execute(f"INSERT INTO records {records}", span)
         unfinished = closing.enter_context(aside(cut / "learned.ledger.parquet"))
         book = closing.enter_context(pq.ParquetWriter(unfinished, ledger.LEDGER, compression="zstd"))
         for batch in database.sql(_LOST).to_arrow_reader(1 << 16):
@@ -116,16 +120,19 @@ def _statements(config: CurationConfig) -> Iterator[str]:
         FROM pairs p LEFT JOIN assigned a ON p.source = 'query' AND a.number = p.number AND a.text = p.text
         LEFT JOIN scored s ON s.number = p.number AND s.text = p.text
         WHERE p.source = 'title' OR a.text IS NOT NULL"""
-    shares = config.shards
-    yield f"""CREATE TABLE records AS
+
+
+def _records(shares: Shards) -> str:
+    return f"""
         SELECT m.*, t.titles, t.queries, j.watermark, j.boxes, j.boxes_area, j.adult, coalesce(d.source, '') AS source,
                CASE WHEN draw < {shares.val} THEN 'val' WHEN draw < {shares.val + shares.test} THEN 'test' ELSE 'train' END
                AS split
-        FROM (SELECT *, ('0x' || substr(sha256, 1, 8))::UBIGINT / 4294967296 AS draw FROM measured) m
+        FROM (SELECT *, ('0x' || substr(sha256, 1, 8))::UBIGINT / 4294967296 AS draw FROM measured
+              WHERE number BETWEEN $low AND $high) m
         JOIN (SELECT number FROM wanted) w USING (number)
         LEFT JOIN (SELECT number, list(text ORDER BY place) FILTER (source = 'title') AS titles,
                      list(text ORDER BY clicks DESC, text.text) FILTER (source = 'query') AS queries
-              FROM texts GROUP BY number) t USING (number)
+              FROM texts WHERE number BETWEEN $low AND $high GROUP BY number) t USING (number)
         LEFT JOIN judged j USING (number)
         LEFT JOIN (SELECT document_id, min_by(source, number) AS source FROM documents GROUP BY document_id) d
         USING (document_id)"""

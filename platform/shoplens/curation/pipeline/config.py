@@ -171,8 +171,7 @@ class CurationConfig(Config):
     memory: str = Field(
         "2GB",
         pattern=r"\d+ ?[KMGT]B",
-        description="Memory of the joins. Sorting spills to disk; lists of texts do not: "
-        "2 GB hold those of some 10 million texts.",
+        description="Memory of the joins, which spill to disk beyond it.",
     )
     shards: Shards = Field(Shards(), description="The shards.")
     parts: PartSizes = Field(PartSizes(), description="How the work is divided.")

@@ -15,7 +15,7 @@ from shoplens.curation.pipeline.config import CurationConfig
 from shoplens.curation.pipeline.duplicates import GROUPS
 from shoplens.curation.pipeline.files import write_groups
 from shoplens.curation.pipeline.ledger import LEDGER
-from shoplens.curation.pipeline.tables import connect, view
+from shoplens.curation.pipeline.tables import connect, ranges, view
 
 CANDIDATES = 2
 """Queries that are scored for a photo, as a multiple of those that it gets: some have a low score."""
@@ -88,13 +88,14 @@ def join(config: CurationConfig, signals: Path, cut: Path) -> None:
                     if f"${name}" in statement
                 },
             )
-        for name, query, schema, rows in _RESULTS:
-            write_groups(
-                cut / f"{name}.parquet",
-                database.sql(query).to_arrow_reader(1 << 14),
-                schema,
-                rows or config.parts.learned,
-            )
+        for name, query, schema in _RESULTS:
+            write_groups(cut / f"{name}.parquet", database.sql(query).to_arrow_reader(1 << 14), schema, 1 << 16)
+        wanted = (
+            batch
+            for span in ranges(database, "pairs")
+            for batch in database.sql(_WANTED, params=span).to_arrow_reader(1 << 14)
+        )
+        write_groups(cut / "wanted.parquet", wanted, WANTED, config.parts.learned)
 
 
 _STATEMENTS = (
@@ -136,15 +137,14 @@ _STATEMENTS = (
        UNION ALL
        SELECT number, text, 'most_queries', place + 1, $queries FROM queries WHERE place >= $queries""",
 )
-_RESULTS: tuple[tuple[str, str, pa.Schema, int | None], ...] = (
-    ("pairs", "SELECT * FROM pairs ORDER BY number, source DESC, place", PAIRS, 1 << 16),
+_RESULTS: tuple[tuple[str, str, pa.Schema], ...] = (
+    ("pairs", "SELECT * FROM pairs ORDER BY number, source DESC, place", PAIRS),
     (
         "of_documents",
         """SELECT c.document_id, c.text, c.number, c.exact, c.clicks, c.place::INTEGER AS place
            FROM clicked c JOIN pairs p ON p.source = 'query' AND p.number = c.number AND p.text = c.text
            ORDER BY c.number, c.text, c.document_id, c.exact""",
         OF_DOCUMENTS,
-        1 << 16,
     ),
     (
         "join.ledger",
@@ -164,14 +164,11 @@ _RESULTS: tuple[tuple[str, str, pa.Schema, int | None], ...] = (
             FROM beyond
             ORDER BY kind, number, text""",
         LEDGER,
-        1 << 16,
-    ),
-    (
-        "wanted",
-        """SELECT m.number, m.uri, m.root, m."offset", m.length, m.sha256, p.texts
-           FROM measured m JOIN (SELECT number, list(DISTINCT text ORDER BY text) AS texts FROM pairs GROUP BY number) p
-           USING (number) ORDER BY m.number""",
-        WANTED,
-        None,
     ),
 )
+_WANTED = """
+    SELECT m.number, m.uri, m.root, m."offset", m.length, m.sha256, p.texts
+    FROM measured m
+    JOIN (SELECT number, list(DISTINCT text ORDER BY text) AS texts FROM pairs
+          WHERE number BETWEEN $low AND $high GROUP BY number) p USING (number)
+    WHERE m.number BETWEEN $low AND $high ORDER BY m.number"""

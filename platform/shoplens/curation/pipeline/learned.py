@@ -96,9 +96,8 @@ def plan(cut: Path, learned: Path, rows: int, memory: str) -> Path:
         wanted = "SELECT * FROM wanted"
         if any(learned.glob("scores/*.parquet")):
             database.read_parquet(str(learned / "scores/*.parquet")).create_view("scores")
-            wanted = """SELECT w.* FROM wanted w LEFT JOIN
-                (SELECT number, list(DISTINCT text) AS known FROM scores GROUP BY number) s USING (number)
-                WHERE s.known IS NULL OR NOT list_has_all(s.known, w.texts)"""
+            wanted = """SELECT * FROM wanted WHERE number IN (
+                SELECT number FROM (SELECT number, unnest(texts) AS text FROM wanted) ANTI JOIN scores USING (number, text))"""
         write_groups(path, database.sql(f"{wanted} ORDER BY number").to_arrow_reader(1 << 12), WANTED, rows)
     return path
 

@@ -73,6 +73,17 @@ def view(database: duckdb.DuckDBPyConnection, name: str, files: Path, schema: pa
         database.register(name, schema.empty_table())
 
 
+RANGE = 1 << 18
+"""Numbers of photos whose texts are gathered in lists at a time. DuckDB holds lists in memory: they do not spill."""
+
+
+def ranges(database: duckdb.DuckDBPyConnection, table: str) -> Iterator[dict[str, int]]:
+    """`low` and `high`, both included, of ranges that hold all values of the column `number`."""
+    last = database.sql(f"SELECT max(number) FROM {table}").fetchall()[0][0]
+    for low in range(0, -1 if last is None else last + 1, RANGE):
+        yield {"low": low, "high": low + RANGE - 1}
+
+
 def number_tables(config: CurationConfig, folder: Path) -> dict[str, int]:
     """Writes `photos`, `documents`, `queries` and `clicks` to the folder, and returns their numbers of rows.
 
