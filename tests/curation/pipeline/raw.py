@@ -22,6 +22,7 @@ from shoplens.curation.pipeline.learned import Models
 
 COLOURS = {"빨간": (200, 30, 30), "파란": (30, 60, 200), "초록": (30, 160, 60)}
 """Of all photos; the titles name them."""
+FRENCH = "Chemise à manches courtes pour homme"
 
 
 def picture(seed: int, colour: tuple[int, int, int], size: tuple[int, int] = (240, 220)) -> Image.Image:
@@ -48,7 +49,7 @@ def write_raw(folder: Path, documents: int = 30, seed: int = 3) -> Path:
     with tarfile.open(folder / "archive.tar", "w") as archive:
         for document in range(documents):
             name = rng.choice(sorted(COLOURS))
-            title = {7: "문의 010-1234-5678", 11: "로또 1등 번호"}.get(document, f"{name} 가방 {document}")
+            title = {7: "문의 010-1234-5678", 11: "로또 1등 번호", 15: FRENCH}.get(document, f"{name} 가방 {document}")
             rows.append({"document_id": f"d{document}", "title": title, "source": ["blog", "shop"][document % 2]})
             for position in range(rng.randint(1, 3)):
                 number = len(photos)

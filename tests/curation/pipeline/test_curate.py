@@ -154,6 +154,7 @@ def test_every_photo_and_text_is_in_a_record_or_in_the_ledger(raw: Path, curated
         "duplicate",
         "personal_data",
         "noise",
+        "language",
         "score",
     }
 

@@ -16,6 +16,7 @@ import PIL
 
 from shoplens.curation.pipeline.config import CurationConfig
 from shoplens.curation.pipeline.files import aside
+from shoplens.curation.text import language
 from shoplens.datasets.format import Dataset
 from shoplens.errors import ShoplensError
 
@@ -32,7 +33,7 @@ def open_signals(config: CurationConfig) -> tuple[Path, Mapping[str, Any]]:
     about = {
         "settings": config.measured_with(),
         "tables": {path: _state(path) for path in (config.raw.photos, config.raw.documents, config.raw.clicks) if path},
-        "versions": {"shoplens": version("shoplens"), "pillow": PIL.__version__},
+        "versions": {"shoplens": version("shoplens"), "pillow": PIL.__version__, "language": language.model_name()},
     }
     about = json.loads(json.dumps(about))
     if mark.exists() and (folder / "tables.json").exists():

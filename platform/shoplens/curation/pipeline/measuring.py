@@ -19,6 +19,7 @@ from shoplens.curation.pipeline.config import CurationConfig, Fetching
 from shoplens.curation.pipeline.files import part, read_group, write_table
 from shoplens.curation.text import noise_words
 from shoplens.curation.text.characters import ScriptShare, Shares
+from shoplens.curation.text.language import Language
 from shoplens.curation.text.personal_data.found import Confidence, Found
 from shoplens.curation.text.profanity import Match
 from shoplens.curation.text.signals import TextSignals, text_signals
@@ -39,6 +40,7 @@ _PERSONAL = pa.struct(
 )
 _OFFENSIVE = pa.struct([("kind", pa.string()), ("start", pa.int32()), ("end", pa.int32())])
 _SCRIPT = pa.struct([("script", pa.string()), ("share", pa.float64())])
+_LANGUAGE = pa.struct([("code", pa.string()), ("confidence", pa.float64())])
 TEXTS = pa.schema(
     [
         ("number", pa.int64()),
@@ -49,6 +51,7 @@ TEXTS = pa.schema(
         *((name, pa.float64()) for name in Shares._fields),
         ("scripts", pa.list_(_SCRIPT)),
         ("noise", pa.string()),
+        ("language", _LANGUAGE),
     ]
 )
 """Signals of texts; see `TextSignals`."""
@@ -195,6 +198,7 @@ def _columns(number: pa.ChunkedArray, raw: Sequence[str], measured: Sequence[Tex
         columns[name] = [one.shares[place] for one in measured]
     columns["scripts"] = [[script._asdict() for script in one.scripts] for one in measured]
     columns["noise"] = [one.noise for one in measured]
+    columns["language"] = [one.language and one.language._asdict() for one in measured]
     return pa.table(
         {name: pa.array(columns[name], TEXTS.field(name).type) if name != "number" else number for name in TEXTS.names}
     )
@@ -203,7 +207,7 @@ def _columns(number: pa.ChunkedArray, raw: Sequence[str], measured: Sequence[Tex
 def stored_texts(table: pa.Table) -> Iterator[tuple[int, str, TextSignals]]:
     """The number, the raw text and the signals of each row of a part of TEXTS."""
     columns = [table[name].to_pylist() for name in TEXTS.names]
-    for number, raw, text, personal, offensive, *numbers, scripts, noise in zip(*columns, strict=True):
+    for number, raw, text, personal, offensive, *numbers, scripts, noise, language in zip(*columns, strict=True):
         yield (
             number,
             raw,
@@ -214,6 +218,7 @@ def stored_texts(table: pa.Table) -> Iterator[tuple[int, str, TextSignals]]:
                 Shares(*numbers),
                 tuple(ScriptShare(**script) for script in scripts),
                 noise,
+                Language(**language) if language else None,
             ),
         )
 

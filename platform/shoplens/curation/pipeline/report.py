@@ -96,7 +96,7 @@ def costs(database: duckdb.DuckDBPyConnection, ledger: Path) -> list[Cost]:
         for row in database.sql(
             f"""WITH entry AS (
                   SELECT DISTINCT kind, number, coalesce(text, '') AS text, coalesce(id, '') AS id,
-                         reason || CASE WHEN reason IN ('personal_data', 'characters', 'offensive', 'script')
+                         reason || CASE WHEN reason IN ('personal_data', 'characters', 'offensive', 'script', 'language')
                                         THEN ': ' || detail ELSE '' END AS reason
                   FROM read_parquet('{_escaped(ledger)}')),
                 counted AS (SELECT *, count(*) OVER (PARTITION BY kind, number, text, id) AS n FROM entry)

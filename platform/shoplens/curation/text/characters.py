@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 SHORTEST_EXEMPT = 3
@@ -64,18 +64,14 @@ def shares(text: str, exempt: Collection[str] = ()) -> Shares:
     """
     if _SYLLABLES_ONLY.fullmatch(text):
         return _NONE
-    classes = text.translate(_CLASSES)
+    classes = classes_of(text)
     total = len(classes) - classes.count(" ")
     if not total:
         return _NONE
     latin = classes.count("L")
     lone = len(_LONE_LATIN.findall(classes)) if latin else 0
     if exempt and latin >= SHORTEST_EXEMPT:
-        latin -= sum(
-            run.end() - run.start()
-            for run in _LATIN_RUN.finditer(classes)
-            if run.end() - run.start() >= SHORTEST_EXEMPT and text[run.start() : run.end()].casefold() in exempt
-        )
+        latin -= sum(run.end() - run.start() for run in exempt_runs(text, classes, exempt))
     return Shares(classes.count("J") / total, latin / total, lone / total, classes.count("S") / total)
 
 
@@ -88,12 +84,27 @@ def foreign_scripts(text: str) -> tuple[ScriptShare, ...]:
     """
     if _FAMILIAR.fullmatch(text):
         return ()
-    classes = text.translate(_CLASSES)
+    classes = classes_of(text)
     if "F" not in classes:
         return ()
     total = len(classes) - classes.count(" ")
     counts = Counter(_script(c) for c, kind in zip(text, classes, strict=True) if kind == "F")
     return tuple(ScriptShare(str(name), n / total) for name, n in sorted(counts.items(), key=lambda x: (-x[1], x[0])))
+
+
+def classes_of(text: str) -> str:
+    """The class of each code point, one letter each.
+
+    blank " ", Hangul "H", stand-alone jamo "J", Latin "L", number "N", sign "S", letter of another script "F".
+    """
+    return text.translate(_CLASSES)
+
+
+def exempt_runs(text: str, classes: str, exempt: Collection[str]) -> Iterator[re.Match[str]]:
+    """The runs of Latin letters that are exempt, as `shares` says; matches in the classes of the text."""
+    for run in _LATIN_RUN.finditer(classes):
+        if run.end() - run.start() >= SHORTEST_EXEMPT and text[run.start() : run.end()].casefold() in exempt:
+            yield run
 
 
 _NONE = Shares(0.0, 0.0, 0.0, 0.0)
@@ -106,7 +117,6 @@ def _script(character: str) -> str:
 
 
 def _class(character: str) -> str:
-    """blank " ", Hangul "H", stand-alone jamo "J", Latin "L", number "N", sign "S", letter of another script "F"."""
     code = ord(character)
     if 0xAC00 <= code <= 0xD7A3:
         return "H"

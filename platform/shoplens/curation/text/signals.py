@@ -12,6 +12,7 @@ from pydantic import Field
 from shoplens.config import Config
 from shoplens.curation.text import noise_words
 from shoplens.curation.text.characters import ScriptShare, Shares, foreign_scripts, shares
+from shoplens.curation.text.language import LEAST_LETTERS, Language, language
 from shoplens.curation.text.normal_form import normal_form
 from shoplens.curation.text.personal_data.detection import masked, personal_data
 from shoplens.curation.text.personal_data.found import Confidence, Found
@@ -27,7 +28,8 @@ class TextSignals(NamedTuple):
 
     It is contracted too, unless it has personal data: "900101-1******" would become "900101-1*".
 
-    noise   the first noise word; empty if there is none
+    noise      the first noise word; empty if there is none
+    language   None where it was not measured; see `language`
     """
 
     text: str
@@ -36,6 +38,7 @@ class TextSignals(NamedTuple):
     shares: Shares
     scripts: tuple[ScriptShare, ...]
     noise: str
+    language: Language | None
 
 
 class TextRules(Config):
@@ -62,6 +65,13 @@ class TextRules(Config):
     )
     han: float = Field(0.0, ge=0, le=1, description="Largest share of Han characters. Other scripts are not kept.")
     noise: Literal["drop", "tag"] = Field("drop", description="What becomes of a text with a noise word.")
+    languages: tuple[str, ...] | None = Field(
+        ("ko", "en"),
+        description="Languages that are kept, by ISO 639-1, of texts that are mostly Latin letters, 20 or more. null: all.",
+    )
+    language_confidence: float = Field(
+        0.8, gt=0, le=1, description="Confidence from which on a text in another language is dropped."
+    )
 
 
 class Cut(NamedTuple):
@@ -76,7 +86,7 @@ def text_signals(
 ) -> TextSignals:
     """Measures a text.
 
-    brands   words in small letters that do not count as Latin; a set
+    brands   words in small letters that count neither as Latin nor for the language; a set
     noise    finds noise words; see `noise_words.pattern`
     today    numbers of persons born later count as something else; None: the day of the call
     """
@@ -88,13 +98,16 @@ def text_signals(
     elif text != normal:
         personal = personal_data(text, today=today)
     found = noise.search(text)
+    made_of = shares(text, brands)
+    letters = made_of.latin * len(text)  # or fewer: the share is of what is not blank
     return TextSignals(
         text,
         tuple(personal),
         tuple(offensive(text)),
-        shares(text, brands),
+        made_of,
         foreign_scripts(text),
         found.group() if found else "",
+        language(text, brands) if letters > LEAST_LETTERS - 0.5 else None,
     )
 
 
@@ -133,3 +146,7 @@ def _verdicts(signals: TextSignals, rules: TextRules) -> Iterator[Verdict]:
             yield Verdict("script", share, most, script)
     if signals.noise and rules.noise == "drop":
         yield Verdict("noise", 1, 1, signals.noise)
+    if signals.language and rules.languages is not None:
+        code, confidence = signals.language
+        if code not in rules.languages and confidence >= rules.language_confidence:
+            yield Verdict("language", confidence, rules.language_confidence, code)
