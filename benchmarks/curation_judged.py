@@ -111,9 +111,11 @@ def text_filters(raw: Path, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 dropped[f"personal_data: {row['detail']}"].add(item)
     truth = {(row["kind"], row["id"]): row for row in pq.read_table(raw / "truth_texts.parquet").to_pylist()}
     found, kinds = {}, {}
-    for reason in ("personal_data", "offensive", "characters", "script", "noise", "empty"):
+    for reason in ("personal_data", "offensive", "characters", "script", "noise", "language", "empty"):
         flawed = {item for item, row in truth.items() if row["flaw"] == reason and row["dropped"]}
-        clean = {item for item, row in truth.items() if row["flaw"] in (None, "repetition", reason)}
+        # English texts have the flaw "characters", and no wrong language.
+        others = {reason, "characters"} if reason == "language" else {reason}
+        clean = {item for item, row in truth.items() if row["flaw"] in (None, "repetition", *others)}
         found[reason] = judged(dropped[reason] & clean, flawed)
     details = sorted({row["detail"] for row in truth.values() if row["flaw"] == "personal_data" and row["dropped"]})
     for detail in details:

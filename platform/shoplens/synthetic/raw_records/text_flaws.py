@@ -11,12 +11,13 @@ from shoplens.synthetic.raw_records.personal_data import KINDS, one, personal_te
 from shoplens.synthetic.raw_records.text_shares import BROKEN, is_clear, shares
 
 TEXT_FLAWS = {
-    "personal_data": 0.34,
-    "offensive": 0.16,
-    "characters": 0.16,
+    "personal_data": 0.32,
+    "offensive": 0.15,
+    "characters": 0.15,
     "script": 0.12,
     "noise": 0.09,
-    "repetition": 0.09,
+    "repetition": 0.08,
+    "language": 0.05,
     "empty": 0.04,
 }
 """Flaws and their shares. Each text has one at the most."""
@@ -26,7 +27,8 @@ class Text(NamedTuple):
     """A title or a query.
 
     flaw     one of `TEXT_FLAWS`, or None
-    detail   the kind of personal data; profanity or adult; jamo, latin or sign; the script; the noise word; the repeated unit
+    detail   the kind of personal data; profanity or adult; jamo, latin or sign; the script; the noise word; the repeated unit;
+             the language
     dropped  whether the rules of the specification drop it with their default settings
     about    whether it says what the product is
     """
@@ -123,6 +125,47 @@ def _script(base: str, rng: np.random.Generator) -> Text:
     return Text(text, "script", script, True, text != word)
 
 
+_LANGUAGES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "fr": (
+        ("Robe longue", "Chemise à manches courtes", "Sac à main", "Lampe de chevet", "Casserole avec couvercle"),
+        ("de très bonne qualité", "facile à nettoyer", "au meilleur prix", "avec une garantie de deux ans"),
+        ("livraison gratuite", "pour toute la famille", "nouvelle collection d'été", "idée de cadeau pour Noël"),
+    ),
+    "vi": (
+        ("Áo sơ mi dài tay", "Túi xách da thật", "Đèn ngủ để bàn", "Nồi cơm điện", "Giày thể thao"),
+        ("chất lượng cao", "giá rẻ nhất", "dễ dàng vệ sinh", "bảo hành hai năm"),
+        ("miễn phí vận chuyển", "cho cả gia đình", "hàng mới về mùa hè", "làm quà tặng sinh nhật"),
+    ),
+    "es": (
+        ("Vestido largo", "Camisa de manga corta", "Bolso de mano", "Lámpara de noche", "Olla con tapa"),
+        ("de muy buena calidad", "fácil de limpiar", "al mejor precio", "con garantía de dos años"),
+        ("envío gratis", "para toda la familia", "nueva colección de verano", "regalo ideal para Navidad"),
+    ),
+    "de": (
+        ("Langes Kleid", "Kurzarmhemd", "Handtasche", "Nachttischlampe", "Kochtopf mit Deckel"),
+        ("in sehr guter Qualität", "leicht zu reinigen", "zum besten Preis", "mit zwei Jahren Garantie"),
+        ("kostenloser Versand", "für die ganze Familie", "neue Sommerkollektion", "schönes Geschenk zu Weihnachten"),
+    ),
+    "id": (
+        ("Gaun panjang", "Kemeja lengan pendek", "Tas tangan", "Lampu tidur", "Panci dengan tutup"),
+        ("kualitas sangat bagus", "mudah dibersihkan", "dengan harga termurah", "bergaransi dua tahun"),
+        ("gratis ongkos kirim", "untuk seluruh keluarga", "koleksi terbaru musim panas", "hadiah untuk ulang tahun"),
+    ),
+    "it": (
+        ("Vestito lungo", "Camicia a maniche corte", "Borsa a mano", "Lampada da comodino", "Pentola con coperchio"),
+        ("di ottima qualità", "facile da pulire", "al miglior prezzo", "con garanzia di due anni"),
+        ("spedizione gratuita", "per tutta la famiglia", "nuova collezione estiva", "idea regalo per Natale"),
+    ),
+}
+"""Titles in three parts. Each has 20 Latin letters and more, and none tells what the photos show."""
+
+
+def _language(base: str, rng: np.random.Generator) -> Text:
+    code = str(rng.choice(list(_LANGUAGES)))
+    text = " ".join(one(rng, *part) for part in _LANGUAGES[code])
+    return Text(one(rng, text, text, text.lower(), text.upper()), "language", code, True, False)
+
+
 _NOISE = {
     "로또": ("로또 1083회 당첨번호", "로또 명당", "로또당첨번호", "이번주 로또"),
     "주가": ("전자 주가 전망", "주가지수", "오늘 주가", "반도체 주가"),
@@ -163,5 +206,6 @@ _MAKERS: dict[str, Callable[[str, np.random.Generator], Text]] = {
     "script": _script,
     "noise": _noise,
     "repetition": _repetition,
+    "language": _language,
     "empty": _empty,
 }
