@@ -196,7 +196,7 @@ def synthetic(case: str, folder: Path) -> Path:
 
     out = folder / f"shop_{case}"
     if not out.exists():
-        synthesize(out, SyntheticShop.of(**{**SHOP, **SYNTHETIC[case]}), name=case)
+        synthesize(out, SyntheticShop(**{**SHOP, **SYNTHETIC[case]}), name=case)
     return out
 
 

@@ -58,5 +58,5 @@ def settings(source: Path, out: Path, **more: Any) -> CurationConfig:
 def raw_records(folder: Path, **options: Any) -> Path:
     """Synthetic raw records with planted flaws, made once."""
     if not folder.exists():
-        synthesize_raw(folder, RawRecords.of(**options))
+        synthesize_raw(folder, RawRecords(**options))
     return folder

@@ -250,7 +250,7 @@ def start_package(folder: Path, samples: int) -> Path:
     shop, package = folder / "shop", folder / f"eclip-{digest}"
     if not package.exists():
         if not shop.exists():
-            synthesize(shop, SyntheticShop.of(**SHOP), name="start")
+            synthesize(shop, SyntheticShop(**SHOP), name="start")
         print(f"e-CLIP: {train_eclip(str(shop), package, samples, *TOWER)}", flush=True)
     return package
 

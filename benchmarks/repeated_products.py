@@ -77,7 +77,7 @@ def synthetic_shop(folder: Path, products: int, missing: float) -> Path:
 
     out = folder / f"judged-{products}-{missing:g}"
     if not out.exists():
-        synthesize(out, SyntheticShop.of(products=products, missing_model_code=missing), name="judged")
+        synthesize(out, SyntheticShop(products=products, missing_model_code=missing), name="judged")
     return out
 
 

@@ -123,10 +123,10 @@ def write_inputs(folder: Path, count: int, side: int) -> None:
     from shoplens.synthetic import SyntheticShop, synthesize
     from shoplens.synthetic.titles import clean_titles
 
-    designs = SyntheticShop.of(products=8 * count, seed=7).catalogue
+    designs = SyntheticShop(products=8 * count, seed=7).catalogue
     titles = dict.fromkeys(clean_titles(designs.design(place))["title_en"] for place in range(designs.catalogs))
     (folder / "texts.json").write_text(json.dumps(list(titles)[:count]))
-    made = SyntheticShop.of(products=count, seed=7, image_size=side)
+    made = SyntheticShop(products=count, seed=7, image_size=side)
     synthesize(folder / "shop", made, name="shop", progress=False)
     shop = Dataset(str(folder / "shop"))
     (folder / "photos").mkdir()

@@ -48,7 +48,7 @@ def synthetic_topic_shop(folder: Path, products: int) -> Path:
 
     out = folder / f"shop-{products}"
     if not out.exists():
-        synthesize(out, SyntheticShop.of(products=products, **TOPIC_SHOP), name="topics")
+        synthesize(out, SyntheticShop(products=products, **TOPIC_SHOP), name="topics")
     return out
 
 

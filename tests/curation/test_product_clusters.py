@@ -196,7 +196,7 @@ def test_splits_are_said_in_one_way(tree: dict[str, object], told: str) -> None:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     options = {"products": 160, "seed": 3, "image_size": 48, "photos_per_product": 2, "duplicates": 0.3}
-    made = SyntheticShop.of(**options, missing_catalog=0.3, catalog_noise=0.05, impressions_per_product=0.0)
+    made = SyntheticShop(**options, missing_catalog=0.3, catalog_noise=0.05, impressions_per_product=0.0)
     return synthesize(tmp_path_factory.mktemp("shop") / "shop", made, workers=1, progress=False)
 
 

@@ -108,7 +108,7 @@ def test_nothing_of_what_is_held_out_is_learnt_from() -> None:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     out = tmp_path_factory.mktemp("shop") / "shop"
     settings = {"products": 150, "seed": 3, "image_size": 48, "impressions_per_product": 60.0}
-    return synthesize(out, SyntheticShop.of(**settings), name="topics")
+    return synthesize(out, SyntheticShop(**settings), name="topics")
 
 
 def test_candidates_of_a_shop(shop: Dataset) -> None:
@@ -183,7 +183,7 @@ def test_made_topics_have_no_log(setting: dict[str, str]) -> None:
 
 def test_a_shop_without_topics_says_so(tmp_path: Path) -> None:
     settings = {"products": 1, "seed": 3, "image_size": 48}
-    shop = synthesize(tmp_path / "shop", SyntheticShop.of(**settings), name="none")
+    shop = synthesize(tmp_path / "shop", SyntheticShop(**settings), name="none")
     with pytest.raises(ShoplensError, match="no topics to rank products for: topics.made_of"):
         topics_of(shop)
     with pytest.raises(ShoplensError, match="no product with no_such_key"):

@@ -47,7 +47,7 @@ MakeRecipe = Callable[..., clik.ClikRecipe]
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A shop of a few dozen topics: many small chunks, each with topics of its own."""
     settings = {"products": 900, "seed": 5, "image_size": 48, "impressions_per_product": 30.0}
-    return synthesize(tmp_path_factory.mktemp("shop") / "shop", SyntheticShop.of(**settings), name="topics")
+    return synthesize(tmp_path_factory.mktemp("shop") / "shop", SyntheticShop(**settings), name="topics")
 
 
 @pytest.fixture(scope="module")

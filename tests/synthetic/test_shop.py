@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import webdataset
 from PIL import Image
+from pydantic import ValidationError
 
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.staging import Staging
@@ -190,12 +191,12 @@ def test_flaws_are_recorded_and_there(made: Dataset, rows: list[Row]) -> None:
 
 
 def test_what_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ShoplensError, match=r"up to 7 offers need as many sellers, not 3"):
-        SyntheticShop.of(sellers=3)
-    with pytest.raises(ShoplensError, match="catalog_noise"):
-        SyntheticShop.of(catalog_noise=1.5)
-    with pytest.raises(ShoplensError, match="leave nothing to train on"):
-        SyntheticShop.of(val=0.5, test=0.5)
+    with pytest.raises(ValidationError, match=r"up to 7 offers need as many sellers, not 3"):
+        SyntheticShop(sellers=3)
+    with pytest.raises(ValidationError, match="catalog_noise"):
+        SyntheticShop(catalog_noise=1.5)
+    with pytest.raises(ValidationError, match="leave nothing to train on"):
+        SyntheticShop(val=0.5, test=0.5)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
     with pytest.raises(ShoplensError, match="exists already"):

@@ -20,7 +20,7 @@ SMALL = ["training.batch_size=16", "training.epochs=2", "preprocessing.size=32",
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> CategoryRecipe:
     out = tmp_path_factory.mktemp("shop") / "shop"
-    synthesize(str(out), SyntheticShop.of(products=60, image_size=48, seed=1), name="shop", workers=1)
+    synthesize(str(out), SyntheticShop(products=60, image_size=48, seed=1), name="shop", workers=1)
     recipe = CategoryRecipe.load(override(read_yaml(CONFIG), [f"dataset={out}", *SMALL]), str(CONFIG))
     recipe.check()
     return recipe

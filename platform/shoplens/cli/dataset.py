@@ -94,28 +94,30 @@ def synthesize(
 
         shoplens dataset synthesize data/demo --products 2000 --seed 7
     """
+    from shoplens.config import validate
     from shoplens.datasets.importing import summary
     from shoplens.synthetic import SyntheticShop
     from shoplens.synthetic import synthesize as make
 
-    shop = SyntheticShop.of(
-        products=products,
-        seed=seed,
-        sellers=sellers,
-        offers_per_catalog=offers_per_catalog,
-        seller_style=seller_style,
-        catalog_noise=catalog_noise,
-        missing_catalog=missing_catalog,
-        missing_model_code=missing_model_code,
-        duplicates=duplicates,
-        flaws=flaws,
-        review_noise=review_noise,
-        image_size=image_size,
-        photos_per_product=photos_per_product,
-        impressions_per_product=impressions_per_product,
-        val=val,
-        test=test,
-    )
+    options = {
+        "products": products,
+        "seed": seed,
+        "sellers": sellers,
+        "offers_per_catalog": offers_per_catalog,
+        "seller_style": seller_style,
+        "catalog_noise": catalog_noise,
+        "missing_catalog": missing_catalog,
+        "missing_model_code": missing_model_code,
+        "duplicates": duplicates,
+        "flaws": flaws,
+        "review_noise": review_noise,
+        "image_size": image_size,
+        "photos_per_product": photos_per_product,
+        "impressions_per_product": impressions_per_product,
+        "val": val,
+        "test": test,
+    }
+    shop = validate(SyntheticShop, options, "the synthetic shop")
     dataset = make(out, shop, name=name, workers=workers, overwrite=overwrite)
     console.print(Text(summary(dataset)))
 
@@ -140,9 +142,11 @@ def raw(
 
         shoplens dataset raw data/raw --records 20000 --seed 7
     """
+    from shoplens.config import validate
     from shoplens.synthetic.raw_records import RawRecords, synthesize_raw
 
-    settings = RawRecords.of(records=records, seed=seed, image_size=image_size)
+    options = {"records": records, "seed": seed, "image_size": image_size}
+    settings = validate(RawRecords, options, "the settings of raw records")
     made = synthesize_raw(out, settings, workers=workers, overwrite=overwrite)
     console.print(
         Text(

@@ -6,23 +6,21 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import PIL
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from shoplens.config import Config
 from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import HASH_SIDE, decode, perceptual_hash
 from shoplens.datasets.staging import Shard, Staging
-from shoplens.errors import ShoplensError
 from shoplens.schema import CategoryTree, Product
 from shoplens.synthetic import titles
 from shoplens.synthetic.appeal import appeal, click_probability
@@ -30,6 +28,7 @@ from shoplens.synthetic.catalogue import CHUNK, OFFER, Catalogue, Design, stream
 from shoplens.synthetic.flaws import FLAWS, PHOTO_FLAWS, spoil_photo, with_personal_data
 from shoplens.synthetic.interactions import Offer, log, plant_topics
 from shoplens.synthetic.photography import photograph, view
+from shoplens.synthetic.processes import in_parallel
 from shoplens.synthetic.sellers import seller, styled
 from shoplens.synthetic.surfaces import paint
 
@@ -63,10 +62,8 @@ click_probability          at position 0 of a category page
 relist_of                  the product that this one repeats, or null"""
 
 
-class SyntheticShop(BaseModel):
+class SyntheticShop(Config):
     """Settings of a synthetic shop. Equal settings give equal shops."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     products: int = Field(
         default=2000, ge=1, le=100_000_000, description="Offers; each is one row of products.parquet."
@@ -129,20 +126,6 @@ class SyntheticShop(BaseModel):
             raise ValueError("catalog_noise and missing_catalog are shares: their sum may not exceed 1")
         return self
 
-    @classmethod
-    def of(cls, **options: Any) -> SyntheticShop:
-        """Like the constructor, but raises ShoplensError with all mistakes in one sentence."""
-        try:
-            return cls(**options)
-        except ValidationError as error:
-            mistakes = "; ".join(
-                ".".join(map(str, mistake["loc"]))
-                + (": " if mistake["loc"] else "")
-                + mistake["msg"].removeprefix("Value error, ")
-                for mistake in error.errors()
-            )
-            raise ShoplensError(f"the synthetic shop cannot be made: {mistakes}") from error
-
     @property
     def catalogue(self) -> Catalogue:
         """The catalogs of this shop."""
@@ -187,35 +170,10 @@ def synthesize(
                 bar.advance(task, _offers_in(shop.catalogue, chunk))
             else:
                 todo.append(chunk)
-        for made in _in_parallel(shop, staging, todo, min(workers or os.cpu_count() or 1, max(1, len(todo)))):
+        tasks = [partial(make_chunk, shop, staging, chunk) for chunk in todo]
+        for made in in_parallel(tasks, min(workers or os.cpu_count() or 1, len(tasks)), "the shop"):
             bar.advance(task, made)
     return staging.finish(name, provenance, extra={"truth": TRUTH})
-
-
-def _in_parallel(shop: SyntheticShop, staging: Staging, todo: list[int], workers: int) -> Iterator[int]:
-    """Makes the chunks and yields the number of offers in each. At most 2 * `workers` chunks are queued at a time."""
-    if workers <= 1:
-        for number in todo:
-            yield make_chunk(shop, staging, number)
-        return
-    waiting = iter(todo)
-    pending: set[Future[int]] = set()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            while True:
-                while len(pending) < 2 * workers and (chunk := next(waiting, None)) is not None:
-                    pending.add(pool.submit(make_chunk, shop, staging, chunk))
-                if not pending:
-                    return
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool as error:
-            raise ShoplensError(
-                "a process that draws the shop died (out of memory?); run the same command again to resume"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _name(chunk: int) -> str:

@@ -6,10 +6,8 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +17,7 @@ import pyarrow.parquet as pq
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from shoplens.errors import ShoplensError
+from shoplens.synthetic.processes import in_parallel
 from shoplens.synthetic.raw_records import texts
 from shoplens.synthetic.raw_records.photo_files import photo_files
 from shoplens.synthetic.raw_records.plan import DOCUMENT, Plan, plan_of, stream, tar_name
@@ -104,13 +103,13 @@ def synthesize_raw(
     final = Path(out)
     if final.exists() and not overwrite:
         raise ShoplensError(f"{final} exists: choose another folder, or replace it with --overwrite")
-    partial = final.with_name(f"{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "parts").mkdir(parents=True)
+    unfinished = final.with_name(f"{final.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    (unfinished / "parts").mkdir(parents=True)
     plan = plan_of(settings)
     parts = -(-settings.records // DOCUMENTS_PER_PART)
-    tasks: list[tuple[Callable[[str, RawRecords, int], int], int]] = [(_write_tar, tar) for tar in range(plan.tars)]
-    tasks += [(_write_texts, part) for part in range(parts)]
+    tasks = [partial(_write_tar, str(unfinished), settings, tar) for tar in range(plan.tars)]
+    tasks += [partial(_write_texts, str(unfinished), settings, part) for part in range(parts)]
     with Progress(
         TextColumn("drawing the records"),
         BarColumn(),
@@ -120,46 +119,22 @@ def synthesize_raw(
         disable=not progress,
     ) as bar:
         task = bar.add_task("", total=plan.photos)
-        for photos in _in_parallel(str(partial), settings, tasks, min(workers or os.cpu_count() or 1, len(tasks))):
+        for photos in in_parallel(tasks, min(workers or os.cpu_count() or 1, len(tasks)), "the records"):
             bar.advance(task, photos)
     counts = {
-        "photos": _merge(partial, "photos", plan.tars),
-        "truth_photos": _merge(partial, "truth_photos", plan.tars),
-        "documents": _merge(partial, "documents", parts),
-        "clicks": _merge(partial, "clicks", parts),
-        "truth_texts": _merge(partial, "truth_texts", parts, distinct=True),
-        "truth_pairs": _merge(partial, "truth_pairs", parts),
+        "photos": _merge(unfinished, "photos", plan.tars),
+        "truth_photos": _merge(unfinished, "truth_photos", plan.tars),
+        "documents": _merge(unfinished, "documents", parts),
+        "clicks": _merge(unfinished, "clicks", parts),
+        "truth_texts": _merge(unfinished, "truth_texts", parts, distinct=True),
+        "truth_pairs": _merge(unfinished, "truth_pairs", parts),
     }
-    shutil.rmtree(partial / "parts")
-    size = sum(file.stat().st_size for file in partial.iterdir())
+    shutil.rmtree(unfinished / "parts")
+    size = sum(file.stat().st_size for file in unfinished.iterdir())
     if final.exists():
         shutil.rmtree(final)
-    partial.rename(final)
+    unfinished.rename(final)
     return Made(counts["documents"], counts["photos"], counts["clicks"], size)
-
-
-def _in_parallel(
-    folder: str,
-    settings: RawRecords,
-    tasks: list[tuple[Callable[[str, RawRecords, int], int], int]],
-    workers: int,
-) -> Iterator[int]:
-    """Runs the tasks and yields the number of photos of each."""
-    if workers <= 1:
-        for write, number in tasks:
-            yield write(folder, settings, number)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            running = [pool.submit(write, folder, settings, number) for write, number in tasks]
-            for done in as_completed(running):
-                yield done.result()
-        except BrokenProcessPool as error:
-            raise ShoplensError(
-                "a process that draws the records died (out of memory?); run the command again"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _write_part(folder: str, table: str, number: int, rows: list[dict[str, Any]]) -> None:

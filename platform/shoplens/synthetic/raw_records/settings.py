@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from shoplens.config import Config
-from shoplens.errors import ShoplensError
 
 
 class RawRecords(Config):
@@ -56,15 +53,3 @@ class RawRecords(Config):
         if not photos or min(photos) < 0 or abs(sum(photos) - 1) > 1e-6:
             raise ValueError("shares of documents are not negative and add up to 1")
         return photos
-
-    @classmethod
-    def of(cls, **options: Any) -> RawRecords:
-        """Like the constructor, but raises ShoplensError with all mistakes in one sentence."""
-        try:
-            return cls(**options)
-        except ValidationError as error:
-            mistakes = "; ".join(
-                f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg'].removeprefix('Value error, ')}"
-                for mistake in error.errors()
-            )
-            raise ShoplensError(f"the raw records cannot be made: {mistakes}") from error
