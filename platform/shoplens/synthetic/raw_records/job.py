@@ -22,7 +22,7 @@ from shoplens.synthetic.raw_records import texts
 from shoplens.synthetic.raw_records.photo_files import photo_files
 from shoplens.synthetic.raw_records.plan import DOCUMENT, Plan, plan_of, stream, tar_name
 from shoplens.synthetic.raw_records.settings import RawRecords
-from shoplens.synthetic.raw_records.text_flaws import Text
+from shoplens.synthetic.raw_records.text_flaws import Text, useless
 
 DOCUMENTS_PER_PART = 2000
 MOST_CLICKS = 50_000
@@ -255,6 +255,8 @@ def _queries(
         product = int(plan.products.another(np.array([shown]), rng)[0]) if wrong else shown
         query = texts.query(plan.products.design(product), settings, rng)
         yield query, query.about and not wrong, None
+    if settings.useless_queries and rng.random() < settings.useless_queries:
+        yield useless(rng), False, None
     if plan.star is not None and plan.document[plan.star] == document:
         count = int(settings.skew * settings.records)
         for query in texts.many_queries(plan.products.design(shown), count, rng):

@@ -40,6 +40,12 @@ class RawRecords(Config):
     mismatched_queries: float = Field(
         default=0.15, ge=0, le=1, description="Share of clicks from a query for another product."
     )
+    useless_queries: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of documents that a query leads to with a word that tells nothing about photos and is not listed.",
+    )
     skew: float = Field(
         default=0.1,
         ge=0,

@@ -20,15 +20,15 @@ TEXT_FLAWS = {
     "language": 0.05,
     "empty": 0.04,
 }
-"""Flaws and their shares. Each text has one at the most."""
+"""Flaws and their shares. Each text has one at the most. Queries of `useless` have the flaw `useless` instead."""
 
 
 class Text(NamedTuple):
     """A title or a query.
 
-    flaw     one of `TEXT_FLAWS`, or None
+    flaw     one of `TEXT_FLAWS`, `useless`, or None
     detail   the kind of personal data; profanity or adult; jamo, latin or sign; the script; the noise word; the repeated unit;
-             the language
+             the language; the useless word
     dropped  whether the rules of the specification drop it with their default settings
     about    whether it says what the product is
     """
@@ -180,6 +180,20 @@ _NOISE = {
 def _noise(base: str, rng: np.random.Generator) -> Text:
     word = str(rng.choice(list(_NOISE)))
     return Text(one(rng, *_NOISE[word]), "noise", word, True, False)
+
+
+USELESS = {
+    "운세": ("오늘의 운세", "띠별 운세", "운세 무료", "이번주 운세 보기"),
+    "환율": ("환율 계산기", "달러 환율", "오늘 환율", "엔화 환율 전망"),
+    "날씨": ("내일 날씨", "주말 날씨 예보", "날씨 미세먼지", "서울 날씨"),
+}
+"""Texts that are searched for often, with noise words that are not listed: a curation can learn them from scores."""
+
+
+def useless(rng: np.random.Generator) -> Text:
+    """A query with a word of `USELESS`, which leads to any photo."""
+    word = str(rng.choice(list(USELESS)))
+    return Text(one(rng, *USELESS[word]), "useless", word, about=False)
 
 
 _REPEATED = ("최고", "대박", "강추", "ㅋ", "ㅎ", "ㅠ", "!", "~", "★", "♥", "^^")
