@@ -65,7 +65,8 @@ class Texts(Config):
         (), description="Words that do not count as Latin letters, such as names of brands and products."
     )
     noise_words: tuple[str, ...] | None = Field(
-        None, description="Words of texts that say nothing about a picture. null: the listed ones."
+        None,
+        description="Words of texts that say nothing about a picture, found at the start of words. null: the listed ones.",
     )
 
 
@@ -86,6 +87,19 @@ class AdultCut(Config):
     below: float = Field(0.5, gt=0, le=1, description="Score from which on a photo is dropped.")
 
 
+class NoiseProposals(Config):
+    """Which words are proposed as noise, for a person to review."""
+
+    least_photos: int = Field(100, ge=2, description="Least photos that have a text with the word.")
+    lift_share: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="A word is proposed if photos fit its texts better than other photos do by less than this share of "
+        "what is usual.",
+    )
+
+
 class ScoreCut(Config):
     """The limit belongs to one model: scores of models do not compare."""
 
@@ -100,6 +114,7 @@ class ScoreCut(Config):
     masked: bool = Field(
         False, description="Whether the score is that of the photo with its text boxes filled. Needs `boxes`."
     )
+    noise_words: NoiseProposals = Field(NoiseProposals(), description="Which words are proposed as noise.")
 
 
 class Learned(Config):

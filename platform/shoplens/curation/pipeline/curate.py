@@ -8,7 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from shoplens.curation.pipeline import choosing, cutting, duplicates, joining, learned, measuring, shards, tables
+from shoplens.curation.pipeline import (
+    choosing,
+    cutting,
+    duplicates,
+    joining,
+    learned,
+    measuring,
+    proposing,
+    shards,
+    tables,
+)
 from shoplens.curation.pipeline.config import CurationConfig
 from shoplens.curation.pipeline.files import groups
 from shoplens.curation.pipeline.finishing import Curated, finish, open_dataset
@@ -76,6 +86,7 @@ def curate(
         if config.learned.score:
             workers(None, [{"name": "background"}], "", 0, prepare)
         workers(None, judged, "judging photos", learned.rows(planned), prepare)
+    proposing.propose(config, folder, cut, date.fromisoformat(about["day"]))
     records = choosing.choose(config, signals, folder, cut)
     parts = [{"split": split, "shard": number} for split, number in shards.shard_names(cut)]
     workers(partial(_write_shard, config, cut, staging), parts, "writing records", sum(records.values()))

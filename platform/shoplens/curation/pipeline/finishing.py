@@ -15,6 +15,7 @@ import pyarrow as pa
 from shoplens.curation.pipeline.config import CurationConfig
 from shoplens.curation.pipeline.files import write_groups
 from shoplens.curation.pipeline.ledger import LEDGER_WITH_SOURCE
+from shoplens.curation.pipeline.proposing import as_csv, proposed
 from shoplens.curation.pipeline.report import RECORDS_LEFT, Step, costs, funnel, report
 from shoplens.curation.pipeline.tables import connect
 from shoplens.curation.text.personal_data.detection import masked, personal_data
@@ -36,11 +37,15 @@ def open_dataset(
 
 
 class Curated(NamedTuple):
-    """A finished curation, and its report as HTML. As text: what each step left, and the next command."""
+    """A finished curation, its report as HTML, and the number of words that are proposed as noise.
+
+    As text: what each step left, and the next command.
+    """
 
     dataset: Dataset
     steps: list[Step]
     report: str
+    noise_words: int
 
     def __str__(self) -> str:
         manifest, path = self.dataset.manifest, self.dataset.path
@@ -50,13 +55,18 @@ class Curated(NamedTuple):
                 *(f"  {step.title:<28} {step.left:>12,}" for step in self.steps),
                 f"{manifest.name}: {manifest.counts['images']:,} records, digest {manifest.digest[:12]}, in {path}",
                 f"what was dropped and why: {path}/report.html, and {manifest.counts['ledger']:,} rows in ledger.parquet",
+                *(
+                    [f"noise words to review: {self.noise_words:,} in {path}/noise_words.csv"]
+                    if self.noise_words
+                    else []
+                ),
                 f"next: ray job submit --working-dir . -- {train} dataset={path} image_texts.title_share=0.3",
             ]
         )
 
 
 def finish(config: CurationConfig, signals: Path, cut: Path, staging: Staging) -> Curated:
-    """Writes the ledger and the report, and moves the dataset to `out`.
+    """Writes the ledger, the report and the proposed noise words, and moves the dataset to `out`.
 
     Raises ShoplensError if no record is left.
     """
@@ -82,14 +92,17 @@ def finish(config: CurationConfig, signals: Path, cut: Path, staging: Staging) -
             raise ShoplensError(
                 f"no record is left of the photos (dropped: {dear}): loosen a rule, or check the tables"
             )
-        page = report(config, database, signals, cut, steps)
+        words = proposed(cut)
+        page = report(config, database, signals, cut, steps, words)
     staging.add_table("ledger", ledger)
     staging.fs.pipe_file(f"{staging.root}/report.html", page.encode())
+    if words:
+        staging.fs.pipe_file(f"{staging.root}/noise_words.csv", as_csv([word for word, _ in words]))
     provenance = {**staging.fingerprint, "funnel": {step.title: step.left for step in steps}}
     provenance.pop("columns")
     provenance["measured"].pop("token")
     dataset = staging.finish(config.name, provenance, {**SIDE_TABLES, "ledger": LEDGER_WITH_SOURCE})
-    return Curated(dataset, steps, page)
+    return Curated(dataset, steps, page, len(words))
 
 
 def _masked(rows: pa.RecordBatch, day: date) -> pa.RecordBatch:

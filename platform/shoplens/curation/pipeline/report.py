@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +14,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from shoplens.curation.pipeline.config import CurationConfig
 from shoplens.curation.pipeline.measuring import photo_rules
+from shoplens.curation.text.noise_words import NoiseWord
 from shoplens.datasets.images import decode
 from shoplens.datasets.photo_files import Place, read_photos
 
 PICTURES = 10
 """Dropped photos that are shown for a rule: those nearest to its limit."""
 THUMBNAIL = 132
+NOISE_WORDS = 30
+"""Proposed words that are shown: the most frequent."""
 RECORDS_LEFT = "records"
 MEASURED = (
     "short_side",
@@ -107,9 +111,14 @@ def costs(database: duckdb.DuckDBPyConnection, ledger: Path) -> list[Cost]:
 
 
 def report(
-    config: CurationConfig, database: duckdb.DuckDBPyConnection, signals: Path, cut: Path, steps: list[Step]
+    config: CurationConfig,
+    database: duckdb.DuckDBPyConnection,
+    signals: Path,
+    cut: Path,
+    steps: list[Step],
+    noise_words: Sequence[tuple[NoiseWord, str]],
 ) -> str:
-    """The page as HTML, pictures included."""
+    """The page as HTML, pictures included. `noise_words`: proposed words, and a text with each."""
     ledger = cut / "ledger.parquet"
     sources = database.sql(
         f"""SELECT d.source, count(*) AS titles,
@@ -132,6 +141,8 @@ def report(
         costs=costs(database, ledger),
         by_source={"titles": sources, "photos": photos},
         near={reason: shown for reason in MEASURED if (shown := _near(config, database, signals, ledger, reason))},
+        noise_words=noise_words[:NOISE_WORDS],
+        all_noise_words=len(noise_words),
         rules=config.model_dump(mode="json", include={"photo", "texts", "learned", "chosen", "held_out"}),
     )
 
