@@ -2,8 +2,8 @@
 
     python benchmarks/curation_rates.py OUT [--records 5000] [--texts 100000 1000000] [--photos 10000 100000]
 
-1. The whole chain of a text (normal form, personal data, profanity, contraction, shares, scripts, noise) in one process,
-   on synthetic titles and queries with planted flaws.
+1. The whole chain of a text (normal form, personal data, profanity, contraction, shares, scripts, language, and the cut) in
+   one process, on synthetic titles and queries with planted flaws.
 2. Signals of a photo in one process, against decoding the same photos: those of 240 pixels, and copies of 1,000.
 3. The filters that py-data-juicer has too, in one process each: share of signs, share of letters, repetition, e-mail
    addresses, links, IP addresses. shoplens finds all its other signals in the same time. data-juicer lives in an
@@ -37,7 +37,7 @@ from PIL import Image
 from shoplens.curation.photo.signals import photo_signals
 from shoplens.curation.pipeline.curate import curate
 from shoplens.curation.pipeline.learned import Models
-from shoplens.curation.text.signals import text_signals
+from shoplens.curation.text.signals import TextRules, cut, text_signals
 from shoplens.datasets.images import ImageRejected, decode
 
 DATA_JUICER = (
@@ -188,10 +188,10 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     raw = raw_records(chosen.out / f"raw-{chosen.records}", records=chosen.records)
 
-    texts = titles_and_queries(raw)
+    texts, rules = titles_and_queries(raw), TextRules()
     for text in texts[:1000]:
         text_signals(text)
-    chain = rate(text_signals, texts)
+    chain = rate(lambda text: cut(text_signals(text), rules), texts)
     print(f"texts: {chain:,.0f} a second and core, {statistics.mean(map(len, texts)):.0f} characters on average")
     small = photo_files(raw, 600)
     photos = {}

@@ -208,7 +208,7 @@ def test_new_texts_are_scored_and_known_ones_are_not(raw: Path, tmp_path: Path) 
     signals = str(tmp_path / "signals")
     run(settings(raw, tmp_path / "a", signals=signals, learned=SCORE), scoring)
     judged = []
-    loose = {"title": {"noise": "tag"}}
+    loose = {"title": {"noise": "keep"}}
     config = settings(raw, tmp_path / "b", signals=signals, learned=SCORE, texts=loose)
     run(config, scoring, before=lambda part: judged.append(part) if part["what"] == "judging photos" else None)
     assert len(judged) == 1

@@ -214,7 +214,7 @@ def test_useless_words_are_proposed_and_useful_words_are_not(raw: Path, tmp_path
 
 
 def test_words_that_are_listed_by_then_are_not_proposed_again(raw: Path, tmp_path: Path) -> None:
-    tagged = {"query": {"noise": "tag"}, "title": {"noise": "tag"}, "noise_words": ["운세", "환율"]}
+    tagged = {"query": {"noise": "keep"}, "title": {"noise": "keep"}, "noise_words": ["운세", "환율"]}
     told, words = curated(raw, tmp_path / "out", texts=tagged)
     assert {"운세", "환율", "날씨"} & set(words) == {"날씨"}
     assert told.noise_words == len(words)
@@ -226,3 +226,15 @@ def test_nothing_is_said_where_no_word_is_proposed(tmp_path: Path) -> None:
     assert "noise words" not in str(told)
     assert "may be noise" not in told.report
     assert not (tmp_path / "out/noise_words.csv").exists()
+
+
+def test_a_reviewed_list_drops_its_words_and_measures_no_text_anew(raw: Path, tmp_path: Path) -> None:
+    signals = tmp_path / "signals"
+    _, words = curated(raw, tmp_path / "out", signals=str(signals))
+    measured = {path: path.stat().st_mtime_ns for path in sorted(signals.glob("queries/*.parquet"))}
+    told, left = curated(raw, tmp_path / "reviewed", signals=str(signals), texts={"noise_words": words})
+    assert measured == {path: path.stat().st_mtime_ns for path in sorted(signals.glob("queries/*.parquet"))}
+    assert left == []
+    ledger = pq.read_table(told.dataset.path + "/ledger.parquet", columns=["reason", "text"]).to_pylist()
+    dropped = {row["text"] for row in ledger if row["reason"] == "noise"}
+    assert dropped and all(pattern(words).search(text) for text in dropped)

@@ -68,7 +68,7 @@ def kept(raw: str, **rules: object) -> Cut:
         ("新상 원피스", {"han": 0.2}, "新상 원피스", []),
         ("кожа 가방 검정색", {"han": 1}, None, [("script", "Cyrillic")]),
         ("로또 당첨번호", {}, None, [("noise", "로또")]),
-        ("로또 당첨번호", {"noise": "tag"}, "로또 당첨번호", []),
+        ("로또 당첨번호", {"noise": "keep"}, "로또 당첨번호", []),
         ("  \u200b ", {}, None, [("empty", "")]),
         (
             "로또 시발 010-1234-5678",
@@ -98,7 +98,7 @@ def test_what_is_kept_is_kept_again_and_unchanged(raw: str) -> None:
 
 @given(st.lists(PIECES, max_size=6).map(" ".join))
 def test_masking_leaves_no_data(raw: str) -> None:
-    text = kept(raw, personal_data="mask", offensive="tag", share=1, han=1, noise="tag").text
+    text = kept(raw, personal_data="mask", offensive="tag", share=1, han=1, noise="keep").text
     if text is not None:
         again = text_signals(text, today=TODAY).personal
         assert [one for one in again if one.confidence >= Confidence.MID] == []

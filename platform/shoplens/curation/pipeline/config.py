@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from shoplens.config import Config
 from shoplens.curation.photo.signals import PhotoCut
+from shoplens.curation.text import noise_words
 from shoplens.curation.text.signals import TextRules
 
 RAW_TABLES = ("photos", "documents", "clicks")
@@ -64,9 +65,9 @@ class Texts(Config):
     brands: tuple[str, ...] = Field(
         (), description="Words that do not count as Latin letters, such as names of brands and products."
     )
-    noise_words: tuple[str, ...] | None = Field(
-        None,
-        description="Words of texts that say nothing about a picture, found at the start of words. null: the listed ones.",
+    noise_words: tuple[str, ...] = Field(
+        (*noise_words.LISTED, *noise_words.COMPOUNDS),
+        description="Words that say nothing about a picture, found at the start of words.",
     )
 
 
@@ -165,7 +166,7 @@ class PartSizes(Config):
 
 
 class CurationConfig(Config):
-    """A curation. What is measured depends on `raw`, `fetching`, `texts.brands` and `texts.noise_words` only."""
+    """A curation. What is measured without a model depends on `raw`, `fetching` and `texts.brands` only."""
 
     name: str = Field("curated", pattern=r"[\w.-]{1,100}", description="Name of the dataset.")
     raw: RawTables = Field(description="The raw tables, or a folder with photos, documents and clicks.")
@@ -208,5 +209,5 @@ class CurationConfig(Config):
         """The settings that decide what is measured of photos and texts without a model."""
         return self.model_dump(
             mode="json",
-            include={"raw": True, "fetching": True, "texts": {"brands", "noise_words"}, "parts": {"photos", "texts"}},
+            include={"raw": True, "fetching": True, "texts": {"brands"}, "parts": {"photos", "texts"}},
         )

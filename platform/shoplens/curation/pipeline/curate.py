@@ -24,6 +24,7 @@ from shoplens.curation.pipeline.files import groups
 from shoplens.curation.pipeline.finishing import Curated, finish, open_dataset
 from shoplens.curation.pipeline.folders import cut_folder, open_signals
 from shoplens.curation.pipeline.learned import Models
+from shoplens.curation.text import noise_words
 from shoplens.datasets.staging import Staging
 
 Part = Mapping[str, Any]
@@ -101,9 +102,7 @@ def _measure_photos(config: CurationConfig, signals: Path, part: Part) -> int:
 
 
 def _measure_texts(config: CurationConfig, signals: Path, table: str, day: date, part: Part) -> int:
-    return measuring.measure_texts(
-        signals, table, part["part"], config.texts.brands, config.texts.noise_words, today=day
-    )
+    return measuring.measure_texts(signals, table, part["part"], config.texts.brands, today=day)
 
 
 def _cut_photos(config: CurationConfig, signals: Path, cut: Path, part: Part) -> int:
@@ -112,7 +111,8 @@ def _cut_photos(config: CurationConfig, signals: Path, cut: Path, part: Part) ->
 
 def _cut_texts(config: CurationConfig, signals: Path, cut: Path, table: str, part: Part) -> int:
     kind, rules = ("title", config.texts.title) if table == "documents" else ("query", config.texts.query)
-    return cutting.cut_texts(rules, kind, signals / table, cut / _TEXTS[table], part["part"])
+    noise = noise_words.pattern(config.texts.noise_words)
+    return cutting.cut_texts(rules, noise, kind, signals / table, cut / _TEXTS[table], part["part"])
 
 
 def _judging(config: CurationConfig, load: Callable[[], Models], planned: Path, folder: Path, cut: Path) -> Work:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,10 @@ def _against(row: Mapping[str, Any], group: Mapping[str, Any] | None, rules: Pho
     return found
 
 
-def cut_texts(rules: TextRules, kind: str, signals: Path, out: Path, number: int) -> int:
+def cut_texts(rules: TextRules, noise: re.Pattern[str], kind: str, signals: Path, out: Path, number: int) -> int:
     """Writes the texts of a part that are kept, and the ledger of the others, unless it is done. Returns the rows.
 
+    noise     finds noise words
     kind      `title` or `query`
     signals   folder with the measured parts
     """
@@ -70,7 +72,7 @@ def cut_texts(rules: TextRules, kind: str, signals: Path, out: Path, number: int
     kept: list[tuple[int, str, str]] = []
     dropped: list[dict[str, Any]] = []
     for row, raw, text in stored_texts(measured):
-        decided = cut(text, rules)
+        decided = cut(text, rules, noise)
         if decided.text is not None:
             kept.append((row, raw, decided.text))
         else:

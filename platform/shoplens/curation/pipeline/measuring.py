@@ -17,7 +17,6 @@ from fsspec.implementations.local import LocalFileSystem
 from shoplens.curation.photo.signals import PhotoSignals, photo_signals
 from shoplens.curation.pipeline.config import CurationConfig, Fetching
 from shoplens.curation.pipeline.files import part, read_group, write_table
-from shoplens.curation.text import noise_words
 from shoplens.curation.text.characters import ScriptShare, Shares
 from shoplens.curation.text.language import Language
 from shoplens.curation.text.personal_data.found import Confidence, Found
@@ -50,7 +49,6 @@ TEXTS = pa.schema(
         ("offensive", pa.list_(_OFFENSIVE)),
         *((name, pa.float64()) for name in Shares._fields),
         ("scripts", pa.list_(_SCRIPT)),
-        ("noise", pa.string()),
         ("language", _LANGUAGE),
     ]
 )
@@ -172,9 +170,7 @@ def _members(tar: str) -> Mapping[str, tuple[int, int]] | ImageRejected:
         return ImageRejected("broken_shard", str(error))
 
 
-def measure_texts(
-    folder: Path, table: str, number: int, brands: Collection[str], noise: Sequence[str] | None, today: date
-) -> int:
+def measure_texts(folder: Path, table: str, number: int, brands: Collection[str], today: date) -> int:
     """Measures a part of `documents.parquet` or `queries.parquet` unless it is done. Returns the number of its texts.
 
     today   numbers of persons born later count as something else
@@ -182,10 +178,9 @@ def measure_texts(
     path = part(folder / table, number)
     rows = read_group(folder / f"{table}.parquet", number, ["number", "text"])
     if not path.exists():
-        pattern = noise_words.pattern() if noise is None else noise_words.pattern(noise)
         known = frozenset(word.casefold() for word in brands)
         raw = rows["text"].to_pylist()
-        measured = [text_signals(text, known, noise=pattern, today=today) for text in raw]
+        measured = [text_signals(text, known, today=today) for text in raw]
         write_table(path, _columns(rows["number"], raw, measured), TEXTS)
     return len(rows)
 
@@ -197,7 +192,6 @@ def _columns(number: pa.ChunkedArray, raw: Sequence[str], measured: Sequence[Tex
     for place, name in enumerate(Shares._fields):
         columns[name] = [one.shares[place] for one in measured]
     columns["scripts"] = [[script._asdict() for script in one.scripts] for one in measured]
-    columns["noise"] = [one.noise for one in measured]
     columns["language"] = [one.language and one.language._asdict() for one in measured]
     return pa.table(
         {name: pa.array(columns[name], TEXTS.field(name).type) if name != "number" else number for name in TEXTS.names}
@@ -207,7 +201,7 @@ def _columns(number: pa.ChunkedArray, raw: Sequence[str], measured: Sequence[Tex
 def stored_texts(table: pa.Table) -> Iterator[tuple[int, str, TextSignals]]:
     """The number, the raw text and the signals of each row of a part of TEXTS."""
     columns = [table[name].to_pylist() for name in TEXTS.names]
-    for number, raw, text, personal, offensive, *numbers, scripts, noise, language in zip(*columns, strict=True):
+    for number, raw, text, personal, offensive, *numbers, scripts, language in zip(*columns, strict=True):
         yield (
             number,
             raw,
@@ -217,7 +211,6 @@ def stored_texts(table: pa.Table) -> Iterator[tuple[int, str, TextSignals]]:
                 tuple(Match(**match) for match in offensive),
                 Shares(*numbers),
                 tuple(ScriptShare(**script) for script in scripts),
-                noise,
                 Language(**language) if language else None,
             ),
         )

@@ -71,8 +71,7 @@ def propose(config: CurationConfig, learned: Path, cut: Path, day: date) -> None
             least_photos=score.noise_words.least_photos,
             lift_share=score.noise_words.lift_share,
         )
-        listed = config.texts.noise_words
-        known = noise_words.pattern() if listed is None else noise_words.pattern(listed)
+        known = noise_words.pattern(config.texts.noise_words)
         found = [one for one in found if not known.search(one.word) and not personal_data(one.word, today=day)]
         examples = dict(database.execute(_EXAMPLES, {"found": [one.word for one in found]}).fetchall())
     rows = [one._asdict() | {"example": _hidden(examples[one.word], day)} for one in found]

@@ -28,7 +28,6 @@ class TextSignals(NamedTuple):
 
     It is contracted too, unless it has personal data: "900101-1******" would become "900101-1*".
 
-    noise      the first noise word; empty if there is none
     language   None where it was not measured; see `language`
     """
 
@@ -37,7 +36,6 @@ class TextSignals(NamedTuple):
     offensive: tuple[Match, ...]
     shares: Shares
     scripts: tuple[ScriptShare, ...]
-    noise: str
     language: Language | None
 
 
@@ -64,7 +62,7 @@ class TextRules(Config):
         "every_letter", description="Letters that count as Latin: all, or only those without another next to them."
     )
     han: float = Field(0.0, ge=0, le=1, description="Largest share of Han characters. Other scripts are not kept.")
-    noise: Literal["drop", "tag"] = Field("drop", description="What becomes of a text with a noise word.")
+    noise: Literal["drop", "keep"] = Field("drop", description="What becomes of a text with a noise word.")
     languages: tuple[str, ...] | None = Field(
         ("ko", "en"),
         description="Languages that are kept, by ISO 639-1, of texts that are mostly Latin letters, 20 or more. null: all.",
@@ -81,13 +79,10 @@ class Cut(NamedTuple):
     verdicts: tuple[Verdict, ...]
 
 
-def text_signals(
-    raw: str, brands: Collection[str] = (), *, noise: re.Pattern[str] = _NOISE, today: date | None = None
-) -> TextSignals:
+def text_signals(raw: str, brands: Collection[str] = (), *, today: date | None = None) -> TextSignals:
     """Measures a text.
 
     brands   words in small letters that count neither as Latin nor for the language; a set
-    noise    finds noise words; see `noise_words.pattern`
     today    numbers of persons born later count as something else; None: the day of the call
     """
     normal = normal_form(raw)
@@ -97,7 +92,6 @@ def text_signals(
         text = normal
     elif text != normal:
         personal = personal_data(text, today=today)
-    found = noise.search(text)
     made_of = shares(text, brands)
     letters = made_of.latin * len(text)  # or fewer: the share is of what is not blank
     return TextSignals(
@@ -106,16 +100,18 @@ def text_signals(
         tuple(offensive(text)),
         made_of,
         foreign_scripts(text),
-        found.group() if found else "",
         language(text, brands) if letters > LEAST_LETTERS - 0.5 else None,
     )
 
 
-def cut(signals: TextSignals, rules: TextRules) -> Cut:
-    """Applies the rules. With `personal_data: mask` the text that is kept has its data masked."""
-    verdicts = tuple(_verdicts(signals, rules))
+def cut(signals: TextSignals, rules: TextRules, noise: re.Pattern[str] = _NOISE) -> Cut:
+    """Applies the rules. With `personal_data: mask` the text that is kept has its data masked.
+
+    noise   finds noise words; see `noise_words.pattern`
+    """
+    verdicts = _verdicts(signals, rules, noise)
     if verdicts or not signals.text:
-        return Cut(None, verdicts or (Verdict("empty", 0, 1),))
+        return Cut(None, tuple(verdicts) or (Verdict("empty", 0, 1),))
     text = masked(signals.text, _counting(signals, rules)) if rules.personal_data == "mask" else signals.text
     return Cut(text, ())
 
@@ -126,26 +122,36 @@ def _counting(signals: TextSignals, rules: TextRules) -> list[Found]:
     return [one for one in signals.personal if one.confidence >= least and (kinds is None or one.kind in kinds)]
 
 
-def _verdicts(signals: TextSignals, rules: TextRules) -> Iterator[Verdict]:
-    if rules.personal_data == "drop":
+def _verdicts(signals: TextSignals, rules: TextRules, noise: re.Pattern[str]) -> list[Verdict]:
+    found = [] if signals[1:] == _NOTHING else list(_against(signals, rules))
+    if rules.noise == "drop" and (word := noise.search(signals.text)):
+        found.append(Verdict("noise", 1, 1, word.group()))
+    return found
+
+
+_NOTHING = TextSignals("", (), (), Shares(0.0, 0.0, 0.0, 0.0), (), None)[1:]
+"""The signals behind the text of most texts: no rule is against them."""
+
+
+def _against(signals: TextSignals, rules: TextRules) -> Iterator[Verdict]:
+    if signals.personal and rules.personal_data == "drop":
         for found in _counting(signals, rules):
             yield Verdict("personal_data", found.confidence, Confidence[rules.confidence.upper()], found.kind)
-    if rules.offensive == "drop":
+    if signals.offensive and rules.offensive == "drop":
         for match in signals.offensive:
             yield Verdict("offensive", 1, 1, match.kind)
-    latin = signals.shares.latin if rules.latin == "every_letter" else signals.shares.lone_latin
-    named = {"jamo": signals.shares.jamo, "latin": latin, "sign": signals.shares.sign}
-    if rules.share_of == "sum":
-        named = {"sum": sum(named.values())}
-    for name, share in named.items():
-        if share >= rules.share:
-            yield Verdict("characters", share, rules.share, name)
+    jamo, latin, lone_latin, sign = signals.shares
+    if rules.latin == "lone_letters":
+        latin = lone_latin
+    if jamo + latin + sign >= rules.share:
+        each = {"jamo": jamo, "latin": latin, "sign": sign}
+        for name, share in (each if rules.share_of == "each" else {"sum": jamo + latin + sign}).items():
+            if share >= rules.share:
+                yield Verdict("characters", share, rules.share, name)
     for script, share in signals.scripts:
         most = rules.han if script == "Han" else 0.0
         if share > most:
             yield Verdict("script", share, most, script)
-    if signals.noise and rules.noise == "drop":
-        yield Verdict("noise", 1, 1, signals.noise)
     if signals.language and rules.languages is not None:
         code, confidence = signals.language
         if code not in rules.languages and confidence >= rules.language_confidence:
