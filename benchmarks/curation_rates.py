@@ -202,7 +202,9 @@ def main() -> None:
         photos[name] = {"decoded": decoded, "measured": measured, "ratio": measured / decoded, "with_sha": whole}
         print(f"photos of {name}: {measured:,.0f} a second, {measured / decoded:.2f} of decoding")
     theirs = data_juicer(texts, chosen.out)
-    print(f"data-juicer: {theirs:,.0f} texts a second, shoplens {chain / theirs:.1f} times as many with all its signals")
+    print(
+        f"data-juicer: {theirs:,.0f} texts a second, shoplens {chain / theirs:.1f} times as many with all its signals"
+    )
 
     sizes: list[dict[str, Any]] = []
     for n_photos, n_texts in zip(chosen.photos, chosen.texts, strict=True):

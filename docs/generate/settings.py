@@ -24,6 +24,8 @@ TITLES = {
     "serve_apps.settings": "Cluster file: args of the application",
     "shoplens.search.build": "workloads.build_index",
     "shoplens.curation.pipeline.config": "workloads.curate",
+    "shoplens.synthetic.shop": "shoplens dataset synthesize",
+    "shoplens.synthetic.raw_records.settings": "shoplens dataset raw",
     "shoplens.search.lists.evaluation": "workloads.evaluate_lists",
     "shoplens.experiments.verdict": "workloads.analyze_ab",
 }

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import unquote, urldefrag
 
 import pytest
+import yaml
 
 from serve_apps.settings import Limits
 from shoplens.cluster.file import Cluster
@@ -109,6 +111,20 @@ def test_the_reference_has_settings_with_their_descriptions(
     shown = " ".join(html.unescape(re.sub("<[^>]+>", " ", row)).split())
     described = model.model_fields[field].description or ""
     assert " ".join(described.replace("`", " ").split()) in shown
+
+
+def test_yaml_reads_names_and_choices_of_settings_as_texts() -> None:
+    """YAML 1.1 reads `on`, `off`, `yes` and `no` as true and false, so no such word can be a key or a choice."""
+
+    def choices(annotation: Any) -> list[str]:
+        if get_origin(annotation) is Literal:
+            return [choice for choice in get_args(annotation) if isinstance(choice, str)]
+        return [choice for inner in get_args(annotation) for choice in choices(inner)]
+
+    for model in settings.all_settings():
+        for name, field in model.model_fields.items():
+            written = [name, *choices(field.annotation)]
+            assert [yaml.safe_load(word) for word in written] == written, f"{model.__name__}.{name}"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from shoplens.datasets.format import Dataset
 from shoplens.datasets.images import ImageRejected, decode, perceptual_hash
 from tests.curation.pipeline.raw import ColourScorer, content, run, settings, write_raw
 
-SCORE = {"score": {"model": "colours", "on": "raw", "at_least": 0.8, "background": 16}}
+SCORE = {"score": {"model": "colours", "scale": "raw", "at_least": 0.8, "background": 16}}
 
 
 def scoring() -> Models:
@@ -278,7 +278,7 @@ def test_photos_that_are_held_out_leave_with_their_copies(raw: Path, curated: Pa
 
 
 def test_calibrated_and_masked_scores(raw: Path, tmp_path: Path) -> None:
-    score = {"model": "colours", "on": "calibrated", "at_least": -9, "background": 1000, "masked": True}
+    score = {"model": "colours", "scale": "calibrated", "at_least": -9, "background": 1000, "masked": True}
     learned = {"score": {**score, "background": 1000}, "boxes": {"detector": "morphology"}}
     models = lambda: Models(scorer=ColourScorer(), boxes=Morphology(), masks=True)  # noqa: E731
     config = settings(raw, tmp_path / "out", learned=learned)

@@ -96,7 +96,7 @@ def choose(config: CurationConfig, signals: Path, learned: Path, cut: Path) -> d
 
 def _statements(config: CurationConfig) -> Iterator[str]:
     score = config.learned.score
-    decides = "NULL" if score is None else "calibrated" if score.on == "calibrated" else "score"
+    decides = "NULL" if score is None else "calibrated" if score.scale == "calibrated" else "score"
     masked = score is not None and score.masked
     yield f"""CREATE TABLE scored AS
         SELECT DISTINCT ON (number, text) number, text, score, masked, calibrated, {decides}::DOUBLE AS value FROM (
@@ -172,7 +172,7 @@ def _kept(
                     )
                     if config.learned.score and low:
                         verdict = Verdict(
-                            "score", text["value"], config.learned.score.at_least, config.learned.score.on
+                            "score", text["value"], config.learned.score.at_least, config.learned.score.scale
                         )
                     elif len(kept) == most:
                         verdict = Verdict(f"most_{source}", len(kept) + 1, most)

@@ -105,7 +105,7 @@ class ScoreCut(Config):
     """The limit belongs to one model: scores of models do not compare."""
 
     model: str = Field(description="Registered model with vectors of photos and texts, such as eclip@champion.")
-    on: Literal["calibrated", "raw"] = Field(
+    scale: Literal["calibrated", "raw"] = Field(
         "calibrated",
         description="`calibrated`: standard deviations above the mean score of the same text with background photos; "
         "`raw`: the cosine.",
