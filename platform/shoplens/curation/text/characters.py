@@ -16,8 +16,6 @@ SHORTEST_EXEMPT = 3
 """Letters of the shortest word that can be exempt."""
 
 _SYLLABLES_ONLY = re.compile("[가-힣 ]*")
-_FAMILIAR = re.compile("[ -~가-힣ㄱ-ㆎ]*")
-"""Texts without another script, in a fast test."""
 _LATIN_RUN = re.compile("L+")
 _LONE_LATIN = re.compile("(?<!L)L(?!L)")
 _UNITS = "μΩ"
@@ -54,6 +52,26 @@ class ScriptShare(NamedTuple):
     share: float
 
 
+def made_of(text: str, exempt: Collection[str] = ()) -> tuple[Shares, tuple[ScriptShare, ...]]:
+    """`shares` and `foreign_scripts` of a text, in one pass."""
+    if _SYLLABLES_ONLY.fullmatch(text):
+        return _NONE, ()
+    classes = classes_of(text)
+    total = len(classes) - classes.count(" ")
+    if not total:
+        return _NONE, ()
+    latin = classes.count("L")
+    lone = len(_LONE_LATIN.findall(classes)) if latin else 0
+    if exempt and latin >= SHORTEST_EXEMPT:
+        latin -= sum(run.end() - run.start() for run in exempt_runs(text, classes, exempt))
+    found = Shares(classes.count("J") / total, latin / total, lone / total, classes.count("S") / total)
+    if "F" not in classes:
+        return found, ()
+    counts = Counter(_script(c) for c, kind in zip(text, classes, strict=True) if kind == "F")
+    scripts = sorted(counts.items(), key=lambda x: (-x[1], x[0]))
+    return found, tuple(ScriptShare(str(name), n / total) for name, n in scripts)
+
+
 def shares(text: str, exempt: Collection[str] = ()) -> Shares:
     """The shares of a text. All are 0 in a text without characters.
 
@@ -62,17 +80,7 @@ def shares(text: str, exempt: Collection[str] = ()) -> Shares:
 
     Exempt code points stay in the denominator.
     """
-    if _SYLLABLES_ONLY.fullmatch(text):
-        return _NONE
-    classes = classes_of(text)
-    total = len(classes) - classes.count(" ")
-    if not total:
-        return _NONE
-    latin = classes.count("L")
-    lone = len(_LONE_LATIN.findall(classes)) if latin else 0
-    if exempt and latin >= SHORTEST_EXEMPT:
-        latin -= sum(run.end() - run.start() for run in exempt_runs(text, classes, exempt))
-    return Shares(classes.count("J") / total, latin / total, lone / total, classes.count("S") / total)
+    return made_of(text, exempt)[0]
 
 
 def foreign_scripts(text: str) -> tuple[ScriptShare, ...]:
@@ -82,14 +90,7 @@ def foreign_scripts(text: str) -> tuple[ScriptShare, ...]:
     signs of units "μ" and "Ω". The caller decides what is too much, such as a share of Han above a limit.
     By script, because models of languages are unreliable for two or three words.
     """
-    if _FAMILIAR.fullmatch(text):
-        return ()
-    classes = classes_of(text)
-    if "F" not in classes:
-        return ()
-    total = len(classes) - classes.count(" ")
-    counts = Counter(_script(c) for c, kind in zip(text, classes, strict=True) if kind == "F")
-    return tuple(ScriptShare(str(name), n / total) for name, n in sorted(counts.items(), key=lambda x: (-x[1], x[0])))
+    return made_of(text)[1]
 
 
 def classes_of(text: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from shoplens.config import Config
 from shoplens.curation.text import noise_words
-from shoplens.curation.text.characters import ScriptShare, Shares, foreign_scripts, shares
+from shoplens.curation.text.characters import ScriptShare, Shares, made_of
 from shoplens.curation.text.language import LEAST_LETTERS, Language, language
 from shoplens.curation.text.normal_form import normal_form
 from shoplens.curation.text.personal_data.detection import masked, personal_data
@@ -92,14 +92,14 @@ def text_signals(raw: str, brands: Collection[str] = (), *, today: date | None =
         text = normal
     elif text != normal:
         personal = personal_data(text, today=today)
-    made_of = shares(text, brands)
-    letters = made_of.latin * len(text)  # or fewer: the share is of what is not blank
+    shares, scripts = made_of(text, brands)
+    letters = shares.latin * len(text)  # or fewer: the share is of what is not blank
     return TextSignals(
         text,
         tuple(personal),
         tuple(offensive(text)),
-        made_of,
-        foreign_scripts(text),
+        shares,
+        scripts,
         language(text, brands) if letters > LEAST_LETTERS - 0.5 else None,
     )
 
