@@ -123,14 +123,12 @@ def _counting(signals: TextSignals, rules: TextRules) -> list[Found]:
 
 
 def _verdicts(signals: TextSignals, rules: TextRules, noise: re.Pattern[str]) -> list[Verdict]:
-    found = [] if signals[1:] == _NOTHING else list(_against(signals, rules))
+    _, personal, offensive, (jamo, latin, _, sign), scripts, language = signals
+    suspect = personal or offensive or scripts or language or jamo + latin + sign >= rules.share
+    found = list(_against(signals, rules)) if suspect else []
     if rules.noise == "drop" and (word := noise.search(signals.text)):
         found.append(Verdict("noise", 1, 1, word.group()))
     return found
-
-
-_NOTHING = TextSignals("", (), (), Shares(0.0, 0.0, 0.0, 0.0), (), None)[1:]
-"""The signals behind the text of most texts: no rule is against them."""
 
 
 def _against(signals: TextSignals, rules: TextRules) -> Iterator[Verdict]:
