@@ -150,40 +150,55 @@ class Catalogue:
 
     def design(self, index: int) -> Design:
         """Draws the design of a catalog."""
-        rng = stream(self.seed, DESIGN, index)
-        leaf = self.leaf(index)
-        colour = str(rng.choice(list(COLOURS)))
-        rgb = _shade(COLOURS[colour].rgb, rng)
+        return draw_design(stream(self.seed, DESIGN, index), index, self.leaf(index), self.split(index))
+
+
+def draw_design(
+    rng: np.random.Generator,
+    index: int,
+    leaf: Leaf,
+    split: str,
+    *,
+    colour: str | None = None,
+    pattern: str | None = None,
+    shape: dict[str, Word] | None = None,
+) -> Design:
+    """Draws a design of a leaf category. Colour, pattern and shape are drawn too where they are not given."""
+    colour = colour or str(rng.choice(list(COLOURS)))
+    rgb = _shade(COLOURS[colour].rgb, rng)
+    if pattern is None:
         pattern = str(rng.choice(list(PATTERNS)[1:])) if rng.random() < leaf.patterned else "plain"
-        others = [name for name in COLOURS if _distance(COLOURS[name].rgb, rgb) > 170]
-        motif = "white" if "white" in others and rng.random() < 0.55 else str(rng.choice(others))
-        accents = [name for name in COLOURS if _distance(COLOURS[name].rgb, rgb) > 60]
-        accent = colour if rng.random() < 0.35 else str(rng.choice(accents))
-        material = str(rng.choice(leaf.materials))
-        brand = BRANDS[min(int(rng.exponential(len(BRANDS) / 4)), len(BRANDS) - 1)]
-        accent_rgb = _shade(COLOURS[accent].rgb, rng)
-        if accent == colour:
-            accent_rgb = tuple(int(channel * 0.82) for channel in rgb)  # type: ignore[assignment]
-        letters = "ABCDEFGHJKLMNPRSTUVWXYZ"
-        return Design(
-            index=index,
-            leaf=leaf,
-            split=self.split(index),
-            colour=colour,
-            accent=accent,
-            pattern=pattern,
-            material=material,
-            shape={key: words[int(rng.integers(len(words)))] for key, words in leaf.shapes.items()},
-            brand=brand,
-            model_code="".join(rng.choice(list(letters), 2)) + f"-{rng.integers(1000, 10000)}",
-            form=tuple(rng.uniform(-1, 1, 8).tolist()),
-            rgb=rgb,
-            motif_rgb=_shade(COLOURS[motif].rgb, rng),
-            accent_rgb=accent_rgb,
-            pattern_scale=float(rng.uniform(0.75, 1.5)),
-            pattern_angle=float(rng.choice([0.0, 0.0, 45.0, 90.0]) + rng.normal(0, 3)),
-            charm=float(rng.normal()),
-        )
+    others = [name for name in COLOURS if _distance(COLOURS[name].rgb, rgb) > 170]
+    motif = "white" if "white" in others and rng.random() < 0.55 else str(rng.choice(others))
+    accents = [name for name in COLOURS if _distance(COLOURS[name].rgb, rgb) > 60]
+    accent = colour if rng.random() < 0.35 else str(rng.choice(accents))
+    material = str(rng.choice(leaf.materials))
+    brand = BRANDS[min(int(rng.exponential(len(BRANDS) / 4)), len(BRANDS) - 1)]
+    accent_rgb = _shade(COLOURS[accent].rgb, rng)
+    if accent == colour:
+        accent_rgb = tuple(int(channel * 0.82) for channel in rgb)  # type: ignore[assignment]
+    if shape is None:
+        shape = {key: words[int(rng.integers(len(words)))] for key, words in leaf.shapes.items()}
+    letters = "ABCDEFGHJKLMNPRSTUVWXYZ"
+    return Design(
+        index=index,
+        leaf=leaf,
+        split=split,
+        colour=colour,
+        accent=accent,
+        pattern=pattern,
+        material=material,
+        shape=shape,
+        brand=brand,
+        model_code="".join(rng.choice(list(letters), 2)) + f"-{rng.integers(1000, 10000)}",
+        form=tuple(rng.uniform(-1, 1, 8).tolist()),
+        rgb=rgb,
+        motif_rgb=_shade(COLOURS[motif].rgb, rng),
+        accent_rgb=accent_rgb,
+        pattern_scale=float(rng.uniform(0.75, 1.5)),
+        pattern_angle=float(rng.choice([0.0, 0.0, 45.0, 90.0]) + rng.normal(0, 3)),
+        charm=float(rng.normal()),
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -52,26 +52,37 @@ def view(habit: PhotoHabit, upright: bool, main: bool, rng: np.random.Generator)
 
 def photograph(cut: CutOut, habit: PhotoHabit, taken: View, upright: bool, size: int) -> Image.Image:
     """RGB photo of `size` x `size` pixels, rendered at twice that size and averaged down."""
-    lit = _light(cut, habit, taken)
-    placed = lit.transform(
-        (2 * size, 2 * size),
-        Image.Transform.PERSPECTIVE,
-        _homography(habit, taken, 2 * size, cut),
-        Image.Resampling.BILINEAR,
-    ).reduce(2)
-    pixels = np.asarray(placed, dtype=np.float32)
-    alpha = pixels[..., 3:] / 255
+    placed = (
+        light(cut, habit, taken)
+        .transform(
+            (2 * size, 2 * size),
+            Image.Transform.PERSPECTIVE,
+            homography(habit, taken, 2 * size, cut.side, cut.corner),
+            Image.Resampling.BILINEAR,
+        )
+        .reduce(2)
+    )
+    return develop(np.asarray(placed, dtype=np.float32)[..., :3], placed.getchannel(3), habit, taken, upright)
+
+
+def develop(colour: np.ndarray, opacity: Image.Image, habit: PhotoHabit, taken: View, upright: bool) -> Image.Image:
+    """RGB photo [size, size] of a lit product before the seller's backdrop, with shadow, colour cast and noise.
+
+    colour    float32 [size, size, 3] in 0..255
+    opacity   L image [size, size]
+    """
+    size = opacity.width
     ground = backdrop(habit.backdrop, size)
-    shade = _shadow(placed.getchannel(3), habit, taken, upright)
+    shade = _shadow(opacity, habit, taken, upright)
     scene = ground * (1 - shade[..., None])
-    scene += alpha * (pixels[..., :3] - scene)
+    scene += np.asarray(opacity, dtype=np.float32)[..., None] / 255 * (colour - scene)
     warm = np.array([1 + habit.warmth, 1.0, 1 - habit.warmth], dtype=np.float32) * taken.brightness
     scene *= warm
     scene += _sensor_noise(size)
     return Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8))
 
 
-def _light(cut: CutOut, habit: PhotoHabit, taken: View) -> Image.Image:
+def light(cut: CutOut, habit: PhotoHabit, taken: View) -> Image.Image:
     """Lights the cut-out by Lambert's law and Blinn's highlight. A flat surface keeps its colour.
 
     The fourth channel is the opacity. The mode is RGBX, because Pillow would premultiply RGBA.
@@ -98,8 +109,13 @@ def _light(cut: CutOut, habit: PhotoHabit, taken: View) -> Image.Image:
     return Image.frombuffer("RGBX", (width, height), lit, "raw", "RGBX", 0, 1)
 
 
-def _homography(habit: PhotoHabit, taken: View, frame: int, cut: CutOut) -> list[float]:
-    """Coefficients of Pillow's PERSPECTIVE transform, from a pixel of the frame to a pixel of the cut-out."""
+def homography(habit: PhotoHabit, taken: View, frame: int, side: int, corner: tuple[int, int] = (0, 0)) -> list[float]:
+    """8 coefficients of Pillow's PERSPECTIVE transform, from a pixel of the frame to a pixel of a drawing.
+
+    frame    width and height of the frame in pixels
+    side     width and height of the drawing in pixels; 1 gives fractions of it
+    corner   (x, y) of the pixel of the drawing that is pixel (0, 0)
+    """
     corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
     match taken.viewpoint:
         case "left" | "right":
@@ -114,7 +130,7 @@ def _homography(habit: PhotoHabit, taken: View, frame: int, cut: CutOut) -> list
     target = (corners * taken.fill @ rotation.T + 0.5 + np.array(taken.shift)) * frame
     source = (
         np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * [-1 if habit.mirror else 1, 1] + 0.5
-    ) * cut.side - cut.corner
+    ) * side - corner
     rows, values = [], []
     for (x, y), (u, v) in zip(target, source, strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]

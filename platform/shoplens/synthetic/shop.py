@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -19,16 +18,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from shoplens.config import Config
 from shoplens.datasets.format import Dataset
-from shoplens.datasets.images import HASH_SIDE, decode, perceptual_hash
 from shoplens.datasets.staging import Shard, Staging
-from shoplens.schema import CategoryTree, Product
+from shoplens.schema import Product
 from shoplens.synthetic import titles
 from shoplens.synthetic.appeal import appeal, click_probability
-from shoplens.synthetic.catalogue import CHUNK, OFFER, Catalogue, Design, stream
+from shoplens.synthetic.catalogue import CHUNK, OFFER, Catalogue, stream
 from shoplens.synthetic.flaws import FLAWS, PHOTO_FLAWS, spoil_photo, with_personal_data
 from shoplens.synthetic.interactions import Offer, log, plant_topics
 from shoplens.synthetic.photography import photograph, view
 from shoplens.synthetic.processes import in_parallel
+from shoplens.synthetic.rows import category_id, image_row, opaque_id, product_row
 from shoplens.synthetic.sellers import seller, styled
 from shoplens.synthetic.surfaces import paint
 
@@ -216,11 +215,6 @@ def _shard(split: str, chunk: int) -> str:
     return f"{split}-{_name(chunk)}.tar"
 
 
-def _opaque(letter: str, number: int, seed: int) -> str:
-    """An id that does not reveal which offers belong together. Numbers below 10^9 have distinct ids."""
-    return f"{letter}{(number * 387_420_489 + seed * 1_000_003 + 271_828_183) % 10**9:09d}"
-
-
 def _offers(
     shop: SyntheticShop,
     catalogue: Catalogue,
@@ -250,13 +244,13 @@ def _offers(
         if flaw == "personal_data":
             title = with_personal_data(title, rng)
         product = Product(
-            id=_opaque("P", number, shop.seed),
+            id=opaque_id("P", number, shop.seed),
             catalog_id=catalog_id,
             title=title,
             description=titles.description(design),
             texts=titles.clean_titles(design),
             category_path=design.leaf.path,
-            category_id=_category_id(design),
+            category_id=category_id(design),
             attributes=attributes,
             price=worth.price,
             currency="KRW",
@@ -278,34 +272,13 @@ def _offers(
             image_id = f"{product.id}-{place}"
             offset = shard.add(image_id, data, "jpg", product.to_json())
             rows["images"].append(
-                {
-                    "image_id": image_id,
-                    "product_id": product.id,
-                    "role": "main" if place == 0 else "alt",
-                    "split": design.split,
-                    "shard": shard_name,
-                    "offset": offset,
-                    "length": len(data),
-                    "width": photo.width,
-                    "height": photo.height,
-                    "format": "jpg",
-                    "sha256": hashlib.sha256(data).hexdigest(),
-                    "phash": perceptual_hash(decode(data, draft=HASH_SIDE, grey=True).image),
-                }
+                image_row(product, image_id, "main" if place == 0 else "alt", shard_name, offset, data, photo.size)
             )
-        fields = product.model_dump()
-        rows["products"].append(
-            {
-                "product_id": fields.pop("id"),
-                **fields,
-                "texts": list(product.texts.items()),
-                "attributes": list(product.attributes.items()),
-            }
-        )
+        rows["products"].append(product_row(product))
         rows["truth"].append(
             {
                 "product_id": product.id,
-                "true_catalog_id": _opaque("C", catalog, shop.seed),
+                "true_catalog_id": opaque_id("C", catalog, shop.seed),
                 "catalog_number": catalog,
                 "listed_catalog": listed,
                 "attractiveness": worth.attractiveness,
@@ -317,7 +290,7 @@ def _offers(
                 "looks": list(design.looks),
                 "seasons": list(design.seasons),
                 "flaws": [flaw] if flaw else [],
-                "relist_of": None if drawn == number else _opaque("P", drawn, shop.seed),
+                "relist_of": None if drawn == number else opaque_id("P", drawn, shop.seed),
             }
         )
         yield Offer(product.id, design, worth.attractiveness, worth.review_count)
@@ -342,11 +315,7 @@ def _listed_catalog(
     if u < shop.catalog_noise:
         other = catalogue.lookalike(catalog, rng)
         if other is not None:
-            return "wrong", _opaque("C", other, shop.seed)
+            return "wrong", opaque_id("C", other, shop.seed)
     elif u < shop.catalog_noise + shop.missing_catalog:
         return "missing", None
-    return "true", _opaque("C", catalog, shop.seed)
-
-
-def _category_id(design: Design) -> str:
-    return CategoryTree().add(design.leaf.path)
+    return "true", opaque_id("C", catalog, shop.seed)

@@ -33,8 +33,8 @@ class CutOut:
     side: int
 
 
-def paint(design: Design, side: int) -> CutOut:
-    """Draws and paints a design at `side` x `side` pixels."""
+def paint(design: Design, side: int, worn: bool = False) -> CutOut:
+    """Draws and paints a design at `side` x `side` pixels. Openings of a worn product, such as a neck, are empty."""
     sketch = Sketch(side)
     design.leaf.draw(sketch, {key: word.en for key, word in design.shape.items()}, design.form)
     slots = np.asarray(sketch.slots)
@@ -71,7 +71,8 @@ def paint(design: Design, side: int) -> CutOut:
     albedo *= (1 + grain)[..., None]
     albedo *= (1 - np.asarray(sketch.ink, dtype=np.float32) / 255 * 0.75)[..., None]
 
-    alpha = (slots != Slot.EMPTY).astype(np.uint8) * 255
+    opening = (Slot.EMPTY, Slot.INSIDE) if worn else (Slot.EMPTY,)
+    alpha = np.isin(slots, opening, invert=True).astype(np.uint8) * 255
     gloss = np.array([0, 1, 1, 0.8, 0.3, 0.2, 0.1, 0, 0, 0], dtype=np.float32)[slots] * material.gloss
     gloss[slots == Slot.METAL] = 0.9
     gloss[slots == Slot.GLASS] = 1.0
