@@ -5,9 +5,17 @@ from __future__ import annotations
 from shoplens.synthetic.silhouettes import Form, Shape
 from shoplens.synthetic.sketch import Sketch, Slot, arc, mirrored, rounded
 
+SLEEVES = {
+    "short sleeve": ((0.92, 0.40), (0.80, 0.46)),
+    "long sleeve": ((0.915, 0.76), (0.815, 0.785)),
+}
+"""Outer and inner corner of the right sleeve's end."""
 
-def _sleeves(s: Sketch, long: bool, width: float, cuff: bool = False, drop: float = 0.0) -> None:
-    tip, inner = ((0.915, 0.76 + drop), (0.815, 0.785 + drop)) if long else ((0.92, 0.40 + drop), (0.80, 0.46 + drop))
+
+def _sleeves(s: Sketch, kind: str, width: float, cuff: bool = False, drop: float = 0.0) -> None:
+    if kind == "sleeveless":
+        return
+    tip, inner = ((x, y + drop) for x, y in SLEEVES[kind])
     corners = [(0.60, 0.16), (0.745 + width, 0.19, 0.05), tip, inner, (0.69 + width, 0.40)]
     for side in (corners, [(1 - x, y, *r) for x, y, *r in corners]):
         s.part(rounded(side, 0.015), volume="column", bulge=70, height=115)
@@ -36,6 +44,9 @@ def _neck(s: Sketch, kind: str, band: Slot = Slot.TRIM) -> None:
     if kind == "v-neck":
         s.part([(0.40, 0.13), (0.60, 0.13), (0.5, 0.32)], Slot.INSIDE, height=60)
         s.strap([(0.40, 0.13), (0.5, 0.32), (0.60, 0.13)], 0.022, band)
+    elif kind == "square neck":
+        s.box(0.41, 0.09, 0.59, 0.27, Slot.INSIDE, r=0.005, height=60)
+        s.strap([(0.41, 0.13), (0.41, 0.27), (0.59, 0.27), (0.59, 0.13)], 0.024, band)
     elif kind == "turtleneck":
         s.part(rounded([(0.405, 0.06), (0.595, 0.06), (0.61, 0.175), (0.39, 0.175)], 0.02), band, volume="column")
     else:
@@ -46,7 +57,7 @@ def _neck(s: Sketch, kind: str, band: Slot = Slot.TRIM) -> None:
 
 def t_shirt(s: Sketch, shape: Shape, form: Form) -> None:
     width = 0.02 * form[0]
-    _sleeves(s, shape["sleeve"] == "long sleeve", width)
+    _sleeves(s, shape["sleeve"], width)
     _torso(s, width, 0.86 + 0.05 * form[1], 0.02 * form[2])
     _neck(s, shape["neckline"])
     if form[3] > 0.2:
@@ -55,7 +66,7 @@ def t_shirt(s: Sketch, shape: Shape, form: Form) -> None:
 
 def shirt(s: Sketch, shape: Shape, form: Form) -> None:
     width = 0.015 * form[0]
-    _sleeves(s, shape["sleeve"] == "long sleeve", width, cuff=shape["sleeve"] == "long sleeve")
+    _sleeves(s, shape["sleeve"], width, cuff=shape["sleeve"] == "long sleeve")
     _torso(s, width, 0.88 + 0.03 * form[1], 0.0, 0.05)
     s.oval(0.5, 0.14, 0.085, 0.05, Slot.INSIDE, height=60)
     s.seam([(0.475, 0.22), (0.475, 0.89)], 60)
@@ -83,7 +94,7 @@ def shirt(s: Sketch, shape: Shape, form: Form) -> None:
 
 def hoodie(s: Sketch, shape: Shape, form: Form) -> None:
     width = 0.02 + 0.015 * form[0]
-    _sleeves(s, True, width, cuff=True)
+    _sleeves(s, "long sleeve", width, cuff=True)
     _torso(s, width, 0.86 + 0.03 * form[1])
     s.box(0.295 - width, 0.83 + 0.03 * form[1], 0.705 + width, 0.89 + 0.03 * form[1], Slot.TRIM, r=0.02)
     s.part(
@@ -108,7 +119,7 @@ def hoodie(s: Sketch, shape: Shape, form: Form) -> None:
 
 def sweater(s: Sketch, shape: Shape, form: Form) -> None:
     width = 0.02 + 0.02 * form[0]
-    _sleeves(s, True, width, cuff=True, drop=0.02)
+    _sleeves(s, "long sleeve", width, cuff=True, drop=0.02)
     _torso(s, width, 0.84 + 0.04 * form[1])
     hem = 0.81 + 0.04 * form[1]
     s.box(0.295 - width, hem, 0.705 + width, hem + 0.06, Slot.TRIM, r=0.02)
@@ -153,6 +164,9 @@ def dress(s: Sketch, shape: Shape, form: Form) -> None:
     if shape["neckline"] == "v-neck":
         s.hole([(0.437, 0.075), (0.563, 0.075), (0.5, 0.22)])
         s.seam([(0.437, 0.085), (0.5, 0.22), (0.563, 0.085)], 120, 0.01)
+    elif shape["neckline"] == "square neck":
+        s.hole([(0.44, 0.075), (0.56, 0.075), (0.56, 0.19), (0.44, 0.19)])
+        s.seam([(0.44, 0.085), (0.44, 0.19), (0.56, 0.19), (0.56, 0.085)], 120, 0.01)
     else:
         s.hole(arc(0.5, 0.08, 0.066, 0.07 + 0.01 * form[2]))
         s.seam(arc(0.5, 0.08, 0.066, 0.07 + 0.01 * form[2], 0, 180), 120, 0.01)
@@ -161,7 +175,10 @@ def dress(s: Sketch, shape: Shape, form: Form) -> None:
 
 def skirt(s: Sketch, shape: Shape, form: Form) -> None:
     hem = 0.80 + 0.08 * form[0]
-    flare = {"pencil": 0.03, "a-line": 0.19, "pleated": 0.22}[shape["silhouette"]] + 0.02 * form[1]
+    flare = {"pencil": 0.03, "a-line": 0.19, "pleated": 0.22, "tiered": 0.22}[shape["silhouette"]] + 0.02 * form[1]
+    if "length" in shape:
+        hem = {"mini": 0.54, "midi": 0.74, "long": 0.92}[shape["length"]] + 0.02 * form[0]
+        flare *= 0.4 + 0.6 * (hem - 0.25) / 0.6
     hip = [
         (0.62, 0.17),
         (0.69, 0.30, 0.08) if shape["silhouette"] == "pencil" else (0.655, 0.25, 0.05),
@@ -169,6 +186,8 @@ def skirt(s: Sketch, shape: Shape, form: Form) -> None:
         (0.5, hem + 0.03),
     ]
     s.part(rounded(mirrored(hip), 0.02), volume="column", bulge=80)
+    if shape["silhouette"] == "tiered":
+        _tiers(s, hem, flare)
     folds = 9 if shape["silhouette"] == "pleated" else 4
     for k in range(-folds, folds + 1):
         u = k / (folds + 1)
@@ -180,6 +199,15 @@ def skirt(s: Sketch, shape: Shape, form: Form) -> None:
     if shape["silhouette"] == "pencil":
         s.seam([(0.5, 0.22), (0.5, hem + 0.01)], 70)
     s.box(0.375, 0.13, 0.625, 0.19, Slot.TRIM if form[2] > 0 else Slot.PLAIN, r=0.01, volume="column")
+
+
+def _tiers(s: Sketch, hem: float, flare: float) -> None:
+    for k in (2, 1, 0):
+        top, end = 0.19 + (hem - 0.19) * k / 3, 0.19 + (hem - 0.19) * (k + 1) / 3 + 0.025
+        inner, outer = 0.12 + (0.04 + flare) * k / 3, 0.15 + (0.06 + flare) * (k + 1) / 3
+        s.part(rounded(mirrored([(0.5 + inner, top), (0.5 + outer, end)]), 0.015), height=130 + 20 * (2 - k), edge=130)
+        for j in range(-6, 7):
+            s.seam([(0.5 + inner * j / 6.5, top + 0.01), (0.5 + outer * j / 6.5, (top + end) / 2)], 70)
 
 
 def _legs(s: Sketch, hem: float, knee: float, opening: float, form: Form) -> None:
@@ -207,7 +235,8 @@ def _legs(s: Sketch, hem: float, knee: float, opening: float, form: Form) -> Non
 
 def trousers(s: Sketch, shape: Shape, form: Form) -> None:
     opening = {"slim fit": -0.035, "straight fit": 0.01, "wide fit": 0.09}[shape["fit"]] + 0.01 * form[0]
-    _legs(s, 0.92 + 0.03 * form[1], opening / 2, opening, form)
+    hem = {"ankle length": 0.86, "cropped": 0.72}.get(shape.get("length", ""), 0.92)
+    _legs(s, hem + 0.03 * form[1], opening / 2, opening, form)
 
 
 def shorts(s: Sketch, shape: Shape, form: Form) -> None:

@@ -34,7 +34,7 @@ def sneaker(s: Sketch, shape: Shape, form: Form) -> None:
         height=150,
     )
     wave = 0.04 * form[1]
-    match shape["stripe"]:
+    match shape.get("stripe"):
         case "side stripe":
             s.strap([(0.28, 0.68), (0.40, 0.60 + wave), (0.56, 0.56)], 0.045, Slot.TRIM)
         case "triple stripe":
@@ -64,9 +64,10 @@ def boot(s: Sketch, shape: Shape, form: Form) -> None:
         (0.225, top, 0.02),
         (0.50 + 0.01 * form[1], top, 0.02),
         (0.51, 0.56, 0.09),
-        (0.66, 0.66, 0.1),
-        (0.82, 0.70, 0.1),
-        (0.85, 0.80),
+        *{
+            "pointed toe": [(0.66, 0.68, 0.1), (0.86, 0.755, 0.05), (0.97, 0.80)],
+            "square toe": [(0.64, 0.645, 0.1), (0.86, 0.655, 0.01), (0.87, 0.80)],
+        }.get(shape.get("toe", ""), [(0.66, 0.66, 0.1), (0.82, 0.70, 0.1), (0.85, 0.80)]),
     ]
     s.part(rounded(leg, 0.02), volume="column", bulge=100)
     s.oval(0.362, top + 0.012, 0.136, 0.018, Slot.INSIDE, height=60)
@@ -116,6 +117,8 @@ def heel(s: Sketch, shape: Shape, form: Form) -> None:
     toe = [(0.975, ground - 0.015, 0.02), (0.80, ground - 0.125, 0.12)]
     if shape["toe"] == "round toe":
         toe = [(0.935, ground - 0.012, 0.05), (0.885, ground - 0.135, 0.10)]
+    if shape["toe"] == "square toe":
+        toe = [(0.955, ground - 0.012, 0.005), (0.95, ground - 0.15, 0.01)]
     upper = [
         (0.12, back + 0.035),
         (0.095, back - 0.20, 0.06),
@@ -165,7 +168,16 @@ def handbag(s: Sketch, shape: Shape, form: Form) -> None:
             s.oval(x, y, 0.008, 0.008, Slot.DARK, edge=0)
     else:
         s.strap(arc(0.5, top + 0.02, wide * 0.62, 0.24 + 0.03 * form[2], 180, 360), 0.035, Slot.TRIM)
-    s.part(rounded(mirrored([(0.5 + wide * 0.9, top), (0.5 + wide, 0.84, 0.06)]), 0.04), volume="ball", bulge=100)
+    if shape.get("body") == "half-moon":
+        s.part(arc(0.5, top, wide, 0.44, 0, 180), volume="ball", bulge=100)
+    elif shape.get("body") == "bucket":
+        s.part(
+            rounded(mirrored([(0.5 + wide * 0.95, top, 0.01), (0.5 + wide * 0.6, 0.90, 0.05)]), 0.03),
+            volume="column",
+            bulge=100,
+        )
+    else:
+        s.part(rounded(mirrored([(0.5 + wide * 0.9, top), (0.5 + wide, 0.84, 0.06)]), 0.04), volume="ball", bulge=100)
     flap = 0.60 + 0.04 * form[3]
     s.part(
         rounded(
