@@ -158,6 +158,74 @@ def raw(
     console.print(Text(f"next: {curate} raw={out} out={out}-curated", style="dim"))
 
 
+@app.command()
+def outfits(
+    out: OutArgument,
+    outfits: Annotated[
+        int, typer.Option(min=1, help="Number of photos of a figure that wears several products.")
+    ] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same dataset, byte for byte.")] = 7,
+    sellers: Annotated[
+        int, typer.Option(min=1, help="Number of sellers. Each has its own style of photos and titles.")
+    ] = 24,
+    image_size: Annotated[int, typer.Option(min=96, max=1024, help="Side of a photo, in pixels.")] = 224,
+    dresses: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of outfits with a dress, not top and bottom.")
+    ] = 0.25,
+    skirts: Annotated[float, typer.Option(min=0, max=1, help="Share of bottoms that are skirts, not trousers.")] = 0.5,
+    bags: Annotated[float, typer.Option(min=0, max=1, help="Share of outfits with a bag.")] = 0.6,
+    patterned: Annotated[float, typer.Option(min=0, max=1, help="Share of garments with a pattern.")] = 0.6,
+    rare: Annotated[float, typer.Option(min=0, max=0.2, help="Share of each rare value of an attribute.")] = 0.02,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Value that only the test split has. Repeat the option for more. "
+            "Default: leaf print, square neck, tiered, square toe.",
+            show_default=False,
+        ),
+    ] = None,
+    language: Annotated[str, typer.Option(help="Language of attributes: en or ko.")] = "en",
+    val: Annotated[float, typer.Option(min=0, max=1, help="Share of outfits in the validation split.")] = 0.1,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of outfits in the test split.")] = 0.1,
+    name: Annotated[str, typer.Option(help="Name of the dataset.")] = "outfits",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes. Default: one a CPU.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Creates photos of outfits: one figure with top, skirt or trousers, shoes and bag, each a product of its own.
+
+    OUT/garments.parquet holds the exact mask of every product in every photo, and OUT/attribute_words.parquet the
+    attributes in English and Korean. So a search by photo and category word can be judged.
+
+    Example:
+
+        shoplens dataset outfits data/outfits --outfits 2000 --seed 7
+    """
+    from shoplens.config import validate
+    from shoplens.datasets.importing import summary
+    from shoplens.synthetic.outfits import Outfits, synthesize_outfits
+
+    options = {
+        "outfits": outfits,
+        "seed": seed,
+        "sellers": sellers,
+        "image_size": image_size,
+        "dresses": dresses,
+        "skirts": skirts,
+        "bags": bags,
+        "patterned": patterned,
+        "rare": rare,
+        "language": language,
+        "val": val,
+        "test": test,
+        **({} if held_out is None else {"held_out": tuple(held_out)}),
+    }
+    settings = validate(Outfits, options, "the settings of outfits")
+    dataset = synthesize_outfits(out, settings, name=name, workers=workers, overwrite=overwrite)
+    console.print(Text(summary(dataset)))
+
+
 @app.command("import")
 def import_(
     kind: Annotated[SourceKind, typer.Argument(metavar="KIND", help="Kind of source; see the list above.")],
