@@ -26,6 +26,7 @@ TITLES = {
     "shoplens.curation.pipeline.config": "workloads.curate",
     "shoplens.synthetic.shop": "shoplens dataset synthesize",
     "shoplens.synthetic.raw_records.settings": "shoplens dataset raw",
+    "shoplens.synthetic.outfits.settings": "shoplens dataset outfits",
     "shoplens.search.lists.evaluation": "workloads.evaluate_lists",
     "shoplens.experiments.verdict": "workloads.analyze_ab",
 }
