@@ -277,8 +277,8 @@ def _segment(folder: Path, stem: str) -> pa.Table:
             if not sealed.exists():
                 return EVENTS.empty_table()
     try:
-        with pq.ParquetFile(sealed) as file:
-            return file.read()
+        with pq.ParquetFile(sealed, pre_buffer=False) as file:
+            return file.read(use_threads=False)  # https://github.com/apache/arrow/issues/33975
     except pa.ArrowException as error:
         raise ShoplensError(f"{sealed} is damaged ({error}): restore it from a copy, or move it away") from error
 
